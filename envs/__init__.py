@@ -1,0 +1,38 @@
+"""Task distributions and the worlds that run them. `envs.make(name)` builds one."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from metarl.registry import ENTRY_POINT_GROUP, Registry
+from metarl.tasks import TaskDistribution
+
+WORLDS = Registry(
+    "world",
+    {
+        "bandit": ("envs.bandit:make", "k-armed Bernoulli bandits, n pulls per trial (RL² paper)"),
+        "tabular-mdp": ("envs.tabular_mdp:make", "random 10-state, 5-action MDPs (RL² paper)"),
+        "gridworld": ("envs.gridworld:make", "5x5 grid with a hidden goal (VariBAD paper)"),
+        "navigation": ("envs.point:make_navigation", "2-D point that must find a hidden goal (MAML paper)"),
+        "point-robot": ("envs.point:make_point_robot", "2-D point, goals in a square, dense reward (PEARL)"),
+        "sparse-point-robot": (
+            "envs.point:make_sparse_point_robot",
+            "2-D point, goals on a half-circle, sparse reward (PEARL)",
+        ),
+        "corner-point": ("envs.point:make_corner_point", "2-D point, one of 4 corners rewarded (ProMP)"),
+        "metaworld/ML1": ("envs.metaworld:make_ml1", "one Meta-World task class, goals held out (task=...)"),
+        "metaworld/ML10": ("envs.metaworld:make_ml10", "10 train and 5 test Meta-World classes"),
+        "metaworld/ML25": ("envs.metaworld:make_ml25", "25 train and 4 test Meta-World classes"),
+        "metaworld/ML45": ("envs.metaworld:make_ml45", "45 train and 5 test Meta-World classes"),
+        "metaworld/custom": ("envs.metaworld:make_custom", "Meta-World classes of your choice"),
+    },
+    group=ENTRY_POINT_GROUP,
+)
+
+
+def make(name: str, **options: Any) -> TaskDistribution:
+    """Build the task distribution `name` (`python -m experiments worlds` lists them).
+
+    Raises: ConfigError naming the nearest known names.
+    """
+    return cast(TaskDistribution, WORLDS.make(name, **options))

@@ -1,0 +1,120 @@
+"""The Agent contract: four verbs that carry gradient-based, recurrent and inference-based meta-RL alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from . import spaces
+
+if TYPE_CHECKING:
+    from .rollout import Rollout, Trial
+    from .world import World
+
+State = dict[str, Tensor]
+"""What an agent knows about N trials: tensors [N, ...]. Row i belongs to trial i alone, so one visitor's rows can be
+saved, restored or deleted without touching the rest."""
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What an agent may know of a world before it meets one."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    horizon: int
+    """Longest episode, in env steps."""
+
+    @classmethod
+    def of(cls, world: World) -> WorldSpec:
+        """Return the spec of one copy of `world`."""
+        return cls(world.single_observation_space, world.single_action_space, world.horizon)
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of a flat observation."""
+        return spaces.flat_dim(self.observation_space)
+
+    @property
+    def action_dim(self) -> int:
+        """Length of a flat action (one-hot for discrete spaces)."""
+        return spaces.flat_dim(self.action_space)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an agent sees before it acts: B rows.
+
+    At the first step of a trial the previous action and reward are zero and `prev_done` is False. At the first step of
+    a later episode they are those of the step that *ended* the previous one, with `prev_done` True (Duan et al. 2016,
+    arXiv:1611.02779, section 2.2).
+    """
+
+    obs: Tensor
+    """float32 [B, obs_dim], flat."""
+    prev_action: Tensor
+    """float32 [B, action_dim], flat (one-hot for discrete spaces)."""
+    prev_reward: Tensor
+    """float32 [B]."""
+    prev_done: Tensor
+    """bool [B]: the previous step ended an episode."""
+    action_mask: Tensor | None = None
+    """bool [B, n]: legal actions, for Discrete spaces that need it."""
+
+
+class Decision(NamedTuple):
+    """What an agent answers to a `Step`."""
+
+    action: Tensor
+    """In the world's own action space: float32 [B, a], int64 [B] or int64 [B, k]."""
+    log_prob: Tensor
+    """float32 [B], of the action under the policy that chose it; 0 when greedy."""
+    aux: dict[str, Tensor]
+    """Anything `update` wants back, [B, ...] per key, the same keys at each step (e.g. "value")."""
+
+
+class Agent(Protocol):
+    """An adaptation algorithm. It holds parameters and an optimiser; never a world, a logger, a path or a generator."""
+
+    name: str
+    spec: WorldSpec
+    parallel_episodes: bool
+    """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
+    and a trial may run on several copies at once. False for agents with memory: one copy per trial."""
+    train_phases: tuple[int, ...]
+    """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
+
+    def phases(self, n_episodes: int) -> tuple[int, ...]:
+        """Split `n_episodes` of adaptation into phases, each followed by `adapt`; raises ConfigError if impossible."""
+        ...
+
+    def init(self, n_tasks: int) -> State:
+        """Return the state before anything is known of `n_tasks` tasks."""
+        ...
+
+    def act(
+        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, Decision]:
+        """Choose actions for B = N * M rows (M copies per task, neighbours); greedy takes the mode."""
+        ...
+
+    def adapt(self, state: State, rollout: Rollout) -> State:
+        """Return the state after learning from one phase; a new state, `state` itself is left alone."""
+        ...
+
+    def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
+        """Improve the meta-parameters from one batch of training trials; return metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters, optimiser state, counters: tensors and plain values in nested dicts and lists."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict` bit for bit."""
+        ...

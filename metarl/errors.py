@@ -1,0 +1,35 @@
+"""Errors a caller can cause, worded so that the reader knows what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MetarlError(Exception):
+    """Anything the user can mend; the command line prints it as one line and exits with code 2."""
+
+
+class ConfigError(MetarlError, ValueError):
+    """A name, value or combination of settings that cannot work."""
+
+
+class CheckpointError(MetarlError):
+    """A checkpoint or run directory that is missing, corrupt, or of another schema version."""
+
+
+class NumericalError(MetarlError, ArithmeticError):
+    """NaN or Inf where the run depends on a finite number."""
+
+
+class WorldError(MetarlError, RuntimeError):
+    """A world that failed in the middle of its work: names copy, task and step where known."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """Return "did you mean ..." with the `n` closest names, or the list of all names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=n, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "known: " + (", ".join(names) or "none")

@@ -1,0 +1,202 @@
+"""Rollouts: what happened in one phase of N trials, and the loop that collects it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import spaces
+from .agent import Agent, State, Step
+from .errors import ConfigError
+from .tasks import Tasks
+from .world import Obs, World
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of B = N * M copies: N tasks, M neighbouring copies each. All tensors are [T, B, ...] on one device.
+
+    A row is meaningful only where `valid`: a copy that has finished its episodes before the others idles.
+    """
+
+    obs: Tensor
+    """float32 [T, B, obs_dim], flat."""
+    action: Tensor
+    """In the world's action space: [T, B], or [T, B, a]."""
+    log_prob: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    next_obs: Tensor
+    """float32 [T, B, obs_dim]: the observation reached, before any reset (for bootstrapping)."""
+    episode: Tensor
+    """int64 [T, B]: which episode of its copy a step belongs to, from 0."""
+    valid: Tensor
+    """bool [T, B]."""
+    success: Tensor | None
+    """bool [T, B], or None if the world has no such notion."""
+    action_mask: Tensor | None
+    aux: dict[str, Tensor]
+    start: Step
+    """The step before the first action: carries previous action, reward and done into the phase."""
+    n_tasks: int
+    n_episodes: int
+    """Episodes per task (over all its copies)."""
+
+    @property
+    def n_copies(self) -> int:
+        """Copies per task, M."""
+        return self.obs.shape[1] // self.n_tasks
+
+    @property
+    def last(self) -> Tensor:
+        """bool [T, B]: the step ended an episode, for whatever reason."""
+        return self.terminated | self.truncated
+
+    @property
+    def n_steps(self) -> int:
+        """Environment steps that count, over all copies."""
+        return int(self.valid.sum())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All phases of N trials on `tasks`. The last phase is the query, those before it are the support."""
+
+    tasks: Tasks
+    rollouts: tuple[Rollout, ...]
+
+    @property
+    def supports(self) -> tuple[Rollout, ...]:
+        """Phases that were followed by `adapt`."""
+        return self.rollouts[:-1]
+
+    @property
+    def query(self) -> Rollout:
+        """The last phase."""
+        return self.rollouts[-1]
+
+    @property
+    def n_steps(self) -> int:
+        """Environment steps over all phases and copies."""
+        return sum(r.n_steps for r in self.rollouts)
+
+
+def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> Step:
+    """Return the step that opens a trial: no previous action, reward or end of episode."""
+    b, device = world.num_envs, world.device
+    return Step(
+        obs=spaces.flatten(world.single_observation_space, obs),
+        prev_action=torch.zeros(b, spaces.flat_dim(world.single_action_space), device=device),
+        prev_reward=torch.zeros(b, device=device),
+        prev_done=torch.zeros(b, dtype=torch.bool, device=device),
+        action_mask=action_mask,
+    )
+
+
+def _hold(kept: State, new: State, active: Tensor) -> State:
+    """Return `new` where a copy is active and `kept` where it idles."""
+    return {k: torch.where(active.reshape(-1, *[1] * (v.dim() - 1)), v, kept[k]) for k, v in new.items()}
+
+
+def _write(buffers: dict[str, Tensor], t: int, n_rows: int, row: dict[str, Tensor]) -> None:
+    """Store one time step, allocating each buffer at its first use."""
+    for key, value in row.items():
+        if key not in buffers:
+            buffers[key] = value.new_empty((n_rows, *value.shape))
+        buffers[key][t] = value
+
+
+@torch.no_grad()
+def collect(
+    world: World,
+    agent: Agent,
+    state: State,
+    step: Step,
+    n_episodes: int,
+    *,
+    n_tasks: int,
+    generator: torch.Generator,
+    greedy: bool = False,
+) -> tuple[State, Step, Rollout]:
+    """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
+
+    The M copies of a task share its episodes evenly. Raises ConfigError if they cannot.
+    """
+    b = world.num_envs
+    copies = b // n_tasks
+    if n_episodes % copies:
+        raise ConfigError(
+            f"{n_episodes} episodes per task cannot be shared by {copies} copies; choose a number of copies that "
+            f"divides it"
+        )
+    rounds = n_episodes // copies
+    n_rows = rounds * world.horizon
+    obs_space, action_space = world.single_observation_space, world.single_action_space
+    start, buffers, aux_buffers = step, dict[str, Tensor](), dict[str, Tensor]()
+    episode = torch.zeros(b, dtype=torch.int64, device=world.device)
+    active = torch.ones(b, dtype=torch.bool, device=world.device)
+    t = 0
+    for _ in range(rounds):
+        for _ in range(world.horizon):
+            new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
+            obs, reward, terminated, truncated, info = world.step(decision.action)
+            next_obs = spaces.flatten(obs_space, info["final_obs"])
+            done = terminated | truncated
+            row = {
+                "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
+                "terminated": terminated, "truncated": truncated, "next_obs": next_obs, "episode": episode,
+                "valid": active,
+            }  # fmt: skip
+            if world.has_success:
+                row["success"] = info["success"]
+            if step.action_mask is not None:
+                row["action_mask"] = step.action_mask
+            _write(buffers, t, n_rows, row)
+            _write(aux_buffers, t, n_rows, decision.aux)
+            new_step = Step(
+                obs=spaces.flatten(obs_space, obs),
+                prev_action=spaces.flatten(action_space, decision.action),
+                prev_reward=reward,
+                prev_done=done,
+                action_mask=info.get("action_mask"),
+            )
+            if world.fixed_horizon:
+                state, step = new_state, new_step
+            else:
+                # A copy that has finished its episodes keeps the step after its last one until the phase ends.
+                state = new_state if agent.parallel_episodes else _hold(state, new_state, active)
+                step = _hold_step(step, new_step, active)
+            episode = episode + done.long()
+            active = active & (episode < rounds)
+            t += 1
+        if not world.fixed_horizon and not bool(active.any()):
+            break
+    kept = {k: v[:t] for k, v in buffers.items()}
+    rollout = Rollout(
+        **{k: kept[k] for k in ("obs", "action", "log_prob", "reward", "terminated", "truncated", "next_obs")},
+        episode=kept["episode"].clamp(max=rounds - 1),
+        valid=kept["valid"],
+        success=kept.get("success"),
+        action_mask=kept.get("action_mask"),
+        aux={k: v[:t] for k, v in aux_buffers.items()},
+        start=start,
+        n_tasks=n_tasks,
+        n_episodes=n_episodes,
+    )
+    return state, step, rollout
+
+
+def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:
+    """Return `new` where a copy is active and `kept` where it idles."""
+    row = active[:, None]
+    masks = (kept.action_mask, new.action_mask)
+    return Step(
+        obs=torch.where(row, new.obs, kept.obs),
+        prev_action=torch.where(row, new.prev_action, kept.prev_action),
+        prev_reward=torch.where(active, new.prev_reward, kept.prev_reward),
+        prev_done=torch.where(active, new.prev_done, kept.prev_done),
+        action_mask=None if masks[0] is None or masks[1] is None else torch.where(row, masks[1], masks[0]),
+    )

@@ -1,0 +1,92 @@
+"""The one trial loop that training and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+import torch
+from torch import Tensor
+
+from . import spaces
+from .agent import Agent, Step
+from .errors import ConfigError, WorldError
+from .rollout import Rollout, Trial, collect, first_step
+from .seeding import derive
+from .tasks import Tasks
+from .world import World
+
+
+def copies_per_task(agent: Agent, phases: Sequence[int], limit: int = 1_000_000) -> int:
+    """Return the most copies (at most `limit`) that can share each phase's episodes evenly; 1 for agents with memory."""
+    if not agent.parallel_episodes:
+        return 1
+    common = gcd(*phases)
+    return max(m for m in range(1, min(common, limit) + 1) if common % m == 0)
+
+
+def run_trial(
+    world: World,
+    agent: Agent,
+    tasks: Tasks,
+    phases: Sequence[int],
+    *,
+    seed: int,
+    greedy: Sequence[bool] | bool = False,
+) -> Trial:
+    """Run one trial on each task: `phases[0]` episodes, adapt, `phases[1]` episodes, adapt, ..., the query.
+
+    Training and evaluation both go through here. Everything random follows from `seed`: copy i of the world and the
+    policy's noise. Where episodes may end early each phase starts with a fresh reset, so that idle steps of other
+    copies leave no trace.
+
+    Raises: ConfigError if copies, tasks and the agent do not fit; WorldError if a reward or observation is not finite.
+    """
+    n_tasks = len(tasks)
+    if n_tasks == 0 or world.num_envs % n_tasks:
+        raise ConfigError(
+            f"world {world.name!r} has {world.num_envs} copies, which {n_tasks} tasks cannot share evenly; "
+            f"build it with a multiple of {n_tasks} copies"
+        )
+    copies = world.num_envs // n_tasks
+    if copies > 1 and not agent.parallel_episodes:
+        raise ConfigError(
+            f"agent {agent.name!r} carries memory from episode to episode, so a trial needs exactly one copy; "
+            f"world {world.name!r} has {copies} per task. Set copies_per_task=1"
+        )
+    flags = [greedy] * len(phases) if isinstance(greedy, bool) else list(greedy)
+    noise = torch.Generator(device=world.device).manual_seed(derive(seed, "policy"))
+    world.set_tasks(tasks.repeat(copies) if copies > 1 else tasks)
+    obs, info = world.reset(seed=derive(seed, "world", 0))
+    step = first_step(world, obs, info.get("action_mask"))
+    state = agent.init(n_tasks)
+    rollouts: list[Rollout] = []
+    for phase, (n_episodes, flag) in enumerate(zip(phases, flags, strict=True)):
+        if phase:
+            state = agent.adapt(state, rollouts[-1])
+            if not world.fixed_horizon:
+                obs, info = world.reset(seed=derive(seed, "world", phase))
+                step = Step(
+                    spaces.flatten(world.single_observation_space, obs),
+                    step.prev_action, step.prev_reward, step.prev_done, info.get("action_mask"),
+                )  # fmt: skip
+        state, step, rollout = collect(
+            world, agent, state, step, n_episodes, n_tasks=n_tasks, generator=noise, greedy=flag
+        )
+        _check_finite(world, rollout, tasks, phase)
+        rollouts.append(rollout)
+    return Trial(tasks, tuple(rollouts))
+
+
+def _check_finite(world: World, rollout: Rollout, tasks: Tasks, phase: int) -> None:
+    """Raise WorldError naming tensor, task, phase and step of the first number that is not finite."""
+    for name in ("reward", "obs", "next_obs"):
+        value: Tensor = getattr(rollout, name)
+        finite = value.isfinite() if value.dim() == 2 else value.isfinite().all(dim=-1)
+        bad = (~finite & rollout.valid).nonzero()
+        if len(bad):
+            t, b = bad[0].tolist()
+            raise WorldError(
+                f"world {world.name!r} gave a {name} that is not finite: task {tasks.names[b // rollout.n_copies]!r}, "
+                f"copy {b}, phase {phase}, step {t}; check the world with `python -m experiments doctor`"
+            )

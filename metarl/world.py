@@ -1,0 +1,111 @@
+"""The World contract: B copies of an environment that step together, arrays as tensors on one device."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from .errors import ConfigError
+from .tasks import Tasks
+
+Obs = Tensor | dict[str, Tensor]
+StepResult = tuple[Obs, Tensor, Tensor, Tensor, dict[str, Any]]
+
+
+class World(VectorEnv[Any, Any, Any]):
+    """A gymnasium VectorEnv whose arrays are torch tensors on `device`.
+
+    Life: `set_tasks` (one task per copy), `reset`, then `step` for ever. A copy whose episode ended is reset in the
+    same step (SAME_STEP): `obs` is then the first observation of the next episode, and
+
+    * `info["final_obs"]` is, for *every* copy, the observation reached by this step before any reset,
+    * `info["success"]` (bool [B], only if `has_success`) belongs to this step, before any reset,
+    * `info["action_mask"]` (bool [B, n], only for Discrete actions that are sometimes illegal) belongs to `obs`.
+
+    Reward, `terminated` (the task ended: do not bootstrap) and `truncated` (time ran out: bootstrap) belong to this
+    step too. New tasks take effect at the next reset. Task parameters never appear in the observation. Copy i's results
+    depend on the seed, i, its task and its actions only: not on B, nor on threads or processes. Returned tensors are
+    never written to again.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+
+    name: str
+    device: torch.device
+    horizon: int
+    """Longest possible episode, in env steps."""
+    fixed_horizon: bool
+    """True if every episode lasts exactly `horizon` steps, so that unmasked copies stay in step."""
+    has_success: bool
+    """True if `info` carries "success"."""
+    tasks: Tasks | None
+
+    def __init__(
+        self,
+        name: str,
+        n_copies: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        *,
+        horizon: int,
+        fixed_horizon: bool = True,
+        has_success: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Record the contract's constants; raises ConfigError for a size or horizon below 1."""
+        if n_copies < 1 or horizon < 1:
+            raise ConfigError(f"world {name!r} needs n_copies >= 1 and horizon >= 1, got {n_copies} and {horizon}")
+        self.name, self.num_envs, self.horizon = name, n_copies, horizon
+        self.fixed_horizon, self.has_success = fixed_horizon, has_success
+        self.device = torch.device(device)
+        self.single_observation_space, self.single_action_space = observation_space, action_space
+        self.observation_space = batch_space(observation_space, n_copies)
+        self.action_space = batch_space(action_space, n_copies)
+        self.tasks = None
+
+    @property
+    def n_copies(self) -> int:
+        """Return B."""
+        return self.num_envs
+
+    @abstractmethod
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give copy i task i from its next reset on; raises ConfigError unless there are exactly B tasks."""
+
+    @abstractmethod
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start new episodes, in all copies or in those of `options["mask"]` (bool [B]).
+
+        With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
+        copies; those outside the mask are where they were.
+        """
+
+    @abstractmethod
+    def step(self, actions: Any) -> StepResult:
+        """Advance all copies by one step. Actions outside a Box are clipped; NaN raises WorldError."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what comes next, mid-episode included, as tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where `state_dict` was taken, bit for bit."""
+
+    def render(self) -> Any:
+        """Return one RGB image (uint8 [H, W, 3]) of copy 0, where the world can draw itself."""
+        raise ConfigError(f"world {self.name!r} has no picture; its render modes are {self.metadata['render_modes']}")
+
+    def check_tasks(self, tasks: Tasks) -> None:
+        """Raise ConfigError unless there is one task per copy."""
+        if len(tasks) != self.num_envs:
+            raise ConfigError(
+                f"world {self.name!r} has {self.num_envs} copies but set_tasks got {len(tasks)} tasks; "
+                f"pass tasks.repeat(k) or build it with n_copies={len(tasks)}"
+            )
