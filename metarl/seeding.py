@@ -53,6 +53,8 @@ class CopyStreams:
 
     def _bits(self, counter: Tensor | int, n: int) -> Tensor:
         lane = torch.arange(1, n + 1, dtype=torch.int64, device=self.keys.device) * _GOLDEN
+        if isinstance(counter, int):
+            counter = torch.tensor(counter, dtype=torch.int64, device=self.keys.device)
         base = mix(self.keys + (counter + 1) * _MIX_1)
         return mix(base[:, None] + lane)
 

@@ -18,7 +18,7 @@ from .world import World
 
 
 def copies_per_task(agent: Agent, phases: Sequence[int], limit: int = 1_000_000) -> int:
-    """Return the most copies (at most `limit`) that can share each phase's episodes evenly; 1 for agents with memory."""
+    """Return the most copies (at most `limit`) that share each phase's episodes evenly; 1 for agents with memory."""
     if not agent.parallel_episodes:
         return 1
     common = gcd(*phases)
