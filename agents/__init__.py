@@ -1,0 +1,15 @@
+"""Adaptation algorithms. Each module holds one algorithm and its frozen config; `config.build(spec)` makes an agent."""
+
+from __future__ import annotations
+
+from metarl.registry import Registry
+
+AGENTS = Registry(
+    "agent",
+    {
+        "maml-trpo": ("agents.maml:MAMLConfig", "gradient-based: policy-gradient inner steps, TRPO outer step"),
+        "rl2": ("agents.rl2:RL2Config", "memory-based: a recurrent policy trained by PPO over whole trials"),
+        "finetune": ("agents.finetune:FinetuneConfig", "no meta-learning: multi-task PPO, then gradient fine-tuning"),
+        "random": ("agents.random_policy:RandomConfig", "uniformly random actions"),
+    },
+)

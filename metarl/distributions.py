@@ -135,7 +135,7 @@ class MultiCategorical:
         self.parts = [Categorical(n, s) for n, s in zip(sizes, starts, strict=True)]
 
     def _split(self, params: Tensor) -> list[tuple[Categorical, Tensor]]:
-        return list(zip(self.parts, params.split(self.sizes, dim=-1), strict=True))
+        return list(zip(self.parts, torch.split(params, self.sizes, dim=-1), strict=True))
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         """Draw every choice: int64 [..., k]."""
@@ -156,7 +156,7 @@ class MultiCategorical:
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         """Return the sum of the choices' divergences."""
-        pairs = zip(self._split(old), new.split(self.sizes, dim=-1), strict=True)
+        pairs = zip(self._split(old), torch.split(new, self.sizes, dim=-1), strict=True)
         return torch.stack([d.kl(p, q) for (d, p), q in pairs], dim=-1).sum(-1)
 
     def fisher_product(self, params: Tensor, v: Tensor) -> Tensor:

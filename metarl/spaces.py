@@ -37,12 +37,16 @@ def flat_dim(space: gym.Space[Any]) -> int:
     )
 
 
-def flatten(space: gym.Space[Any], value: Any, batch_dims: int = 1) -> Tensor:
+def flatten(space: gym.Space[Any], value: Tensor | dict[str, Tensor], batch_dims: int = 1) -> Tensor:
     """Return `value`, a batch of elements of `space`, as float32 [*batch, flat_dim(space)].
 
     Box is reshaped, Discrete and MultiDiscrete become one-hot (counted from `start`), Dict concatenates its entries in
     the space's own order. `batch_dims` leading axes are kept.
     """
+    if isinstance(space, spaces.Dict) and isinstance(value, dict):
+        return torch.cat([flatten(s, value[k], batch_dims) for k, s in space.items()], dim=-1)
+    if not isinstance(value, Tensor):
+        raise ConfigError(f"{space} needs a tensor, got {type(value).__name__}; worlds hand over torch tensors")
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return value.to(torch.float32).flatten(batch_dims) if value.dim() > batch_dims else value.float().unsqueeze(-1)
     if isinstance(space, spaces.Discrete):
@@ -50,8 +54,6 @@ def flatten(space: gym.Space[Any], value: Any, batch_dims: int = 1) -> Tensor:
     if isinstance(space, spaces.MultiDiscrete):
         columns = zip(value.long().unbind(-1), space.nvec.tolist(), space.start.tolist(), strict=True)
         return torch.cat([F.one_hot(v - s, n).to(torch.float32) for v, n, s in columns], dim=-1)
-    if isinstance(space, spaces.Dict):
-        return torch.cat([flatten(s, value[k], batch_dims) for k, s in space.items()], dim=-1)
     raise ConfigError(
         f"space {space} is not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these"
     )

@@ -1,0 +1,96 @@
+"""The 5x5 gridworld of VariBAD (Zintgraf et al. 2020, arXiv:1910.08348, section 5.1).
+
+Start at (0, 0); actions stay, up, right, down, left, clamped at the border; 15 steps per episode; +1 for each step that
+ends on the hidden goal cell, -0.1 otherwise; the goal ends nothing. The goal is uniform over the 21 cells outside the
+2x2 block around the start. The observation is the cell (x, y).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.errors import ConfigError
+from metarl.seeding import CopyStreams
+from metarl.tasks import Tasks
+
+from .families import FiniteFamily
+from .gridworld_references import bayes_optimal_returns, known_goal_returns, random_returns
+from .tensor_world import EpisodeState, TensorWorld
+
+SIZE = 5
+HORIZON = 15
+GOAL_REWARD, STEP_REWARD = 1.0, -0.1
+MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
+GOALS = tuple((x, y) for x in range(SIZE) for y in range(SIZE) if x > 1 or y > 1)
+
+
+class GridWorld(TensorWorld):
+    """B gridworlds; `params["goal"]` is int64 [B, 2]."""
+
+    def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
+        """Build `n_copies` copies."""
+        super().__init__(
+            "gridworld",
+            n_copies,
+            spaces.Box(0.0, SIZE - 1.0, (2,), np.float32),
+            spaces.Discrete(len(MOVES)),
+            horizon=HORIZON,
+            device=device,
+        )
+        self._moves = torch.tensor(MOVES, device=self.device)
+        self._start = torch.zeros(n_copies, 2, dtype=torch.int64, device=self.device)
+
+    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+        """Stand on (0, 0)."""
+        return {"cell": self._start}
+
+    def advance(
+        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+    ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
+        """Move, clamp at the border, and pay by the cell reached."""
+        cell = (state["cell"] + self._moves[actions]).clamp(0, SIZE - 1)
+        on_goal = (cell == self.params["goal"]).all(1)
+        reward = on_goal * (GOAL_REWARD - STEP_REWARD) + STEP_REWARD
+        return {"cell": cell}, reward, None, None
+
+    def observe(self, state: EpisodeState) -> Tensor:
+        """Return (x, y) as float32 [B, 2]."""
+        return state["cell"].to(torch.float32)
+
+
+class GridWorldTasks(FiniteFamily):
+    """The 21 goals, or disjoint parts of them if `held_out` goals are kept from training."""
+
+    def __init__(self, held_out: int = 0) -> None:
+        """Keep `held_out` goals each for validation and test; with 0 every split is the whole family, as published."""
+        if not 0 <= held_out <= 6:
+            raise ConfigError(f"gridworld option held_out is {held_out}; it must lie in 0..6 (there are 21 goals)")
+        goals = torch.tensor(GOALS)
+        tasks = Tasks.of("gridworld", [f"goal({x},{y})" for x, y in GOALS], goal=goals)
+        super().__init__("gridworld", tasks, held_out=held_out)
+
+    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GridWorld:
+        """Build a gridworld of `n_copies`."""
+        return GridWorld(n_copies, device=device)
+
+    def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
+        """Return exact values: uniformly random moves, known goal, and the Bayes-optimal policy where it is known.
+
+        The Bayes-optimal value is for the uniform prior over all 21 goals, so it is left out when goals are held out.
+        """
+        every = self.all(split)
+        found = {
+            "random": random_returns(every.values["goal"], n_episodes),
+            "oracle": known_goal_returns(every.values["goal"], n_episodes),
+        }
+        if self.exhaustive:
+            found["bayes_optimal"] = bayes_optimal_returns(n_episodes)
+        return found
+
+
+def make(held_out: int = 0) -> GridWorldTasks:
+    """Build the gridworld family."""
+    return GridWorldTasks(held_out)
