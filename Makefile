@@ -1,0 +1,58 @@
+# The one door for users, developers and CI. `make help` lists what there is.
+PY := .venv/bin/python
+READY := .venv/.ready
+RUN ?= runs/demo
+export TORCH PIP_ARGS PYTHON
+
+.PHONY: help setup demo demo-ml1 test learn results lint format types arch check bench build clean
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with everything in it (TORCH=, PIP_ARGS=, PYTHON= choose other builds)
+
+$(READY): pyproject.toml constraints.txt .ci/setup.sh
+	@bash .ci/setup.sh
+
+demo: setup  ## meta-train on the gridworld, evaluate on held-out episodes, draw the adaptation curve
+	$(PY) -m experiments train rl2-gridworld --run-dir $(RUN) --resume auto
+	$(PY) -m experiments evaluate $(RUN)
+
+demo-ml1: RUN := runs/demo-ml1
+demo-ml1: setup  ## the same on Meta-World ML1 reach
+	$(PY) -m experiments train ml1-reach-quick --run-dir $(RUN) --resume auto
+	$(PY) -m experiments evaluate $(RUN)
+
+test: setup  ## the whole test suite
+	$(PY) -m pytest
+
+learn: setup  ## only the tests that train agents and check that they learn
+	$(PY) -m pytest -m learning
+
+lint: setup  ## ruff: errors, style, formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup  ## let ruff rewrite the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: setup  ## mypy --strict on the four packages
+	$(PY) -m mypy
+
+arch: setup  ## import-linter: who may import whom
+	.venv/bin/lint-imports
+
+check: lint types arch test  ## everything a change must pass
+
+bench: setup  ## where the time of a training iteration goes, per agent
+	$(PY) -m experiments profile rl2-gridworld
+	$(PY) -m experiments profile maml-navigation
+
+build: setup  ## wheel and sdist, each tried in a bare environment
+	@bash .ci/build.sh
+
+clean:  ## remove caches and build products; .venv and runs stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .setup build dist *.egg-info
+	find metarl envs agents experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

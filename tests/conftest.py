@@ -1,0 +1,18 @@
+"""What all tests share: one thread, no screen, no network account, and examples drawn the same way each time."""
+
+import os
+
+# Before anything imports matplotlib, mujoco or wandb: subprocesses that tests start inherit these as well.
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+os.environ.pop("WANDB_API_KEY", None)
+
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+# Results must not depend on the machine's speed or on the day: no deadline, a fixed stream of examples.
+settings.register_profile("metarl", deadline=None, derandomize=True, database=None)
+settings.load_profile("metarl")
