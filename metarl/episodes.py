@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from .rollout import Rollout
+from .agent import Agent
+from .rollout import Rollout, Trial
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class EpisodeTable:
     """Success at any step of the episode (upstream Meta-World's definition)."""
     success_last: Tensor | None
     """Success at the last step of the episode."""
+    first_success: Tensor | None = None
+    """Env steps up to and including the first successful one; 0 if there was none."""
 
 
 def episode_table(rollout: Rollout) -> EpisodeTable:
@@ -30,31 +33,80 @@ def episode_table(rollout: Rollout) -> EpisodeTable:
 
     Episode e of copy m stands in column e * M + m: copies play side by side, so those columns share their age.
     """
-    n, m = rollout.n_tasks, rollout.n_copies
-    per_copy = rollout.n_episodes // m
-    device = rollout.reward.device
-
-    def total(value: Tensor) -> Tensor:
-        out = torch.zeros(n * m, per_copy, dtype=torch.float64, device=device)
-        out.scatter_add_(1, rollout.episode.T, (value * rollout.valid).T.to(torch.float64))
-        return out.reshape(n, m, per_copy).transpose(1, 2).reshape(n, per_copy * m)
-
     has = rollout.success
     return EpisodeTable(
-        returns=total(rollout.reward),
-        length=total(torch.ones_like(rollout.reward)).long(),
-        success_any=None if has is None else total(has.float()) > 0,
-        success_last=None if has is None else total((has & rollout.last).float()) > 0,
+        returns=_total(rollout, rollout.reward),
+        length=_total(rollout, torch.ones_like(rollout.reward)).long(),
+        success_any=None if has is None else _total(rollout, has.float()) > 0,
+        success_last=None if has is None else _total(rollout, (has & rollout.last).float()) > 0,
+        first_success=None if has is None else _first_success(rollout, has & rollout.valid),
     )
+
+
+def _by_age(rollout: Rollout, value: Tensor) -> Tensor:
+    """Reorder [B, episodes per copy] to [N, episodes per task], oldest first."""
+    n, m = rollout.n_tasks, rollout.n_copies
+    return value.reshape(n, m, -1).transpose(1, 2).reshape(n, -1)
+
+
+def _total(rollout: Rollout, value: Tensor) -> Tensor:
+    """Sum `value` [T, B] over the valid steps of each episode: float64 [N, E]."""
+    shape = (value.shape[1], rollout.n_episodes // rollout.n_copies)
+    out = torch.zeros(shape, dtype=torch.float64, device=value.device)
+    out.scatter_add_(1, rollout.episode.T, (value * rollout.valid).T.to(torch.float64))
+    return _by_age(rollout, out)
+
+
+def _first_success(rollout: Rollout, success: Tensor) -> Tensor:
+    """Return the step of the episode, counted from 1, at which `success` (bool [T, B]) is first True, or 0: [N, E]."""
+    never = len(success)
+    at = torch.arange(never, device=success.device)[:, None].expand_as(success)
+
+    def earliest(chosen: Tensor) -> Tensor:
+        shape = (success.shape[1], rollout.n_episodes // rollout.n_copies)
+        out = torch.full(shape, never, device=success.device)
+        return out.scatter_reduce_(1, rollout.episode.T, torch.where(chosen, at, never).T, "amin")
+
+    first = earliest(success)
+    return _by_age(rollout, torch.where(first < never, first - earliest(rollout.valid) + 1, 0))
 
 
 def join_tables(rollouts: Sequence[Rollout]) -> EpisodeTable:
     """Return the table of several phases of one trial, episodes in order."""
-    tables = [episode_table(r) for r in rollouts]
-    any_, last = [t.success_any for t in tables], [t.success_last for t in tables]
-    return EpisodeTable(
-        returns=torch.cat([t.returns for t in tables], dim=1),
-        length=torch.cat([t.length for t in tables], dim=1),
-        success_any=torch.cat([s for s in any_ if s is not None], dim=1) if any_[0] is not None else None,
-        success_last=torch.cat([s for s in last if s is not None], dim=1) if last[0] is not None else None,
-    )
+    return concatenate_tables([episode_table(r) for r in rollouts], dim=1)
+
+
+def concatenate_tables(tables: Sequence[EpisodeTable], dim: int) -> EpisodeTable:
+    """Return one table of several: later episodes of the same tasks (dim=1), or further tasks (dim=0)."""
+
+    def join(name: str) -> Tensor | None:
+        parts = [getattr(t, name) for t in tables]
+        return None if parts[0] is None else torch.cat(parts, dim=dim)
+
+    return EpisodeTable(**{f.name: join(f.name) for f in fields(EpisodeTable)})  # type: ignore[arg-type]
+
+
+def pre_post_columns(phases: Sequence[int], agent: Agent) -> tuple[slice, slice]:
+    """Return which episodes of a trial count as played before any adaptation, and which as played after all of it.
+
+    An agent with memory (`parallel_episodes` False) learns during every episode, so these are its first and its last
+    one. Any other agent stays the same within a phase, so these are the first phase and the last.
+    """
+    total = sum(phases)
+    if not agent.parallel_episodes:
+        return slice(0, 1), slice(total - 1, total)
+    return slice(0, phases[0]), slice(total - phases[-1], total)
+
+
+def pre_post(trial: Trial, agent: Agent) -> dict[str, float]:
+    """Return the scores before any adaptation and after all of it, averaged over tasks and episodes.
+
+    Keys: `pre_return` and `post_return` (undiscounted), and, if the world knows success, `pre_success` and
+    `post_success` (share of episodes with success at any step). `pre_post_columns` says which episodes count.
+    """
+    table = join_tables(trial.rollouts)
+    pre, post = pre_post_columns([r.n_episodes for r in trial.rollouts], agent)
+    scores = {"pre_return": table.returns[:, pre], "post_return": table.returns[:, post]}
+    if table.success_any is not None:
+        scores |= {"pre_success": table.success_any[:, pre], "post_success": table.success_any[:, post]}
+    return {k: float(v.double().mean()) for k, v in scores.items()}
