@@ -1,0 +1,256 @@
+"""Checkpoints that survive a kill at any moment and say so when they are damaged.
+
+One checkpoint is a folder: `tensors.safetensors` (weights only, nothing in it can run), `values.json` (everything that
+is not a tensor) and `manifest.json` (sha256 of both). It is written beside its place, flushed to the disk and moved
+there in one step, so a folder with a checkpoint's name is complete or was damaged later, which the hashes tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError, ConfigError
+
+SCHEMA_VERSION = 1
+TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+_NAME = re.compile(r"iteration-(\d{9})$")
+
+
+def split_state(state: Any) -> tuple[dict[str, Tensor], Any]:
+    """Take a state apart into tensors by name and a JSON tree that says where each one stands.
+
+    Dicts (with str, int, float, bool or None keys, in order), lists, tuples and plain values are kept losslessly, NaN
+    and infinities included. Raises: CheckpointError naming the place of anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def encode(value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            # The number keeps names apart that spell the same path, as the keys 0 and "0" do.
+            name = f"{len(tensors)}:{path}"
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(value, float) and not math.isfinite(value):
+            return {"float": str(float(value))}
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if isinstance(value, Mapping):
+            return {"dict": [[encode(k, f"{path}.keys"), encode(v, f"{path}/{k}")] for k, v in value.items()]}
+        if isinstance(value, tuple):
+            return {"tuple": [encode(v, f"{path}/{i}") for i, v in enumerate(value)]}
+        if isinstance(value, list):
+            return [encode(v, f"{path}/{i}") for i, v in enumerate(value)]
+        raise CheckpointError(
+            f"state holds a {type(value).__module__}.{type(value).__qualname__} at {path or '/'!r}; a checkpoint takes "
+            f"tensors, None, bool, int, float, str and dicts, lists and tuples of these: convert it in state_dict()"
+        )
+
+    tree = encode(state, "")
+    return tensors, tree
+
+
+def join_state(tensors: Mapping[str, Tensor], tree: Any) -> Any:
+    """Put a state together again from what `split_state` returned; raises CheckpointError for a tree it never wrote."""
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    if isinstance(tree, list):
+        return [join_state(tensors, v) for v in tree]
+    if isinstance(tree, dict) and len(tree) == 1:
+        (kind, content), *_ = tree.items()
+        if kind == "tensor" and content in tensors:
+            return tensors[content]
+        if kind == "float":
+            return float(content)
+        if kind == "tuple":
+            return tuple(join_state(tensors, v) for v in content)
+        if kind == "dict":
+            return {join_state(tensors, k): join_state(tensors, v) for k, v in content}
+    raise CheckpointError(f"{VALUES} holds {str(tree)[:80]!r}, which is no part of a checkpoint; use an earlier one")
+
+
+def state_fingerprint(state: Any) -> str:
+    """Return a digest over every bit of a state: equal digests mean equal parameters, dtypes, shapes and values."""
+    tensors, tree = split_state(state)
+    digest = hashlib.sha256(json.dumps(tree).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut (a rename is only in memory before)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file and flush it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a reader sees the old file or the new one, also after a kill."""
+    beside = path.with_name(f".{path.name}.tmp")
+    write_file(beside, content)
+    beside.replace(path)
+    flush_folder(path.parent)
+
+
+def write_checkpoint(folder: Path, state: Any) -> None:
+    """Write `state` as the checkpoint `folder`, replacing one that is there.
+
+    Raises: CheckpointError if the state holds something that is neither a tensor nor a plain value, or if the disk
+    refuses.
+    """
+    tensors, tree = split_state(state)
+    contents = {TENSORS: safetensors.torch.save(tensors), VALUES: json.dumps(tree, allow_nan=False).encode()}
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "files": {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in contents.items()},
+    }
+    contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
+    beside, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".old-{folder.name}")
+    try:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for name, content in contents.items():
+            write_file(beside / name, content)
+        flush_folder(beside)
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+        flush_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write checkpoint {folder}: {error}; free or repair the disk, then resume"
+        ) from error
+
+
+def read_checkpoint(folder: Path) -> Any:
+    """Return the state in `folder`, tensors on the CPU.
+
+    Raises: CheckpointError saying which file is missing, cut short or changed since it was written.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        version, files = manifest["schema_version"], manifest["files"]
+        expected = {name: files[name]["sha256"] for name in (TENSORS, VALUES)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}: {error})") from error
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(f"{folder} has checkpoint schema {version!r}, this version reads {SCHEMA_VERSION}")
+    contents: dict[str, bytes] = {}
+    for name, digest in expected.items():
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} cannot be read ({error.strerror})") from error
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise CheckpointError(
+                f"{folder / name} was changed after it was written: it has {len(contents[name])} bytes of the "
+                f"{files[name].get('bytes')} expected and another sha256"
+            )
+    return join_state(safetensors.torch.load(contents[TENSORS]), json.loads(contents[VALUES]))
+
+
+class CheckpointStore:
+    """The checkpoints of one run: the last `keep` of them, and the one with the best validation score."""
+
+    def __init__(self, folder: Path, keep: int = 3) -> None:
+        """Look at `folder`, which need not exist yet. Raises ConfigError if fewer than 2 are kept."""
+        if keep < 2:
+            raise ConfigError(f"keep={keep} checkpoints leaves none to fall back to; keep at least 2")
+        self.folder, self.keep = folder, keep
+
+    def path(self, iteration: int) -> Path:
+        """Return where the checkpoint after `iteration` iterations is or would be."""
+        return self.folder / f"iteration-{iteration:09d}"
+
+    def iterations(self) -> list[int]:
+        """Return the iterations that have a checkpoint, oldest first; they may be damaged."""
+        names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(int(m.group(1)) for m in map(_NAME.match, names) if m)
+
+    def save(self, iteration: int, state: Any) -> Path:
+        """Write the checkpoint after `iteration` iterations, then forget the oldest ones."""
+        write_checkpoint(self.path(iteration), state)
+        kept = {*self.iterations()[-self.keep :], iteration, self.best()}
+        for old in set(self.iterations()) - kept:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+        return self.path(iteration)
+
+    def load(self, iteration: int) -> Any:
+        """Return the state after `iteration` iterations; raises CheckpointError naming those that exist."""
+        if not self.path(iteration).is_dir():
+            known = ", ".join(map(str, self.iterations())) or "none"
+            raise CheckpointError(f"{self.folder} has no checkpoint of iteration {iteration}; it has: {known}")
+        return read_checkpoint(self.path(iteration))
+
+    def load_newest(self) -> tuple[int, Any] | None:
+        """Return (iteration, state) of the newest good checkpoint, or None if there never was one.
+
+        Damaged ones are passed over with a warning each. Raises: CheckpointError if all are damaged.
+        """
+        iterations = self.iterations()
+        reasons: list[str] = []
+        for iteration in reversed(iterations):
+            try:
+                state = read_checkpoint(self.path(iteration))
+            except CheckpointError as error:
+                reasons.append(str(error))
+                continue
+            for reason in reasons:
+                warnings.warn(f"damaged checkpoint passed over: {reason}; using iteration {iteration}", stacklevel=2)
+            return iteration, state
+        if iterations:
+            raise CheckpointError(
+                f"none of the {len(iterations)} checkpoints in {self.folder} is intact (newest: {reasons[0]}); restore "
+                f"the folder from a copy, or delete it to start again at iteration 0"
+            )
+        return None
+
+    def set_best(self, iteration: int | None, score: float | None) -> None:
+        """Point `best.json` at `iteration`, or forget the best one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"iteration": iteration, "score": score, "score_name": "validation/post_return"}
+        replace_file(self.folder / "best.json", (json.dumps(content) + "\n").encode())
+
+    def best(self) -> int | None:
+        """Return the iteration with the best validation score, or None if nothing was validated yet."""
+        try:
+            found = json.loads((self.folder / "best.json").read_bytes())["iteration"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.folder / 'best.json'} cannot be read ({error}); delete it, then the run finds the best again"
+            ) from error
+        return found if isinstance(found, int) else None
+
+    def clean(self) -> None:
+        """Delete what an interrupted save left behind; only the process that holds the run's lock may call it."""
+        if self.folder.is_dir():
+            for leftover in (*self.folder.glob(".tmp-*"), *self.folder.glob(".old-*")):
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""Where a result comes from: commit, package versions, kind of machine. Never a host name, user, path or variable."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("metarl-worlds", "torch", "numpy", "gymnasium", "metaworld", "mujoco", "safetensors", "wandb", "tyro")
+
+
+def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the installed versions of `names`, "not installed" where there is none."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any]:
+    """Return `{"commit": str | None, "dirty": bool | None}` of the checkout that holds `folder` (this package's own).
+
+    None where there is no git or no checkout, as in an installed wheel.
+    """
+    where = Path(__file__).resolve().parent if folder is None else folder
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(where), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    tracked = git("ls-files", "--", str(where))  # a wheel may lie inside a checkout of something else
+    if not tracked:
+        return {"commit": None, "dirty": None}
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat a run, as JSON-able values."""
+    return {
+        "git": git_state(),
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+    }

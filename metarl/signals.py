@@ -1,0 +1,34 @@
+"""SIGTERM and SIGINT as a polite request. Imports nothing heavy, so that handlers stand before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL: stopped on request with a checkpoint; running the same command with --resume goes on."""
+
+
+class StopSignals:
+    """Remembers the first SIGTERM or SIGINT; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        """Start without a request."""
+        self.requested = False
+
+    def install(self) -> StopSignals:
+        """Take over both signals and return self. Call it first thing in main, from the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.requested = True
+        name = signal.Signals(number).name
+        # sys.stderr may be in the middle of a write when the signal comes; os.write is not.
+        text = f"\n{name}: finishing this iteration, then saving a checkpoint (once more: exit at once)\n"
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
