@@ -249,6 +249,12 @@ class CheckpointStore:
             ) from error
         return found if isinstance(found, int) else None
 
+    def discard_after(self, iteration: int) -> None:
+        """Delete checkpoints later than `iteration`: damaged ones, which would crowd out good ones."""
+        for later in self.iterations():
+            if later > iteration:
+                shutil.rmtree(self.path(later), ignore_errors=True)
+
     def clean(self) -> None:
         """Delete what an interrupted save left behind; only the process that holds the run's lock may call it."""
         if self.folder.is_dir():
