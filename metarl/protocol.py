@@ -1,0 +1,44 @@
+"""The evaluation protocol: what is counted, fixed before anything is played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """For each held-out (task, seed): exactly A adaptation episodes, then exactly E evaluation episodes."""
+
+    split: str = "test"
+    """Split the tasks come from. Select checkpoints on "validation"; report on "test"."""
+    adapt_episodes: int = 3
+    """A: episodes per task that the agent may learn from; 0 or more."""
+    eval_episodes: int = 1
+    """E: episodes per task that are scored afterwards; 1 or more."""
+    n_seeds: int = 3
+    """S: how often every task is played from scratch, each time with its own noise; 1 or more."""
+    n_tasks: int | None = None
+    """N: tasks to play, evenly over classes; None means all of a finite split."""
+    max_copies: int = 256
+    """Most world copies to run side by side; memory grows with it. Part of the noise streams: 1 or more."""
+    greedy: bool = False
+    """True: scored episodes take the policy's mode. Adaptation episodes always sample, as in training."""
+    seed: int = 0
+    """Root of all noise of the evaluation; 0 or more."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a count out of range."""
+        lowest = {"adapt_episodes": 0, "eval_episodes": 1, "n_seeds": 1, "n_tasks": 1, "max_copies": 1, "seed": 0}
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"evaluation {name} is {value}; it must be at least {low}")
+        if not self.split:
+            raise ConfigError('evaluation split is empty; name one, usually "test"')
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes per task and seed, A + E."""
+        return self.adapt_episodes + self.eval_episodes
