@@ -3,7 +3,7 @@
 #
 # Needs Python 3.11, 3.12 or 3.13 and either its venv module or pip. Reads from the environment:
 #   PYTHON    interpreter to build on          (default: the first of python3, python3.13, ... that fits)
-#   TORCH     what to ask pip for              (default: torch==2.13.0)
+#   TORCH     what to ask pip for              (default: the version in constraints.txt)
 #   PIP_ARGS  more arguments for that one line (default: none), e.g. --index-url ... for another build of torch
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,10 +71,13 @@ touch "$unfinished"
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
-# torch comes first and alone, so that the choice of its build cannot be undone by another requirement.
+# torch comes first and alone, and is no constraint afterwards: whichever build is chosen here stays.
+versions=$venv/constraints.txt
+grep -v '^torch==' constraints.txt >"$versions"
+echo "installing torch and about 90 packages (a few minutes)"
 # shellcheck disable=SC2086  # PIP_ARGS is several words on purpose
-pip install --quiet ${PIP_ARGS:-} "${TORCH:-torch==2.13.0}"
-pip install --quiet --constraint constraints.txt --editable '.[dev]'
+pip install --quiet --constraint "$versions" ${PIP_ARGS:-} "${TORCH:-$(grep '^torch==' constraints.txt)}"
+pip install --quiet --constraint "$versions" --editable '.[dev]'
 
 "$venv/bin/python" - <<'PYTHON'
 import gymnasium, torch
