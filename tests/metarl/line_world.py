@@ -92,6 +92,9 @@ class Endless(Line):
     def all(self, split: str) -> Tasks | None:
         return None
 
+    def fingerprint(self) -> str:
+        return f"endless-{self.n}"
+
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         self.asked.append(split)
         return Tasks.of("line", goal=torch.randint(1, self.n + 1, (n,), generator=generator).float())
