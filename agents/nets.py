@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from gymnasium import spaces
@@ -49,7 +50,7 @@ def init_mlp(
     the last layer's weights are multiplied by `last_gain`. Drawn on the generator's device, then moved to `device`.
     """
     params: Params = {}
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         weight = torch.empty(n_out, n_in, device=generator.device)
         is_last = i == len(sizes) - 2
         if init == "xavier":

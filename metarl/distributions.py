@@ -161,7 +161,7 @@ class MultiCategorical:
 
     def fisher_product(self, params: Tensor, v: Tensor) -> Tensor:
         """Return F v, block by block."""
-        pairs = zip(self._split(params), v.split(self.sizes, dim=-1), strict=True)
+        pairs = zip(self._split(params), torch.split(v, self.sizes, dim=-1), strict=True)
         return torch.cat([d.fisher_product(p, w) for (d, p), w in pairs], dim=-1)
 
 

@@ -1,0 +1,166 @@
+"""MAML's inner loop for all tasks at once: advantages of a stored batch, and a differentiable gradient step on it.
+
+Finn et al. 2017 (arXiv:1703.03400), equation 1 and section 5.3: phi_{k+1} = phi_k - alpha * grad L(phi_k), with L the
+policy-gradient loss on episodes that phi_k itself collected. Everything here has a task axis N in front; no Python loop
+runs over tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metarl.returns import discounted_returns, gae, masked_mean, standardise
+from metarl.rollout import Rollout
+
+from .linear_baseline import episode_age, features, fit_predict
+from .nets import Params, PolicyNet
+
+Objective = Literal["likelihood-ratio", "log-likelihood"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One phase, regrouped by task: R = T * M rows each. What the loss needs and nothing that depends on phi."""
+
+    obs: Tensor
+    """float [N, R, obs_dim]."""
+    action: Tensor
+    """[N, R, ...], as the distribution wants it."""
+    log_prob: Tensor
+    """float [N, R]: log-probability at sampling time, the denominator of every importance ratio."""
+    advantage: Tensor
+    """float [N, R]: standardised per task; 0 in rows that do not count."""
+    valid: Tensor
+    """bool [N, R]."""
+    action_mask: Tensor | None
+    """bool [N, R, n], or None."""
+
+    def rows(self, index: Tensor) -> Batch:
+        """Return the batch with the rows at `index` (int64 [r]) of each task only."""
+        return Batch(
+            obs=self.obs[:, index],
+            action=self.action[:, index],
+            log_prob=self.log_prob[:, index],
+            advantage=self.advantage[:, index],
+            valid=self.valid[:, index],
+            action_mask=None if self.action_mask is None else self.action_mask[:, index],
+        )
+
+
+def by_task(value: Tensor, n_tasks: int) -> Tensor:
+    """Regroup [T, N * M, ...] as [N, T * M, ...]."""
+    n_steps, n_copies = value.shape[0], value.shape[1] // n_tasks
+    grouped = value.reshape(n_steps, n_tasks, n_copies, *value.shape[2:]).transpose(0, 1)
+    return grouped.reshape(n_tasks, n_steps * n_copies, *value.shape[2:])
+
+
+def advantages(rollout: Rollout, obs: Tensor, gamma: float, lam: float) -> Tensor:
+    """Return each step's standardised advantage against its own task's baseline: [N, R].
+
+    The baseline is fitted to the discounted returns of this rollout. Both returns and advantages stop where an episode
+    stops, be it terminated or truncated: the time limit is part of the task (finite horizon), and the baseline sees the
+    time, so that it can learn that little is left to earn near the limit. Bootstrapping there instead would need the
+    value of states the baseline never saw.
+    """
+    n = rollout.n_tasks
+    valid, last = rollout.valid, rollout.last
+    reward = torch.where(valid, rollout.reward, 0.0).to(obs.dtype)
+    returns = discounted_returns(reward, last, gamma)
+    valid_rows = by_task(valid, n)
+    x = features(obs, by_task(episode_age(last), n).to(obs.dtype))
+    fitted = fit_predict(x, by_task(returns, n), valid_rows)
+    value = fitted.reshape(n, len(reward), -1).transpose(0, 1).reshape(reward.shape)
+    next_value = torch.cat([value[1:], torch.zeros_like(value[:1])])
+    # A copy that idles after its last episode has `last` set at that episode's end, so nothing leaks back from there.
+    advantage = gae(reward, value, next_value, last, last, gamma, lam)
+    return standardise(by_task(advantage, n), valid_rows, dims=(1,))
+
+
+def make_batch(net: PolicyNet, rollout: Rollout, gamma: float, lam: float) -> Batch:
+    """Return what the losses need of one phase."""
+    n = rollout.n_tasks
+    valid = by_task(rollout.valid, n)
+    # Rows that do not count may hold anything; zeros keep 0 * NaN out of the sums.
+    obs = torch.where(valid.unsqueeze(-1), by_task(rollout.obs, n), 0.0)
+    return Batch(
+        obs=obs,
+        action=by_task(net.flat_action(rollout.action, batch_dims=2), n),
+        log_prob=torch.where(valid, by_task(rollout.log_prob, n), 0.0),
+        advantage=advantages(rollout, obs, gamma, lam),
+        valid=valid,
+        action_mask=None if rollout.action_mask is None else by_task(rollout.action_mask, n),
+    )
+
+
+def ratio_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Tensor:
+    """Return minus the importance-weighted advantage, averaged over each task's valid rows: [N].
+
+    The ratio is 1 at the parameters that sampled, where the gradient is the policy gradient and the second derivative
+    is unbiased (Rothfuss et al. 2019, arXiv:1810.06784, section 4: the "likelihood ratio" form).
+    """
+    log_prob = net.distribution.log_prob(dist_params, batch.action)
+    ratio = torch.where(batch.valid, log_prob - batch.log_prob, 0.0).exp()
+    return -masked_mean(ratio * batch.advantage, batch.valid, dims=(1,))
+
+
+def log_likelihood_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Tensor:
+    """Return minus the advantage-weighted log-likelihood, averaged over each task's valid rows: [N].
+
+    The form of the original MAML code: same gradient as `ratio_loss` at the sampling parameters, another Hessian.
+    """
+    log_prob = net.distribution.log_prob(dist_params, batch.action)
+    return -masked_mean(torch.where(batch.valid, log_prob, 0.0) * batch.advantage, batch.valid, dims=(1,))
+
+
+def inner_loss(net: PolicyNet, phi: Params, batch: Batch, objective: Objective) -> Tensor:
+    """Return each task's loss at its own parameters `phi` [N, ...]: [N]."""
+    loss_of = ratio_loss if objective == "likelihood-ratio" else log_likelihood_loss
+    return loss_of(net, net(phi, batch.obs, batch.action_mask), batch)
+
+
+def gradient_step(
+    phi: Params, loss_of: Callable[[Params], Tensor], step_size: Tensor | float, *, create_graph: bool
+) -> Params:
+    """Return phi - step_size * grad, task by task.
+
+    Args:
+        phi: parameters [N, ...] that require grad.
+        loss_of: phi -> losses [N]; loss i depends on row i alone, so the gradient of the sum is each task's own.
+        step_size: alpha, one for all tasks or float [N].
+        create_graph: keep the graph of the gradient, so that the result can be differentiated through the step
+            (second-order MAML). Without it the gradient counts as a constant (first-order MAML).
+    """
+    grads = torch.autograd.grad(loss_of(phi).sum(), list(phi.values()), create_graph=create_graph)
+    new = {}
+    for (name, value), grad in zip(phi.items(), grads, strict=True):
+        size = step_size.reshape(-1, *[1] * (value.dim() - 1)) if isinstance(step_size, Tensor) else step_size
+        new[name] = value - size * grad
+    return new
+
+
+def adapt_through(
+    net: PolicyNet,
+    theta: Params,
+    supports: Sequence[Batch],
+    step_sizes: Sequence[float],
+    objective: Objective,
+    *,
+    create_graph: bool,
+) -> Params:
+    """Return phi_K(theta) [N, ...] after one step per support batch, as a function of theta (which requires grad).
+
+    Every batch keeps the episodes, advantages and log-probabilities it was collected with.
+    """
+    phi = {name: value.expand(len(supports[0].obs), *value.shape) for name, value in theta.items()}
+    for batch, step_size in zip(supports, step_sizes, strict=True):
+
+        def loss_of(parameters: Params, batch: Batch = batch) -> Tensor:
+            return inner_loss(net, parameters, batch, objective)
+
+        phi = gradient_step(phi, loss_of, step_size, create_graph=create_graph)
+    return phi

@@ -1,0 +1,130 @@
+"""The natural-gradient step of TRPO (Schulman et al. 2015, arXiv:1502.05477, appendix C), on flat vectors.
+
+Nothing here knows what the parameters mean: a loss and a divergence are functions, and the Fisher information enters
+through the Jacobian of the distribution parameters. Minimises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+"""A symmetric matrix as the function v -> A v on vectors [P]."""
+
+
+def flatten(parts: Sequence[Tensor]) -> Tensor:
+    """Return all entries of `parts` as one vector [P]."""
+    return torch.cat([p.reshape(-1) for p in parts])
+
+
+def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return the inverse of `flatten`, shaped like `like`."""
+    chunks = vector.split([p.numel() for p in like])  # type: ignore[no-untyped-call]
+    return [chunk.reshape(p.shape) for chunk, p in zip(chunks, like, strict=True)]
+
+
+def conjugate_gradient(product: Product, b: Tensor, *, n_iters: int, tolerance: float = 1e-10) -> Tensor:
+    """Solve A x = b for a positive definite A (Hestenes and Stiefel 1952): [P].
+
+    Stops changing x once the squared residual is below `tolerance`, without a data-dependent branch: on a GPU nothing
+    waits for the host.
+    """
+    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
+    square = residual.dot(residual)
+    for _ in range(n_iters):
+        image = product(direction)
+        active = square > tolerance
+        step = torch.where(active, square / direction.dot(image), 0.0)
+        x = x + step * direction
+        residual = residual - step * image
+        new_square = residual.dot(residual)
+        direction = residual + torch.where(active, new_square / square, 0.0) * direction
+        square = new_square
+    return x
+
+
+def fisher_product(
+    outputs: Tensor, inputs: Sequence[Tensor], row_fisher: Callable[[Tensor], Tensor], weight: Tensor
+) -> Product:
+    """Return v -> Jᵀ (weight * F) J v, where J = d outputs / d inputs and F is block-diagonal over rows.
+
+    With `outputs` the parameters of a distribution per row, F its Fisher information and `weight` the rows' weights,
+    this is exactly the Hessian of the weighted mean KL(old || new) at old = new: there the divergence has no gradient,
+    so the second derivatives of `outputs` (through any number of inner steps) drop out. `Jᵀ u` is written once as a
+    graph; `J v` is its derivative in u, so that no call builds a graph.
+
+    Args:
+        outputs: [..., p], with a graph back to `inputs`.
+        inputs: the parameters.
+        row_fisher: u -> F u, row by row, on [..., p].
+        weight: [...], one per row.
+    """
+    inputs = list(inputs)
+    u = torch.zeros_like(outputs, requires_grad=True)
+    pulled = torch.autograd.grad(outputs, inputs, grad_outputs=u, create_graph=True)
+
+    def product(v: Tensor) -> Tensor:
+        tangents = unflatten(v, inputs)
+        (pushed,) = torch.autograd.grad(pulled, u, grad_outputs=tangents, retain_graph=True)
+        weighted = row_fisher(pushed) * weight.unsqueeze(-1)
+        return flatten(torch.autograd.grad(outputs, inputs, grad_outputs=weighted, retain_graph=True))
+
+    return product
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """What a line search found."""
+
+    step: Tensor
+    """Accepted change [P]; zeros if none was accepted."""
+    loss: float
+    divergence: float
+    n_tried: int
+    accepted: bool
+
+
+def natural_step(gradient: Tensor, product: Product, *, limit: float, n_iters: int, damping: float) -> Tensor:
+    """Return the longest step -s A⁻¹ g with ½ stepᵀ A step = limit, where A = product + damping: [P].
+
+    Zero where the gradient is zero.
+    """
+
+    def damped(v: Tensor) -> Tensor:
+        return product(v) + damping * v
+
+    direction = conjugate_gradient(damped, gradient, n_iters=n_iters)
+    curvature = direction.dot(damped(direction))
+    scale = torch.where(curvature > 0, (2.0 * limit / curvature).sqrt(), 0.0)
+    return -scale * direction
+
+
+def line_search(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    step: Tensor,
+    loss: Tensor,
+    *,
+    limit: float,
+    shrink: float,
+    n_tries: int,
+) -> LineSearch:
+    """Try step, shrink * step, shrink² * step ... and accept the first that lowers the loss within the limit.
+
+    Args:
+        evaluate: step -> (loss, divergence) there. A number that is not finite counts as a failure.
+        step: the first step to try [P].
+        loss: loss at step 0.
+        limit: largest divergence allowed.
+        shrink: factor between tries, in (0, 1).
+        n_tries: most tries.
+    """
+    for i in range(n_tries):
+        candidate = step * shrink**i
+        new_loss, divergence = evaluate(candidate)
+        if bool((new_loss < loss) & (divergence <= limit)):
+            return LineSearch(candidate, float(new_loss), float(divergence), i + 1, True)
+    return LineSearch(torch.zeros_like(step), float(loss), 0.0, n_tries, False)
