@@ -112,7 +112,8 @@ class Plan:
                 f"train.copies_per_task={wanted} does not divide the phases {phases} (episodes) of agent "
                 f"{agent.name!r}; choose a common divisor"
             )
-        later = (*agent.phases(settings.validation_adapt_episodes), settings.validation_eval_episodes)
+        adapting = settings.validation_adapt_episodes
+        later = (*(agent.phases(adapting) if adapting else ()), settings.validation_eval_episodes)
         return cls(
             train_phases=phases,
             train_copies=wanted or copies_per_task(agent, phases),

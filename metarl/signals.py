@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: stopped on request with a checkpoint; running the same command with --resume goes on."""
@@ -17,12 +18,20 @@ class StopSignals:
     def __init__(self) -> None:
         """Start without a request."""
         self.requested = False
+        self._before: dict[int, Any] = {}
 
     def install(self) -> StopSignals:
-        """Take over both signals and return self. Call it first thing in main, from the main thread."""
+        """Take over both signals and return self. Call it first thing in main, from the main thread; twice is once."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
+            if number not in self._before:
+                self._before[number] = signal.signal(number, self._handle)
         return self
+
+    def uninstall(self) -> None:
+        """Give both signals back to their former handlers and forget any request."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+        self.requested = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -32,3 +41,7 @@ class StopSignals:
         # sys.stderr may be in the middle of a write when the signal comes; os.write is not.
         text = f"\n{name}: finishing this iteration, then saving a checkpoint (once more: exit at once)\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
+
+
+STOP = StopSignals()
+"""The one of this process, for signal handlers belong to a process: the command line installs it."""

@@ -1,0 +1,143 @@
+"""From a config to its parts: torch as configured, tasks, agent, and all three tried together on one step."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import envs
+from metarl import run
+from metarl.agent import Agent, WorldSpec
+from metarl.checkpoint import CheckpointStore
+from metarl.errors import CheckpointError, ConfigError
+from metarl.rollout import first_step
+from metarl.seeding import generator
+from metarl.tasks import TaskDistribution, check_split
+
+from . import codec
+from .config import AnyConfig, check_device
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use: its affinity, and its container's quota where there is one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no quota, or no such file on this system
+    return count
+
+
+def configure_torch(config: AnyConfig) -> torch.device:
+    """Set threads and determinism for this process and return the device; raises ConfigError if it is not there."""
+    device = check_device(config.device)
+    torch.set_num_threads(config.threads or usable_cpus())
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    # Buffers are always written before they are read; filling them first would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
+
+
+def build_tasks(config: AnyConfig) -> TaskDistribution:
+    """Build the task distribution; raises ConfigError for an unknown name, option or evaluation split."""
+    tasks = envs.make(config.world.name, **config.world.options)
+    check_split(tasks.name, config.evaluation.split, tasks.splits)
+    return tasks
+
+
+def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device) -> Agent:
+    """Build the agent for the worlds of `tasks` and let it act once, so that a pair that does not fit fails here.
+
+    Raises: ConfigError saying what does not fit.
+    """
+    world = tasks.make_world(1, device=device)
+    try:
+        agent: Agent = config.agent.build(WorldSpec.of(world), seed=config.seed, device=device)
+        world.set_tasks(tasks.sample("train", 1, generator(config.seed, "probe")).to(world.device))
+        obs, info = world.reset(seed=0)
+        step = first_step(world, obs, info.get("action_mask"))
+        with torch.no_grad():
+            _, decision = agent.act(agent.init(1), step, generator=generator(0, "probe", device=device))
+        world.step(decision.action)
+    finally:
+        world.close()
+    if config.evaluation.adapt_episodes:
+        agent.phases(config.evaluation.adapt_episodes)
+    return agent
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run directory's agent, as far as it was trained."""
+
+    config: AnyConfig
+    agent: Agent
+    tasks: TaskDistribution
+    iteration: int
+    """Completed training iterations of the loaded checkpoint."""
+    env_steps: int
+    """Environment steps of training up to there."""
+
+
+def read_config(run_dir: Path) -> AnyConfig:
+    """Return the config of a run directory.
+
+    Raises: CheckpointError if it is missing, damaged or of another schema version; ConfigError for a wrong entry.
+    """
+    return codec.from_json(run.read_json(run_dir, run.CONFIG))
+
+
+def check_fingerprint(run_dir: Path, tasks: TaskDistribution) -> dict[str, Any]:
+    """Return run.json; raises CheckpointError if the tasks are no longer those the run was started on."""
+    facts = run.read_json(run_dir, run.FACTS)
+    before, now = facts.get("task_fingerprint"), tasks.fingerprint()
+    if before != now:
+        raise CheckpointError(
+            f"{run_dir} was trained on tasks with fingerprint {before}, but {tasks.name!r} now gives {now}: the tasks "
+            f"changed (another version of the world or of its data); use the version named in run.json"
+        )
+    return facts
+
+
+def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None) -> LoadedRun:
+    """Rebuild the agent of a run directory from its newest good checkpoint, the "best" one, or a given iteration.
+
+    The best one is the one with the highest validation return. `device` overrides the config's. The run directory is
+    only read, so this also works while the run is training.
+
+    Raises: CheckpointError if there is no such checkpoint, it is damaged, or the tasks changed since.
+    """
+    config = read_config(run_dir)
+    where = check_device(device or config.device)
+    tasks = build_tasks(config)
+    check_fingerprint(run_dir, tasks)
+    point = _find(run_dir, checkpoint)
+    agent = build_agent(config, tasks, where)
+    agent.load_state_dict(point.agent_state)
+    return LoadedRun(config, agent, tasks, point.iteration, point.env_steps)
+
+
+def _find(run_dir: Path, checkpoint: str | int) -> run.ResumePoint:
+    """Return the checkpoint that "last", "best" or an iteration stands for."""
+    text = str(checkpoint)
+    if text == "last":
+        point = run.newest_point(run_dir)
+        if point.agent_state is None:
+            raise CheckpointError(f"{run_dir} has no checkpoint yet; train it with --run-dir {run_dir} --resume")
+        return point
+    if text == "best":
+        best = CheckpointStore(run_dir / run.CHECKPOINTS).best()
+        if best is None:
+            raise CheckpointError(f"{run_dir} has validated nothing yet, so no checkpoint is best; use last")
+        return run.point_at(run_dir, best)
+    if not text.isdigit():
+        raise ConfigError(f"checkpoint {text!r} is none of last, best or an iteration number")
+    return run.point_at(run_dir, int(text))

@@ -1,0 +1,161 @@
+"""Configs as plain JSON: a `type` key names the agent, a schema version the layout, and an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import agents
+from metarl.errors import CheckpointError, ConfigError, nearest
+
+from .config import AnyConfig, ExperimentConfig
+
+SCHEMA_VERSION = 1
+
+
+def to_json(config: AnyConfig) -> dict[str, Any]:
+    """Return `config` as JSON-able values; `from_json` gives an equal config back."""
+    return {"schema_version": SCHEMA_VERSION, **_encode(config)}
+
+
+def from_json(stored: Mapping[str, Any]) -> AnyConfig:
+    """Return the config that `to_json` wrote.
+
+    Raises: CheckpointError for another schema version; ConfigError naming an unknown, missing or wrong entry.
+    """
+    version = stored.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"config.json has schema version {version!r}, this metarl reads {SCHEMA_VERSION}; use the version "
+            f"that wrote it (run.json names the commit), or start a new run"
+        )
+    content = {k: v for k, v in stored.items() if k != "schema_version"}
+    decoded: AnyConfig = _decode_dataclass(ExperimentConfig, content, "")
+    return decoded
+
+
+def agent_type(config: Any) -> str:
+    """Return the name that `config.json` uses for an agent config's class: its algorithm, or module:class."""
+    name = str(config.algorithm)
+    if name in agents.AGENTS.builtin and agents.AGENTS.factory(name) is type(config):
+        return name
+    return f"{type(config).__module__}:{type(config).__qualname__}"
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": agent_type(value), **fields} if hasattr(value, "algorithm") else fields
+    if isinstance(value, Mapping):
+        return {str(k): _encode(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it; `_decode` reads it back where a float is expected
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config holds {value!r}, which JSON cannot store; use numbers, text and lists") from error
+    return value
+
+
+def _decode_dataclass(kind: Any, stored: Any, path: str) -> Any:
+    """Build one dataclass, checking every key."""
+    if not isinstance(stored, Mapping):
+        raise _wrong(path, stored, f"an object with the fields of {kind.__name__}")
+    known = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    for key in stored:
+        if key not in known:
+            raise ConfigError(f"config.json has the unknown key {_at(path, key)!r}; {nearest(key, known)}")
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in stored:
+            decode = _decode_agent if (kind, name) == (ExperimentConfig, "agent") else _decode
+            values[name] = decode(hints[name], stored[name], _at(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"config.json lacks {_at(path, name)!r}; add it or take another config")
+    return kind(**values)
+
+
+def _decode_agent(hint: Any, stored: Any, path: str) -> Any:
+    """Build the agent config that the key `type` names."""
+    if not isinstance(stored, Mapping) or not isinstance(stored.get("type"), str):
+        raise _wrong(path, stored, 'an object with "type": the name of an agent')
+    kind = agents.AGENTS.factory(stored["type"])
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and hasattr(kind, "build")):
+        raise ConfigError(
+            f"{path}.type {stored['type']!r} is not an agent config; {nearest('', agents.AGENTS.builtin)}"
+        )
+    return _decode_dataclass(kind, {k: v for k, v in stored.items() if k != "type"}, path)
+
+
+def _decode(hint: Any, stored: Any, path: str) -> Any:
+    """Check `stored` against a type hint and return it in that type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return stored
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(hint, stored, path)
+    if origin in (Union, types.UnionType):
+        return _decode_union(arguments, stored, path)
+    if origin is Literal:
+        if stored not in arguments:
+            raise _wrong(path, stored, "one of " + ", ".join(map(repr, arguments)))
+        return stored
+    if origin in (tuple, list):
+        return _decode_sequence(origin, arguments, stored, path)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(stored, Mapping):
+            raise _wrong(path, stored, "an object")
+        return {k: _decode(arguments[1], v, _at(path, k)) for k, v in stored.items()}
+    return _decode_plain(hint, stored, path)
+
+
+def _decode_union(arguments: tuple[Any, ...], stored: Any, path: str) -> Any:
+    if stored is None and type(None) in arguments:
+        return None
+    failures: list[ConfigError] = []
+    for argument in arguments:
+        try:
+            if argument is not type(None):
+                return _decode(argument, stored, path)
+        except ConfigError as error:
+            failures.append(error)
+    raise failures[-1]
+
+
+def _decode_sequence(origin: Any, arguments: tuple[Any, ...], stored: Any, path: str) -> Any:
+    if not isinstance(stored, list):
+        raise _wrong(path, stored, "a list")
+    if origin is tuple and (len(arguments) != 2 or arguments[1] is not Ellipsis):
+        if len(arguments) != len(stored):
+            raise _wrong(path, stored, f"a list of {len(arguments)}")
+        return tuple(_decode(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(arguments, stored, strict=True)))
+    return origin(_decode(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(stored))
+
+
+def _decode_plain(hint: Any, stored: Any, path: str) -> Any:
+    if hint is float:
+        if isinstance(stored, str) and stored in ("inf", "-inf", "nan"):
+            return float(stored)
+        if isinstance(stored, int | float) and not isinstance(stored, bool):
+            return float(stored)
+    elif hint is int:
+        if isinstance(stored, int) and not isinstance(stored, bool):
+            return stored
+    elif isinstance(hint, type) and isinstance(stored, hint):
+        return stored
+    raise _wrong(path, stored, getattr(hint, "__name__", str(hint)))
+
+
+def _wrong(path: str, stored: Any, expected: str) -> ConfigError:
+    return ConfigError(f"config.json: {path or 'the file'} is {json.dumps(stored)[:60]}, expected {expected}")
+
+
+def _at(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

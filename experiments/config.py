@@ -1,0 +1,125 @@
+"""What one run is: world, agent, training, evaluation, logging. A preset returns one; `config.json` stores one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import torch
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from metarl.agent import Agent, WorldSpec
+from metarl.errors import ConfigError
+from metarl.evaluation import Protocol as EvaluationProtocol
+from metarl.loop import LoopSettings
+
+from .options import format_options, parse_options
+
+
+class AgentConfig(Protocol):
+    """What every agent's frozen config dataclass offers."""
+
+    algorithm: ClassVar[str]
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Agent:
+        """Return the agent with fresh parameters that follow from `seed`; raises ConfigError if it cannot act here."""
+        ...
+
+
+A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
+
+_OPTIONS = PrimitiveConstructorSpec[dict[str, Any]](
+    nargs="*",
+    metavar="KEY=VALUE",
+    instance_from_str=parse_options,
+    is_instance=lambda value: isinstance(value, dict),
+    str_from_instance=format_options,
+)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Which task distribution to build, as in `envs.make(name, **options)`."""
+
+    name: str
+    """A name that `python -m experiments worlds` lists, or package.module:attribute."""
+    options: Annotated[Mapping[str, Any], _OPTIONS] = field(default_factory=dict)
+    """Options of that world; those given on the command line are added to the preset's. Values are JSON or text."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an empty name."""
+        if not self.name:
+            raise ConfigError("world.name is empty; `python -m experiments worlds` lists the names")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """Where records go besides metrics.jsonl."""
+
+    wandb: Annotated[Literal["online", "offline", "disabled"], tyro.conf.arg(aliases=["--wandb"])] = "offline"
+    """Weights & Biases: online needs credentials; offline writes to the run directory for a later `wandb sync`."""
+    wandb_project: str = "metarl"
+    """Project of the W&B run."""
+    wandb_entity: str | None = None
+    """User or team of the W&B run (None: the default one of the credentials)."""
+    wandb_group: str | None = None
+    """Group of the W&B run, to tell seeds of one experiment together."""
+    tensorboard: bool = False
+    """Also write TensorBoard files to the run directory (needs the extra `tensorboard`)."""
+    progress: Literal["auto", "rich", "plain", "off"] = "auto"
+    """What the terminal shows: rich is a live table, plain one line per iteration, auto picks by the terminal."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(Generic[A_co]):
+    """One run."""
+
+    name: str
+    """Names the run in tables and directories."""
+    world: WorldConfig
+    """The tasks."""
+    agent: A_co
+    """The agent."""
+    train: LoopSettings = field(default_factory=LoopSettings)
+    """The outer loop."""
+    evaluation: EvaluationProtocol = field(default_factory=EvaluationProtocol)
+    """The strict protocol that `evaluate` plays unless told otherwise."""
+    log: LogConfig = field(default_factory=LogConfig)
+    """Logging."""
+    seed: int = 0
+    """Root of every random stream of training, >= 0."""
+    device: str = "cpu"
+    """torch device of agent and tensor worlds: cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """CPU threads of torch, >= 1 (None: one per CPU this process may use; the number is written to config.json)."""
+
+    def __post_init__(self) -> None:
+        """Check what the parts cannot check themselves."""
+        if not self.name:
+            raise ConfigError("name is empty; give the run a name")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be >= 0, got {self.seed}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be >= 1 or None, got {self.threads}")
+        if self.evaluation.split == "train":
+            raise ConfigError('evaluation.split is "train", which measures no adaptation; use "test" or "validation"')
+
+
+AnyConfig = ExperimentConfig[Any]
+
+
+def check_device(name: str) -> torch.device:
+    """Return the torch device `name`; raises ConfigError if there is no such thing on this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name!r} is unknown to torch; use cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r}: torch {torch.__version__} sees no GPU here; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs, counted from 0")
+    return device

@@ -1,0 +1,218 @@
+"""Presets: functions that return the config of a run. A preset fixes the types; the command line changes values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metarl.errors import ConfigError, nearest
+from metarl.evaluation import Protocol
+from metarl.loop import LoopSettings
+from metarl.registry import load_target
+
+from .config import AnyConfig, ExperimentConfig, WorldConfig
+
+
+def rl2_gridworld() -> AnyConfig:
+    """RL² on the 5x5 gridworld with a hidden goal, 4 episodes per trial: minutes on 2 CPU cores."""
+    from agents.rl2 import RL2Config
+
+    return ExperimentConfig(
+        name="rl2-gridworld",
+        world=WorldConfig("gridworld"),
+        agent=RL2Config(episodes_per_trial=4),
+        train=LoopSettings(
+            n_iterations=100,
+            n_tasks=1024,
+            validate_every_iters=10,
+            n_validation_tasks=210,
+            validation_adapt_episodes=3,
+            checkpoint_every_iters=10,
+        ),
+        evaluation=Protocol(adapt_episodes=3, eval_episodes=1, n_seeds=10),
+    )
+
+
+def rl2_bandit() -> AnyConfig:
+    """RL² on 5-armed Bernoulli bandits, 100 pulls per trial (Duan et al. 2016, table 1)."""
+    from agents.rl2 import RL2Config
+
+    return ExperimentConfig(
+        name="rl2-bandit",
+        world=WorldConfig("bandit"),
+        agent=RL2Config(episodes_per_trial=1),
+        train=LoopSettings(
+            n_iterations=200, n_tasks=1024, validate_every_iters=20, n_validation_tasks=200, validation_adapt_episodes=0
+        ),
+        evaluation=Protocol(adapt_episodes=0, eval_episodes=1, n_seeds=3),
+    )
+
+
+def rl2_tabular_mdp() -> AnyConfig:
+    """RL² on random 10-state MDPs, 10 episodes per trial (Duan et al. 2016, table 2)."""
+    from agents.rl2 import RL2Config
+
+    return ExperimentConfig(
+        name="rl2-tabular-mdp",
+        world=WorldConfig("tabular-mdp"),
+        agent=RL2Config(episodes_per_trial=10),
+        train=LoopSettings(
+            n_iterations=200, n_tasks=1024, validate_every_iters=20, n_validation_tasks=200, validation_adapt_episodes=9
+        ),
+        evaluation=Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=3),
+    )
+
+
+def maml_navigation() -> AnyConfig:
+    """MAML-TRPO on 2-D navigation: 20 tasks of 20 episodes per step (Finn et al. 2017, section 5.3)."""
+    from agents.maml import MAMLConfig
+
+    return ExperimentConfig(
+        name="maml-navigation",
+        world=WorldConfig("navigation"),
+        agent=MAMLConfig(),
+        train=LoopSettings(
+            n_iterations=50,
+            n_tasks=20,
+            validate_every_iters=10,
+            n_validation_tasks=20,
+            validation_adapt_episodes=20,
+            validation_eval_episodes=20,
+        ),
+        evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
+    )
+
+
+def finetune_navigation() -> AnyConfig:
+    """Multi-task PPO with gradient fine-tuning on 2-D navigation: what MAML has to beat."""
+    from agents.finetune import FinetuneConfig
+
+    return ExperimentConfig(
+        name="finetune-navigation",
+        world=WorldConfig("navigation"),
+        agent=FinetuneConfig(),
+        train=LoopSettings(
+            n_iterations=50,
+            n_tasks=20,
+            validate_every_iters=10,
+            n_validation_tasks=20,
+            validation_adapt_episodes=20,
+            validation_eval_episodes=20,
+        ),
+        evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
+    )
+
+
+def ml1_reach_quick() -> AnyConfig:
+    """RL² on Meta-World ML1 reach: short, to see real physics train; not a result."""
+    from agents.rl2 import RL2Config
+
+    return ExperimentConfig(
+        name="ml1-reach-quick",
+        world=WorldConfig("metaworld/ML1", {"task": "reach-v3"}),
+        agent=RL2Config(episodes_per_trial=2),
+        train=LoopSettings(
+            n_iterations=20,
+            n_tasks=10,
+            validate_every_iters=10,
+            n_validation_tasks=10,
+            validation_adapt_episodes=1,
+            checkpoint_every_iters=5,
+        ),
+        evaluation=Protocol(adapt_episodes=1, eval_episodes=1, n_seeds=1, max_copies=10, n_tasks=10),
+    )
+
+
+def maml_ml1_reach() -> AnyConfig:
+    """MAML-TRPO on Meta-World ML1 reach: 10 tasks, 10 episodes per step."""
+    from agents.maml import MAMLConfig
+
+    return ExperimentConfig(
+        name="maml-ml1-reach",
+        world=WorldConfig("metaworld/ML1", {"task": "reach-v3"}),
+        agent=MAMLConfig(hidden=(128, 128), episodes_per_step=10),
+        train=LoopSettings(
+            n_iterations=300,
+            n_tasks=10,
+            copies_per_task=1,
+            validate_every_iters=10,
+            n_validation_tasks=10,
+            validation_adapt_episodes=10,
+            validation_eval_episodes=1,
+            checkpoint_every_iters=5,
+        ),
+        evaluation=Protocol(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_copies=10),
+    )
+
+
+def rl2_ml10() -> AnyConfig:
+    """RL² on Meta-World ML10: 20 tasks per update, 10 episodes per trial."""
+    from agents.rl2 import RL2Config
+
+    return ExperimentConfig(
+        name="rl2-ml10",
+        world=WorldConfig("metaworld/ML10"),
+        agent=RL2Config(episodes_per_trial=10),
+        train=LoopSettings(
+            n_iterations=400,
+            n_tasks=20,
+            validate_every_iters=20,
+            n_validation_tasks=20,
+            validation_adapt_episodes=9,
+            checkpoint_every_iters=5,
+        ),
+        evaluation=Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=1, max_copies=20),
+    )
+
+
+def maml_ml10() -> AnyConfig:
+    """MAML-TRPO on Meta-World ML10: 20 tasks per update, 10 episodes per step."""
+    from agents.maml import MAMLConfig
+
+    return ExperimentConfig(
+        name="maml-ml10",
+        world=WorldConfig("metaworld/ML10"),
+        agent=MAMLConfig(hidden=(128, 128), episodes_per_step=10),
+        train=LoopSettings(
+            n_iterations=300,
+            n_tasks=20,
+            copies_per_task=1,
+            validate_every_iters=20,
+            n_validation_tasks=20,
+            validation_adapt_episodes=10,
+            validation_eval_episodes=1,
+            checkpoint_every_iters=5,
+        ),
+        evaluation=Protocol(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_copies=20),
+    )
+
+
+PRESETS: dict[str, Callable[[], AnyConfig]] = {
+    "rl2-gridworld": rl2_gridworld,
+    "rl2-bandit": rl2_bandit,
+    "rl2-tabular-mdp": rl2_tabular_mdp,
+    "maml-navigation": maml_navigation,
+    "finetune-navigation": finetune_navigation,
+    "ml1-reach-quick": ml1_reach_quick,
+    "maml-ml1-reach": maml_ml1_reach,
+    "rl2-ml10": rl2_ml10,
+    "maml-ml10": maml_ml10,
+}
+
+
+def load_preset(name: str) -> AnyConfig:
+    """Return the config of a preset, or of a function `package.module:function` of your own.
+
+    Raises: ConfigError naming the nearest presets, or what the function returned instead of a config.
+    """
+    make = load_target(name, "preset") if ":" in name else PRESETS.get(name)
+    if make is None:
+        raise ConfigError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
+    config = make()
+    if not isinstance(config, ExperimentConfig):
+        raise ConfigError(f"preset {name!r} returned a {type(config).__name__}; it must return an ExperimentConfig")
+    return config
+
+
+def describe_presets() -> str:
+    """Return one line per preset: its name and what it is."""
+    return "\n".join(f"  {name:<22}{(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())

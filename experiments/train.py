@@ -1,0 +1,182 @@
+"""`python -m experiments train`: start a run, or go on with one, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl import run
+from metarl.agent import Agent
+from metarl.errors import ConfigError
+from metarl.loop import Plan, Worlds, meta_train
+from metarl.provenance import package_versions, provenance
+from metarl.signals import EXIT_STOPPED, STOP, StopSignals
+from metarl.tasks import TaskDistribution
+
+from . import codec, sinks
+from .arguments import PROG, Request, parse
+from .build import LoadedRun, build_agent, build_tasks, check_fingerprint, configure_torch, load_run, usable_cpus
+from .config import AnyConfig
+from .presets import describe_presets
+
+__all__ = ["LoadedRun", "load_run", "main", "start"]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
+    if not argv or argv in (["-h"], ["--help"]):
+        print(overview())
+        return 0
+    signals = STOP.install()
+    try:
+        return start(parse(argv), signals)
+    finally:
+        signals.uninstall()
+
+
+def overview() -> str:
+    """Return the help text of `train` without a preset."""
+    return (
+        f"usage: {PROG} PRESET [--SETTING VALUE ...] [--run-dir DIR] [--resume [auto]]\n"
+        f"       {PROG} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE]\n\n"
+        f"presets:\n{describe_presets()}\n"
+        f"  package.module:function   a preset of your own: a function that returns an ExperimentConfig\n\n"
+        f"`{PROG} PRESET --help` lists every setting, e.g. --seed, --device, --wandb, --agent.*, --train.*,\n"
+        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}."
+    )
+
+
+def start(request: Request, signals: StopSignals) -> int:
+    """Carry out a request. Everything that can be wrong is checked before the run directory is created.
+
+    Raises: MetarlError with one line that says what to do; a new run that failed to start leaves nothing behind.
+    """
+    config = dataclasses.replace(request.config, threads=request.config.threads or usable_cpus())
+    folder = request.run_dir or default_run_dir(config)
+    if not request.going_on:
+        run.check_free(folder)
+    device = configure_torch(config)
+    sinks.check(config.log)
+    tasks = build_tasks(config)
+    agent = build_agent(config, tasks, device)
+    Plan.of(agent, config.train)
+    if request.going_on:
+        return _go_on(config, folder, tasks, agent, device, signals)
+    worlds = Worlds.build(agent, tasks, config.train, device)
+    if signals.requested:
+        worlds.close()
+        return EXIT_STOPPED
+    lock = run.create_run(folder, codec.to_json(config), facts(config, tasks))
+    try:
+        return _train(config, folder, tasks, agent, worlds, run.ResumePoint(0, 0, None), signals)
+    except ConfigError:
+        if not run.history(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        lock.release()
+
+
+def _go_on(
+    config: AnyConfig, folder: Path, tasks: TaskDistribution, agent: Agent, device: torch.device, signals: StopSignals
+) -> int:
+    """Resume the run in `folder` from its newest good checkpoint."""
+    before = check_fingerprint(folder, tasks)
+    lock = run.RunLock(folder)
+    try:
+        point = run.newest_point(folder)
+        if point.iteration >= config.train.n_iterations:
+            print(f"{folder} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
+            return 0
+        _warn_of_versions(before)
+        if point.agent_state is not None:
+            agent.load_state_dict(point.agent_state)
+        run.write_json(folder / run.CONFIG, codec.to_json(config))
+        print(f"{folder}: going on after iteration {point.iteration} of {config.train.n_iterations}")
+        worlds = Worlds.build(agent, tasks, config.train, device)
+        return _train(config, folder, tasks, agent, worlds, point, signals)
+    finally:
+        lock.release()
+
+
+def _train(
+    config: AnyConfig,
+    folder: Path,
+    tasks: TaskDistribution,
+    agent: Agent,
+    worlds: Worlds,
+    point: run.ResumePoint,
+    signals: StopSignals,
+) -> int:
+    """Run the loop into the run directory, whose lock the caller holds, and close everything."""
+    stored = codec.to_json(config)
+    run_id = str(run.read_json(folder, run.FACTS)["run_id"])
+    try:
+        recorder = run.RunRecorder(
+            folder,
+            sinks.make_sinks(config.log, folder, stored, run_id),
+            signals,
+            start_iteration=point.iteration,
+        )
+    except BaseException:
+        worlds.close()
+        raise
+    code = 1
+    try:
+        outcome = meta_train(
+            agent,
+            tasks,
+            config.train,
+            recorder,
+            seed=config.seed,
+            device=config.device,
+            start_iteration=point.iteration,
+            env_steps=point.env_steps,
+            worlds=worlds,
+        )
+        code = 0 if outcome["finished"] else EXIT_STOPPED
+    finally:
+        recorder.close(code)
+    word = "finished" if code == 0 else "stopped"
+    print(f"{word} after iteration {outcome['iteration']} ({outcome['env_steps']} environment steps): {folder}")
+    print(
+        f"next: python -m experiments evaluate {folder}" if code == 0 else f"next: {PROG} --run-dir {folder} --resume"
+    )
+    return code
+
+
+def default_run_dir(config: AnyConfig) -> Path:
+    """Return runs/NAME-SEED-TIME, local time to the second."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.name)
+    return Path("runs") / f"{safe}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def facts(config: AnyConfig, tasks: TaskDistribution) -> dict[str, Any]:
+    """Return the content of run.json: what the run is, beyond its settings."""
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    salt = f"{config.name}:{config.seed}:{created}:{time.time_ns()}"
+    return {
+        "schema_version": codec.SCHEMA_VERSION,
+        "run_id": hashlib.sha256(salt.encode()).hexdigest()[:12],
+        "created": created,
+        "task_fingerprint": tasks.fingerprint(),
+        "provenance": provenance(),
+    }
+
+
+def _warn_of_versions(before: dict[str, Any]) -> None:
+    """Warn if torch or numpy changed since the run started: the bits may, then, differ."""
+    then: dict[str, str] = before.get("provenance", {}).get("packages", {})
+    for name, now in package_versions(("torch", "numpy", "mujoco")).items():
+        if then.get(name, now) != now:
+            warnings.warn(
+                f"this run was started with {name} {then[name]}, now it is {now}: results may differ in the last bits",
+                stacklevel=3,
+            )
