@@ -1,0 +1,275 @@
+"""Proximal policy optimisation as parts: loss terms, minibatches, optimiser, running statistics.
+
+Schulman et al. 2017 (arXiv:1707.06347), equations 7 and 9. Shared by the recurrent agent and the multi-task baseline.
+Two deviations, both switchable: the value head predicts returns in running units of their own mean and standard
+deviation (van Hasselt et al. 2016, arXiv:1602.07714), so that `value_coef` means the same for every reward scale; and
+the value loss is Huber's, which bounds the pull of rare returns.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metarl.errors import ConfigError
+from metarl.returns import masked_mean
+
+ValueLoss = Literal["huber", "mse"]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the clipped-surrogate update."""
+
+    lr: float = 1e-3
+    """Adam's step size, > 0."""
+    clip: float = 0.2
+    """Largest useful change of the probability ratio, > 0."""
+    epochs: int = 4
+    """Passes over each batch, >= 1."""
+    minibatches: int = 4
+    """Optimiser steps per pass, >= 1; fewer if there are fewer rows to share out."""
+    gamma: float = 0.99
+    """Discount per env step, in [0, 1]."""
+    lam: float = 0.95
+    """Decay of the generalised advantage per env step, in [0, 1]."""
+    entropy_coef: float = 0.01
+    """Reward units (standardised, if `standardise_advantages`) per nat of policy entropy, >= 0."""
+    value_coef: float = 0.5
+    """Weight of the value loss, >= 0."""
+    value_loss: ValueLoss = "huber"
+    """Huber with threshold 1 in the value head's units, or half the squared error."""
+    max_grad_norm: float = 0.5
+    """Longest gradient, Euclidean over all parameters, > 0."""
+    standardise_advantages: bool = True
+    """Shift and scale each batch's advantages to mean 0 and standard deviation 1."""
+    normalise_values: bool = True
+    """Let the value head predict returns in units of their running mean and standard deviation."""
+    anneal_iters: int | None = None
+    """Updates over which lr and entropy_coef shrink linearly to `anneal_to` of themselves (None: constant), >= 1."""
+    anneal_to: float = 0.1
+    """Fraction of lr and entropy_coef that is left at the end, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("lr", "clip", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"ppo.{name} must be > 0, got {getattr(self, name)}")
+        for name in ("entropy_coef", "value_coef"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"ppo.{name} must be >= 0, got {getattr(self, name)}")
+        for name in ("gamma", "lam", "anneal_to"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"ppo.{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("epochs", "minibatches", "anneal_iters"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"ppo.{name} must be >= 1, got {getattr(self, name)}")
+        if self.value_loss not in ("huber", "mse"):
+            raise ConfigError(f"ppo.value_loss must be 'huber' or 'mse', got {self.value_loss!r}")
+
+    def annealing(self, n_updates: int) -> float:
+        """Return the factor on lr and entropy_coef after `n_updates` updates."""
+        if self.anneal_iters is None:
+            return 1.0
+        return 1.0 - (1.0 - self.anneal_to) * min(n_updates / self.anneal_iters, 1.0)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one update holds fixed, per step; every tensor has the same shape, [T, B] or [R]."""
+
+    log_prob: Tensor
+    """float: of the action when it was taken."""
+    advantage: Tensor
+    value: Tensor
+    """float: what the value head should say, in its own units."""
+    valid: Tensor
+    """bool: the steps that count."""
+
+    def pick(self, index: tuple[Any, ...]) -> Targets:
+        """Return the part at `index`."""
+        return Targets(self.log_prob[index], self.advantage[index], self.value[index], self.valid[index])
+
+
+def surrogate(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(log_prob - old_log_prob), element by element.
+
+    Equation 7 of Schulman et al. 2017; to be maximised.
+    """
+    ratio = (log_prob - old_log_prob).exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
+def value_error(value: Tensor, target: Tensor, kind: ValueLoss) -> Tensor:
+    """Return Huber's loss with threshold 1, or half the squared error, element by element."""
+    if kind == "huber":
+        return F.smooth_l1_loss(value, target, reduction="none")
+    return 0.5 * (value - target).square()
+
+
+def ppo_loss(
+    log_prob: Tensor, entropy: Tensor, value: Tensor, targets: Targets, config: PPOConfig, *, entropy_coef: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss *summed* over valid steps, and summed metrics (detached).
+
+    Equation 9 of Schulman et al. 2017 with the opposite sign. Sums, so that a minibatch may be walked through in
+    chunks: divide by its number of valid steps. Steps that are not valid add nothing, whatever they hold.
+    """
+    valid = targets.valid
+    new_log_prob = torch.where(valid, log_prob, targets.log_prob)
+    gain = surrogate(new_log_prob, targets.log_prob, targets.advantage, config.clip)
+    error = value_error(value, targets.value, config.value_loss)
+    zero = torch.zeros((), device=value.device, dtype=value.dtype)
+    gain, error, nats = (torch.where(valid, x, zero).sum() for x in (gain, error, entropy))
+    with torch.no_grad():
+        log_ratio = new_log_prob - targets.log_prob
+        ratio = log_ratio.exp()
+        metrics = {
+            "policy_loss": -gain.detach(),
+            "value_loss": error.detach(),
+            "entropy": nats.detach(),
+            # Never negative, lower variance than the mean of -log_ratio, same expectation.
+            "kl": (ratio - 1.0 - log_ratio).sum(),
+            "clip_fraction": ((ratio - 1.0).abs() > config.clip).sum().to(value.dtype),
+        }
+    return config.value_coef * error - gain - entropy_coef * nats, metrics
+
+
+def minibatches(
+    n_rows: int, config: PPOConfig, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield, for each epoch, fresh random shares of `n_rows` rows: every row once, sizes differing by at most one."""
+    n_parts = min(config.minibatches, n_rows)
+    for _ in range(config.epochs):
+        order = torch.randperm(n_rows, generator=generator, device=generator.device).to(device)
+        yield torch.tensor_split(order, n_parts)
+
+
+def explained_variance(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return 1 - Var(target - value) / Var(target) over the valid steps: 1 is perfect, 0 is a constant's."""
+
+    def variance(x: Tensor) -> Tensor:
+        return masked_mean((x - masked_mean(x, valid)).square(), valid)
+
+    return 1.0 - variance(target - value) / variance(target).clamp(min=1e-12)
+
+
+class RunningMoments:
+    """Exponential average of a batch's mean and variance: exact over the first batches, then ever `rate` new."""
+
+    def __init__(self, shape: Sequence[int], rate: float, device: torch.device | str) -> None:
+        """Start at mean 0 and variance 1, which hold until the first `update`."""
+        self.rate, self.count = rate, 0
+        self.mean, self.var = torch.zeros(tuple(shape), device=device), torch.ones(tuple(shape), device=device)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation, at least 1e-3."""
+        return self.var.sqrt().clamp(min=1e-3)
+
+    @property
+    def rms(self) -> Tensor:
+        """Root of the mean square, at least 1e-3."""
+        return (self.var + self.mean.square()).sqrt().clamp(min=1e-3)
+
+    @torch.no_grad()
+    def update(self, values: Tensor, valid: Tensor) -> None:
+        """Take in the valid rows of `values` [T, B, *shape]; `valid` is bool [T, B]."""
+        weight = valid.reshape(*valid.shape, *[1] * (values.dim() - valid.dim())).to(values.dtype)
+        total = weight.sum().clamp(min=1.0)
+        values = torch.where(weight > 0, values, torch.zeros_like(values))
+        mean = values.sum((0, 1)) / total
+        var = ((values - mean).square() * weight).sum((0, 1)) / total
+        self.count += 1
+        share = max(1.0 / self.count, self.rate)
+        shift = mean - self.mean
+        # The mixture's own variance; at the first update (share 1) the start values leave no trace.
+        self.var = (1.0 - share) * self.var + share * var + share * (1.0 - share) * shift.square()
+        self.mean = self.mean + share * shift
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {"count": self.count, "mean": self.mean.clone(), "var": self.var.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.count = int(state["count"])
+        self.mean = state["mean"].to(self.mean.device, copy=True)
+        self.var = state["var"].to(self.var.device, copy=True)
+
+
+class ValueScale:
+    """The units of the value head: return = mean + std * head. Keeps the head's meaning when the units change."""
+
+    def __init__(self, config: PPOConfig, device: torch.device | str) -> None:
+        """Start with units of 1."""
+        self.enabled = config.normalise_values
+        self.moments = RunningMoments((), rate=0.1, device=device)
+
+    def to_return(self, head: Tensor) -> Tensor:
+        """Return what the head says in units of a return."""
+        return self.moments.mean + self.moments.std * head if self.enabled else head
+
+    def to_head(self, value: Tensor) -> Tensor:
+        """Return what the head should say for a return of `value`."""
+        return (value - self.moments.mean) / self.moments.std if self.enabled else value
+
+    @torch.no_grad()
+    def update(self, returns: Tensor, valid: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """Take in returns [T, B]; rewrite the head's value row (`weight` [in], `bias` []) so that V stays as it is."""
+        if not self.enabled:
+            return
+        mean, std = self.moments.mean, self.moments.std
+        self.moments.update(returns, valid)
+        weight.mul_(std / self.moments.std)
+        bias.copy_((std * bias + mean - self.moments.mean) / self.moments.std)
+
+
+class Optimiser:
+    """Adam with a bounded gradient and the annealing of `PPOConfig`."""
+
+    def __init__(self, params: Sequence[Tensor], config: PPOConfig) -> None:
+        """`params` are leaf tensors that require grad."""
+        self.params, self.config, self.n_updates = list(params), config, 0
+        self._adam = torch.optim.Adam(self.params, lr=config.lr, eps=1e-5)
+
+    @property
+    def entropy_coef(self) -> float:
+        """The entropy coefficient of the update that is going on."""
+        return self.config.entropy_coef * self.config.annealing(self.n_updates)
+
+    @property
+    def lr(self) -> float:
+        """The step size of the update that is going on."""
+        return self.config.lr * self.config.annealing(self.n_updates)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._adam.zero_grad(set_to_none=True)
+
+    def step(self) -> Tensor:
+        """Take one step along the accumulated gradients; return their norm before it was bounded."""
+        for group in self._adam.param_groups:
+            group["lr"] = self.lr
+        norm = torch.nn.utils.clip_grad_norm_(self.params, self.config.max_grad_norm)
+        self._adam.step()
+        return norm
+
+    def end_update(self) -> None:
+        """Count one update."""
+        self.n_updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Adam's state and the counter, copied."""
+        return {"adam": copy.deepcopy(self._adam.state_dict()), "n_updates": self.n_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self._adam.load_state_dict(copy.deepcopy(state["adam"]))
+        self.n_updates = int(state["n_updates"])

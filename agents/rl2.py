@@ -1,0 +1,305 @@
+"""RL²: a recurrent policy that learns to learn by being trained, with PPO, on whole trials.
+
+Duan et al. 2016 (arXiv:1611.02779) and Wang et al. 2016 (arXiv:1611.05763). The memory sees observation, previous
+action, previous reward and previous end-of-episode flag, those of an episode's last step included, and lives through
+all episodes of a trial. The objective is the return of the whole trial: advantages run across episode boundaries.
+
+Deviations from Duan et al.: PPO (arXiv:1707.06347) in place of TRPO; inputs are standardised by running statistics;
+orthogonal weights without weight normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metarl import spaces as flat
+from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.errors import CheckpointError, ConfigError
+from metarl.returns import gae, standardise
+from metarl.rollout import Rollout, Trial
+from metarl.seeding import generator as stream
+
+from .action_head import ActionHead
+from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
+from .recurrent import MemoryKind, RecurrentNet
+
+INPUT_CLIP = 10.0
+"""Largest standardised observation entry or reward that the memory sees."""
+
+
+@dataclass(frozen=True)
+class RL2Config:
+    """Settings of RL²-PPO."""
+
+    algorithm: ClassVar[str] = "rl2"
+
+    episodes_per_trial: int = 4
+    """Episodes of a training trial, >= 1; the memory lives through all of them."""
+    memory: MemoryKind = "gru"
+    """Recurrent core: "gru" or "lstm"."""
+    hidden: int = 64
+    """Units of the memory, >= 1."""
+    encoder: tuple[int, ...] = ()
+    """Units of tanh layers between the inputs and the memory."""
+    layer_norm: bool = False
+    """Normalise the memory's output before the heads read it."""
+    separate_value: bool = False
+    """Give the value function a memory of its own (it runs during updates only)."""
+    normalise_inputs: bool = True
+    """Standardise observations, and divide rewards by their root mean square; both by running statistics."""
+    reward_scale: float = 1.0
+    """Factor on the reward that the memory sees, > 0. The objective always counts plain rewards."""
+    init_std: float = 1.0
+    """Initial standard deviation of Box actions, in units of half the range of the Box (1 if unbounded), > 0."""
+    min_std: float = 0.05
+    """Least standard deviation of Box actions, in the same unit, > 0."""
+    state_dependent_std: bool = False
+    """Let the network choose the standard deviation step by step; otherwise it is one parameter per dimension."""
+    bptt_steps: int | None = None
+    """Env steps through which gradients flow back (None: the whole trial), >= 1."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """Settings of the update."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("episodes_per_trial", "hidden", "bptt_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"rl2.{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("reward_scale", "init_std", "min_std"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"rl2.{name} must be > 0, got {getattr(self, name)}")
+        if self.memory not in ("gru", "lstm"):
+            raise ConfigError(f"rl2.memory must be 'gru' or 'lstm', got {self.memory!r}")
+        if any(n < 1 for n in self.encoder):
+            raise ConfigError(f"rl2.encoder layers need at least 1 unit each, got {self.encoder}")
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> RL2:
+        """Return the agent with weights that follow from `seed`.
+
+        Raises: ConfigError for an observation or action space without a flat view or distribution.
+        """
+        return RL2(self, spec, seed=seed, device=device)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch of whole trials: what one update walks through. All tensors are [T, B, ...]."""
+
+    inputs: Tensor
+    action: Tensor
+    action_mask: Tensor | None
+    targets: Targets
+
+    def pick(self, index: tuple[Any, ...]) -> _Batch:
+        mask = None if self.action_mask is None else self.action_mask[index]
+        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index))
+
+
+class RL2:
+    """The agent. State: the memory's tensors, "h" [N, hidden] and for an LSTM "c"; zeros mean nothing is known."""
+
+    name = "rl2"
+    parallel_episodes = False
+
+    def __init__(self, config: RL2Config, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
+        """Build networks, optimiser and statistics; raises ConfigError for unsupported spaces."""
+        self.config, self.spec, self.device = config, spec, torch.device(device)
+        self.train_phases = (config.episodes_per_trial,)
+        self._head = ActionHead(
+            spec.action_space, init_std=config.init_std, min_std=config.min_std,
+            state_dependent_std=config.state_dependent_std, device=self.device,
+        )  # fmt: skip
+        self.distribution = self._head.distribution
+        n_policy = self._head.n_outputs
+        shared = not config.separate_value
+
+        def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet:
+            return RecurrentNet(
+                spec.obs_dim + spec.action_dim + 2, n_outputs,
+                kind=config.memory, hidden=config.hidden, encoder=config.encoder, layer_norm=config.layer_norm,
+                head_gains=gains, generator=stream(seed, "rl2", role), device=self.device,
+            )  # fmt: skip
+
+        self._policy = net("policy", n_policy + shared, [0.01] * n_policy + [1.0] * shared)
+        self._value = None if shared else net("value", 1, [1.0])
+        self._modules = nn.ModuleDict({"policy": self._policy, "head": self._head})
+        if self._value is not None:
+            self._modules["value"] = self._value
+        self._optimiser = Optimiser(list(self._modules.parameters()), config.ppo)
+        self._obs_moments = RunningMoments((spec.obs_dim,), rate=0.01, device=self.device)
+        self._reward_moments = RunningMoments((), rate=0.01, device=self.device)
+        self._value_scale = ValueScale(config.ppo, self.device)
+
+    def phases(self, n_episodes: int) -> tuple[int, ...]:
+        """Return one phase of all episodes: the memory adapts at every step, `adapt` has nothing to add."""
+        return (n_episodes,) if n_episodes else ()
+
+    def init(self, n_tasks: int) -> State:
+        """Return empty memories."""
+        return self._policy.core.start(n_tasks)
+
+    def _inputs(self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor) -> Tensor:
+        """Return what the memory sees, [..., obs_dim + action_dim + 2]; the one place that decides it."""
+        reward = prev_reward * self.config.reward_scale
+        if self.config.normalise_inputs:
+            obs = ((obs - self._obs_moments.mean) / self._obs_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
+            reward = (reward / self._reward_moments.rms).clamp(-INPUT_CLIP, INPUT_CLIP)
+        return torch.cat([obs, prev_action, reward.unsqueeze(-1), prev_done.to(obs.dtype).unsqueeze(-1)], dim=-1)
+
+    @torch.no_grad()
+    def act(
+        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, Decision]:
+        """Choose one action per trial and remember the step; aux: "value" [B] in units of return, if shared."""
+        x = self._inputs(step.obs, step.prev_action, step.prev_reward, step.prev_done)
+        out, memory = self._policy.step(x, state)
+        params = self._head(out, step.action_mask)
+        aux = {} if self._value is not None else {"value": self._value_scale.to_return(out[..., -1])}
+        if greedy:
+            action = self.distribution.mode(params)
+            log_prob = torch.zeros(len(x), device=self.device)
+        else:
+            action = self.distribution.sample(params, generator)
+            log_prob = self.distribution.log_prob(params, action)
+        return memory, Decision(self._head.world_action(action), log_prob, aux)
+
+    def adapt(self, state: State, rollout: Rollout) -> State:
+        """Return the memory as it is: it took everything in while acting."""
+        return state
+
+    def sequence_inputs(self, rollout: Rollout) -> Tensor:
+        """Return what the memory saw during a rollout: [T, B, inputs], standardised as it would be now."""
+        start = rollout.start
+        flat_action = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2)
+        prev_action = torch.cat([start.prev_action[None], flat_action[:-1]])
+        prev_reward = torch.cat([start.prev_reward[None], rollout.reward[:-1]])
+        prev_done = torch.cat([start.prev_done[None], rollout.last[:-1]])
+        return self._inputs(rollout.obs, prev_action, prev_reward, prev_done)
+
+    def evaluate_actions(
+        self, inputs: Tensor, action: Tensor, action_mask: Tensor | None, memories: dict[str, State]
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, State]]:
+        """Return log-probability, entropy and head value [T, B] of a stretch of trials, and the memories after it.
+
+        `memories` holds the memory before the stretch per network: "policy" and, if it has its own, "value".
+        """
+        out, memory = self._policy.unroll(inputs, memories["policy"])
+        after, value = {"policy": memory}, out[..., -1]
+        if self._value is not None:
+            read, after["value"] = self._value.unroll(inputs, memories["value"])
+            value = read[..., 0]
+        params = self._head(out, action_mask)
+        return self.distribution.log_prob(params, action), self.distribution.entropy(params), value, after
+
+    def start_memories(self, n_trials: int) -> dict[str, State]:
+        """Return the empty memories that `evaluate_actions` starts a trial from."""
+        nets = {"policy": self._policy} | ({} if self._value is None else {"value": self._value})
+        return {name: net.core.start(n_trials) for name, net in nets.items()}
+
+    def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
+        """Run PPO on a batch of whole trials.
+
+        Minibatches are sets of whole trials. With `bptt_steps`, each is walked through in chunks: chunk c starts from
+        the memory that the *current* parameters produced over chunk c - 1 in this very pass, with the gradient cut
+        there; the chunks' gradients add up to one optimiser step, so no carry is ever stale. Running statistics change
+        after the pass, hence the first minibatch sees probability ratios of exactly 1.
+
+        Raises: ConfigError unless the trial has the one phase of `train_phases`.
+        """
+        if len(trial.rollouts) != 1:
+            raise ConfigError(f"rl2 trains on trials of one phase, got {len(trial.rollouts)}; use agent.train_phases")
+        rollout = trial.query
+        batch, metrics = self._prepare(rollout)
+        sums: list[dict[str, Tensor]] = []
+        for shares in minibatches(rollout.obs.shape[1], self.config.ppo, generator, self.device):
+            for rows in shares:
+                whole = len(shares) == 1
+                sums.append(self._minibatch(batch if whole else batch.pick((slice(None), rows))))
+        metrics |= {k: torch.stack([s[k] for s in sums]).mean() for k in sums[0]}
+        metrics["kl"] = sums[-1]["kl"]
+        if self.config.normalise_inputs:
+            self._obs_moments.update(rollout.obs, rollout.valid)
+            self._reward_moments.update(rollout.reward * self.config.reward_scale, rollout.valid)
+        self._optimiser.end_update()
+        return dict(zip(metrics, torch.stack([v.float() for v in metrics.values()]).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _prepare(self, rollout: Rollout) -> tuple[_Batch, dict[str, Tensor]]:
+        """Compute all that stays fixed during an update: inputs, advantages and value targets."""
+        ppo, valid = self.config.ppo, rollout.valid
+        inputs = self.sequence_inputs(rollout)
+        value = rollout.aux.get("value")
+        if self._value is not None:
+            head, _ = self._value.unroll(inputs, self._value.core.start(inputs.shape[1]))
+            value = self._value_scale.to_return(head[..., 0])
+        assert value is not None  # `act` stores it if the value function shares the memory
+        advantage = trial_advantages(rollout.reward, value, valid, ppo.gamma, ppo.lam)
+        returns = torch.where(valid, advantage + value, torch.zeros_like(value))
+        head_layer = (self._value or self._policy).head
+        self._value_scale.update(returns, valid, head_layer.weight[-1], head_layer.bias[-1])
+        metrics = {"explained_variance": explained_variance(value, returns, valid), "advantage": advantage.abs().mean()}
+        if ppo.standardise_advantages:
+            advantage = standardise(advantage, valid, dims=(0, 1))
+        targets = Targets(rollout.log_prob, advantage, self._value_scale.to_head(returns), valid)
+        return _Batch(
+            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets
+        ), metrics
+
+    def _minibatch(self, batch: _Batch) -> dict[str, Tensor]:
+        """Take one optimiser step; return metrics per valid step."""
+        n_steps, n_trials = batch.inputs.shape[:2]
+        count = batch.targets.valid.sum().clamp(min=1).float()
+        memories, totals = self.start_memories(n_trials), dict[str, Tensor]()
+        chunk = self.config.bptt_steps or n_steps
+        self._optimiser.zero_grad()
+        for begin in range(0, n_steps, chunk):
+            part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
+            log_prob, entropy, value, memories = self.evaluate_actions(
+                part.inputs, part.action, part.action_mask, memories
+            )
+            memories = {name: {k: v.detach() for k, v in m.items()} for name, m in memories.items()}
+            loss, sums = ppo_loss(
+                log_prob, entropy, value, part.targets, self.config.ppo, entropy_coef=self._optimiser.entropy_coef
+            )
+            (loss / count).backward()  # type: ignore[no-untyped-call]
+            totals = {k: v + totals[k] if totals else v for k, v in sums.items()}
+        return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "optimiser": self._optimiser, "obs_moments": self._obs_moments, "reward_moments": self._reward_moments,
+            "value_moments": self._value_scale.moments,
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimiser state and running statistics, copied."""
+        weights = {k: v.detach().clone() for k, v in self._modules.state_dict().items()}
+        return {"weights": weights} | {k: v.state_dict() for k, v in self._parts().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
+        try:
+            self._modules.load_state_dict(state["weights"])
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"this checkpoint does not fit the rl2 agent of this config: {reason}") from error
+        for key, part in self._parts().items():
+            part.load_state_dict(state[key])
+
+
+def trial_advantages(reward: Tensor, value: Tensor, valid: Tensor, gamma: float, lam: float) -> Tensor:
+    """Return the generalised advantage [T, B] of the *trial's* return: episode ends neither cut the sum nor the value.
+
+    What an episode teaches pays off in later ones, so a step is credited with them too (Duan et al. 2016, section 2.2).
+    The trial's own end is final: nothing is bootstrapped there. Steps that are not valid count as 0.
+    """
+    zero = torch.zeros_like(value)
+    reward, value = torch.where(valid, reward, zero), torch.where(valid, value, zero)
+    next_value = torch.cat([value[1:], zero[:1]])
+    never = torch.zeros_like(valid)
+    return gae(reward, value, next_value, never, never, gamma, lam)
