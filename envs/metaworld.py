@@ -1,0 +1,232 @@
+"""Meta-World's meta-learning benchmarks as task distributions, stepped by upstream's own environments.
+
+Tasks come from `metaworld.ML1(...).train_tasks` and its relatives, never from the registered `Meta-World/ML1-train`
+environment, which hands out the test goals. The goal is hidden: the last three of the 39 observation entries are zero.
+Physics, observation and reward are upstream's, in float64; they become float32 at the boundary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from metarl.errors import ConfigError
+from metarl.tasks import Tasks, check_split
+
+from .gym_chunk import Env
+from .gym_world import GymWorld
+from .metaworld_picture import forget, picture
+from .metaworld_state import restore, snapshot
+from .metaworld_tasks import (
+    MAX_STEPS,
+    SUPPORTED_VERSION,
+    Splits,
+    benchmark_splits,
+    check_classes,
+    class_rows,
+    goal_of,
+    metaworld_module,
+    upstream_task,
+)
+
+N_GOALS = 50
+"""Goals per class and benchmark split, upstream's constant."""
+
+
+class MetaWorldTasks:
+    """Task distribution over classes and goals of Meta-World; build it with `make_ml1` and its relatives."""
+
+    exhaustive = False
+    splits = ("train", "validation", "test")
+
+    def __init__(
+        self, name: str, parts: Splits, settings: dict[str, Any], *, n_workers: int, horizon: int, reward_version: str
+    ) -> None:
+        self.name, self.parts, self.settings = name, parts, settings
+        self.notes: tuple[str, ...] = parts.notes
+        """What a reader of results must know; evaluation prints and stores it."""
+        self.n_workers, self.horizon, self.reward_version = n_workers, horizon, reward_version
+
+    def all(self, split: str) -> Tasks:
+        """Return every task of a split, class by class."""
+        check_split(self.name, split, self.splits)
+        return getattr(self.parts, split)  # type: ignore[no-any-return]
+
+    def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
+        """Draw `n` tasks, evenly over classes, in the fixed order of the classes.
+
+        If n is a multiple of the number of classes, each gets equally many, so that copies keep their environments.
+        Otherwise a random choice of classes gets one more. Goals repeat only if a class has fewer than asked for.
+        """
+        if n < 1:
+            raise ConfigError(f"{self.name!r}: sample needs n >= 1, got {n}")
+        tasks = self.all(split)
+        rows = list(class_rows(tasks).values())
+        extra = set(torch.randperm(len(rows), generator=generator)[: n % len(rows)].tolist())
+        chosen: list[int] = []
+        for i, goals in enumerate(rows):
+            wanted = n // len(rows) + (i in extra)
+            while wanted > 0:
+                order = torch.randperm(len(goals), generator=generator)[:wanted].tolist()
+                chosen += [goals[j] for j in order]
+                wanted -= len(order)
+        return tasks[chosen]
+
+    def fingerprint(self) -> str:
+        """Return a digest of tasks, splits, reward, horizon and Meta-World's version."""
+        parts = [self.name, SUPPORTED_VERSION, self.reward_version, str(self.horizon)]
+        parts += [self.all(split).fingerprint() for split in self.splits]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GymWorld:
+        """Build a world of `n_copies` that can run any task of the family."""
+        observation_space, action_space = _spaces()
+        return GymWorld(
+            partial(make_env, reward_version=self.reward_version),
+            apply_task,
+            n_copies,
+            horizon=self.horizon,
+            observation_space=observation_space,
+            action_space=action_space,
+            env_key=class_name,
+            snapshot=snapshot,
+            restore=restore,
+            render=picture,
+            name=self.name,
+            n_workers=self.n_workers,
+            fixed_horizon=True,
+            has_success=True,
+            device=device,
+        )
+
+    def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
+        """Return nothing: no policy's expected return is known in closed form."""
+        check_split(self.name, split, self.splits)
+        return {}
+
+
+def make_ml1(task: str = "reach-v3", **options: Any) -> MetaWorldTasks:
+    """Return one task class: 50 goals to train and validate on, 50 others to test on.
+
+    Options (of all `make_...` here): `seed` of upstream's goals; `n_workers` processes (default: one per usable CPU;
+    0: none); `reward_version` "v2" or "v1"; `validation_goals` per train class; `horizon`, env steps, at most 500;
+    `backend`, only "upstream".
+
+    Raises: ConfigError for an unknown class or a bad option.
+    """
+    check_classes([task], "metaworld/ML1")
+    return _make("metaworld/ML1", "ML1", (task,), (task,), **options)
+
+
+def make_ml10(**options: Any) -> MetaWorldTasks:
+    """Return ML10: 10 classes to train on, 5 others to test on, 50 goals each; options as in `make_ml1`."""
+    return _make("metaworld/ML10", "ML10", **options)
+
+
+def make_ml25(**options: Any) -> MetaWorldTasks:
+    """Return ML25: 25 train classes and the 4 upstream test classes that are not among them; see `notes`."""
+    return _make("metaworld/ML25", "ML25", **options)
+
+
+def make_ml45(**options: Any) -> MetaWorldTasks:
+    """Return ML45: 45 classes to train on, 5 others to test on, 50 goals each; options as in `make_ml1`."""
+    return _make("metaworld/ML45", "ML45", **options)
+
+
+def make_custom(train: Sequence[str], test: Sequence[str], **options: Any) -> MetaWorldTasks:
+    """Return classes of your choice; options as in `make_ml1`. Raises ConfigError if train and test overlap."""
+    check_classes(train, "metaworld/custom train")
+    check_classes(test, "metaworld/custom test")
+    both = sorted(set(train) & set(test))
+    if both:
+        raise ConfigError(f"metaworld/custom: {', '.join(both)} in both train and test; held-out classes must be new")
+    return _make("metaworld/custom", "custom", tuple(train), tuple(test), **options)
+
+
+def _make(
+    name: str,
+    kind: str,
+    train: tuple[str, ...] = (),
+    test: tuple[str, ...] = (),
+    *,
+    seed: int = 0,
+    n_workers: int | None = None,
+    reward_version: str = "v2",
+    validation_goals: int = 10,
+    horizon: int = MAX_STEPS,
+    backend: str = "upstream",
+) -> MetaWorldTasks:
+    if backend != "upstream":
+        raise ConfigError(f"{name}: unknown backend {backend!r}; the only one is 'upstream'")
+    if reward_version not in ("v1", "v2"):
+        raise ConfigError(f"{name}: reward_version must be 'v1' or 'v2', got {reward_version!r}")
+    if not 1 <= validation_goals < N_GOALS:
+        raise ConfigError(f"{name}: validation_goals must be 1 to {N_GOALS - 1}, got {validation_goals}")
+    if not 1 <= horizon <= MAX_STEPS:
+        raise ConfigError(f"{name}: horizon must be 1 to {MAX_STEPS} env steps, got {horizon}")
+    if not 0 <= seed < 2**32 - 1:
+        raise ConfigError(f"{name}: seed must be 0 to 2**32 - 2 (NumPy's range), got {seed}")
+    workers = len(os.sched_getaffinity(0)) if n_workers is None else n_workers
+    if workers < 0:
+        raise ConfigError(f"{name}: n_workers must be 0 or more, got {workers}")
+    parts = benchmark_splits(kind, train, test, seed, validation_goals)
+    settings = {
+        "seed": seed,
+        "reward_version": reward_version,
+        "validation_goals": validation_goals,
+        "backend": backend,
+        "train_classes": list(class_rows(parts.train)),
+        "test_classes": list(class_rows(parts.test)),
+    }
+    return MetaWorldTasks(name, parts, settings, n_workers=workers, horizon=horizon, reward_version=reward_version)
+
+
+# ---------------------------------------------------------------- hooks of GymWorld; they run in worker processes
+
+
+def class_name(task: Tasks) -> str:
+    """Return the class of one task."""
+    return goal_of(task)[0]
+
+
+def make_env(task: Tasks, *, reward_version: str) -> Env:
+    """Return an upstream environment of the task's class."""
+    environment = metaworld_module().ALL_V3_ENVIRONMENTS[class_name(task)]
+    return _Closing(environment(reward_function_version=reward_version))
+
+
+def apply_task(env: Env, task: Tasks) -> None:
+    """Give an upstream environment its goal. Raises ConfigError for a goal that the class cannot have."""
+    upstream: Any = env.unwrapped
+    name, goal = goal_of(task)
+    space = upstream._random_reset_space
+    if goal.shape != space.low.shape or (goal < space.low).any() or (goal > space.high).any():
+        raise ConfigError(
+            f"task {task.names[0]!r}: goal {goal.tolist()} is outside what {name} can have, "
+            f"{space.low.tolist()} to {space.high.tolist()}"
+        )
+    upstream.set_task(upstream_task(task))
+
+
+class _Closing(gym.Wrapper[Any, Any, Any, Any]):
+    """Frees the picture's OpenGL context together with the environment."""
+
+    def close(self) -> None:
+        forget(self)
+        super().close()
+
+
+@cache
+def _spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Return upstream's observation and action space, which are the same for all classes while the goal is hidden."""
+    env = metaworld_module().ALL_V3_ENVIRONMENTS["reach-v3"]()
+    try:
+        return env.sawyer_observation_space, env.action_space
+    finally:
+        env.close()
