@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RIDGE = 1e-5
+RIDGE = 1e-8
 """Weight of the penalty, relative to features of mean square 1."""
 TIME_SCALE = 100.0
 """Env steps per unit of the time feature."""

@@ -27,11 +27,16 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [chunk.reshape(p.shape) for chunk, p in zip(chunks, like, strict=True)]
 
 
-def conjugate_gradient(product: Product, b: Tensor, *, n_iters: int, tolerance: float = 1e-10) -> Tensor:
-    """Solve A x = b for a positive definite A (Hestenes and Stiefel 1952): [P].
+def conjugate_gradient(
+    product: Product, b: Tensor, *, n_iters: int, tolerance: float = 1e-10
+) -> tuple[Tensor, Tensor]:
+    """Solve A x = b for a positive definite A (Hestenes and Stiefel 1952).
 
-    Stops changing x once the squared residual is below `tolerance`, without a data-dependent branch: on a GPU nothing
+    Stops changing x once the squared residual is at most `tolerance`, without a data-dependent branch: on a GPU nothing
     waits for the host.
+
+    Returns:
+        x [P], and the residual b - A x [P].
     """
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     square = residual.dot(residual)
@@ -44,7 +49,7 @@ def conjugate_gradient(product: Product, b: Tensor, *, n_iters: int, tolerance: 
         new_square = residual.dot(residual)
         direction = residual + torch.where(active, new_square / square, 0.0) * direction
         square = new_square
-    return x
+    return x, residual
 
 
 def fisher_product(
@@ -97,8 +102,8 @@ def natural_step(gradient: Tensor, product: Product, *, limit: float, n_iters: i
     def damped(v: Tensor) -> Tensor:
         return product(v) + damping * v
 
-    direction = conjugate_gradient(damped, gradient, n_iters=n_iters)
-    curvature = direction.dot(damped(direction))
+    direction, residual = conjugate_gradient(damped, gradient, n_iters=n_iters)
+    curvature = direction.dot(gradient - residual)  # xᵀAx without another product
     scale = torch.where(curvature > 0, (2.0 * limit / curvature).sqrt(), 0.0)
     return -scale * direction
 
