@@ -17,14 +17,18 @@ from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks
 
 from .families import FiniteFamily
-from .gridworld_references import bayes_optimal_returns, known_goal_returns, random_returns
+from .gridworld_references import (
+    GOAL_REWARD,
+    GOALS,
+    HORIZON,
+    MOVES,
+    SIZE,
+    STEP_REWARD,
+    bayes_optimal_returns,
+    known_goal_returns,
+    random_returns,
+)
 from .tensor_world import EpisodeState, TensorWorld
-
-SIZE = 5
-HORIZON = 15
-GOAL_REWARD, STEP_REWARD = 1.0, -0.1
-MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
-GOALS = tuple((x, y) for x in range(SIZE) for y in range(SIZE) if x > 1 or y > 1)
 
 
 class GridWorld(TensorWorld):
@@ -71,6 +75,7 @@ class GridWorldTasks(FiniteFamily):
         goals = torch.tensor(GOALS)
         tasks = Tasks.of("gridworld", [f"goal({x},{y})" for x, y in GOALS], goal=goals)
         super().__init__("gridworld", tasks, held_out=held_out)
+        self.settings = {"size": SIZE, "horizon": HORIZON, "n_goals": len(GOALS), "held_out": held_out}
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GridWorld:
         """Build a gridworld of `n_copies`."""

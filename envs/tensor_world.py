@@ -1,8 +1,9 @@
-"""Worlds whose dynamics are a few batched tensor operations: subclass, say how an episode begins and how a step goes."""
+"""Worlds whose dynamics are a few batched tensor operations: say how an episode begins and how a step goes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,8 +12,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError
-from metarl.seeding import CopyStreams
-from metarl.tasks import Tasks
+from metarl.seeding import CopyStreams, derive
+from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
 EpisodeState = dict[str, Tensor]
@@ -26,11 +27,12 @@ class TensorWorld(World):
     * `begin(streams, episode)`: the state of a fresh episode, a dict of tensors [B, ...]. Randomness comes from
       `streams.uniform(episode, n)`, so that episode e of copy i is always the same draw;
     * `advance(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode never
-      ends by itself) and success [B] (or None); `clock` counts this copy's steps since the seed, for random dynamics;
-    * `observe(state)`: the observation.
+      ends by itself) and success [B] (or None). `clock` counts this copy's steps since the seed: random dynamics draw
+      once from `streams` with it, all the lanes they need. These streams are not those of `begin`;
+    * `observe(state)`: the observation, in tensors of its own (not those of `state`).
 
     `self.params` holds the tasks' tensors, one row per copy. This class does the rest: time limits, SAME_STEP
-    autoreset, `final_obs`, masks, seeds, snapshots.
+    autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place.
     """
 
     def __init__(
@@ -56,16 +58,20 @@ class TensorWorld(World):
             has_success=has_success,
             device=device,
         )
-        self.params: dict[str, Tensor] = {}
+        self.params: Mapping[str, Tensor] = {}
         self._pending: Tasks | None = None
+        self._waiting = torch.ones(n_copies, dtype=torch.bool, device=self.device)
         self._state: EpisodeState = {}
-        self._seed = 0
-        self._streams = CopyStreams(n_copies, 0, device)
+        self._begin_streams, self._step_streams = self._new_streams(0)
         self._false = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
         # Age of each copy's episode. While all copies are in step it is a plain number, which costs nothing to compare.
         self._age: int | Tensor = 0
         self._episode = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
         self._clock = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._action_shape = (n_copies, *(action_space.shape or ()))
+        if isinstance(action_space, spaces.Box):
+            self._low = torch.as_tensor(action_space.low, dtype=torch.float32, device=self.device)
+            self._high = torch.as_tensor(action_space.high, dtype=torch.float32, device=self.device)
 
     @abstractmethod
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
@@ -85,45 +91,75 @@ class TensorWorld(World):
         """Return which Discrete actions are legal in `state`, bool [B, n]; None means all, always."""
         return None
 
+    def extras(self, state: EpisodeState) -> dict[str, Tensor]:
+        """Return further entries of `info` about the state a step reached, before any reset."""
+        return {}
+
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on."""
+        """Give copy i task i from its next reset on, be that a call of `reset` or the end of its episode."""
         self.check_tasks(tasks)
-        self._pending = tasks.to(self.device)
+        self._pending, self._waiting = tasks.to(self.device), torch.ones_like(self._waiting)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start new episodes; see `World.reset`. Raises ConfigError before the first `set_tasks`."""
-        mask = (options or {}).get("mask")
-        if self._pending is not None:
-            self._take_tasks(self._pending, mask)
-        if self.tasks is None:
+        if self._pending is None and self.tasks is None:
             raise ConfigError(f"world {self.name!r} has no tasks yet; call set_tasks before reset")
+        mask = self._mask(options or {})
+        self._take_tasks(mask)
         if seed is not None:
-            self._seed, self._streams = seed, CopyStreams(self.num_envs, seed, self.device)
-        if mask is None or not self._state:
-            if seed is not None:
-                self._episode, self._clock = torch.zeros_like(self._episode), torch.zeros_like(self._clock)
-            elif self._state:
-                self._episode = self._episode + 1
-            self._state, self._age = self.begin(self._streams, self._episode), 0
+            self._reseed(seed, mask)
+        elif self._state:
+            self._episode = self._episode + (1 if mask is None else mask.long())
+        fresh = self.begin(self._begin_streams, self._episode)
+        if mask is None:
+            self._state, self._age = fresh, 0
         else:
-            keep = ~mask.to(self.device)
-            if seed is not None:
-                self._episode, self._clock = self._episode * keep, self._clock * keep
-            else:
-                self._episode = self._episode + (~keep).long()
-            self._state = _merge(keep, self._state, self.begin(self._streams, self._episode))
-            self._age = (self._age * torch.ones_like(self._episode)) * keep
+            self._state = _merge(mask, fresh, self._state)
+            self._age = (self._age * torch.ones_like(self._episode)) * ~mask
         return self.observe(self._state), self._info({})
 
-    def _take_tasks(self, tasks: Tasks, mask: Tensor | None) -> None:
-        new = dict(tasks.values)
-        if mask is not None and self.params:
-            new = _merge(~mask.to(self.device), self.params, new)
-            if bool(mask.all()):
-                self._pending = None
+    def _mask(self, options: Mapping[str, Any]) -> Tensor | None:
+        """Return the copies to reset, or None for all; the first reset is for all."""
+        mask = options.get("mask")
+        if mask is None:
+            return None
+        mask = torch.as_tensor(mask, device=self.device)
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise ConfigError(
+                f"world {self.name!r} got a reset mask of {mask.dtype} {tuple(mask.shape)}; "
+                f"pass bool [{self.num_envs}], True where a copy shall start anew"
+            )
+        return mask if self._state else None
+
+    def _new_streams(self, seed: int) -> tuple[CopyStreams, CopyStreams]:
+        """Return the streams of beginnings and of steps, which share no draw."""
+        begin, step = (CopyStreams(self.num_envs, derive(seed, part), self.device) for part in ("begin", "step"))
+        return begin, step
+
+    def _reseed(self, seed: int, mask: Tensor | None) -> None:
+        """Start the random streams of the chosen copies afresh."""
+        begin, step = self._new_streams(seed)
+        if mask is None:
+            self._episode, self._clock = torch.zeros_like(self._episode), torch.zeros_like(self._clock)
         else:
-            self._pending = None
-        self.tasks, self.params = tasks, new
+            begin.keys = torch.where(mask, begin.keys, self._begin_streams.keys)
+            step.keys = torch.where(mask, step.keys, self._step_streams.keys)
+            self._episode, self._clock = self._episode * ~mask, self._clock * ~mask
+        self._begin_streams, self._step_streams = begin, step
+
+    def _take_tasks(self, mask: Tensor | None) -> None:
+        """Let the copies that start an episode now have their new task, if one is waiting."""
+        if self._pending is None:
+            return
+        if mask is None or self.tasks is None:
+            taken, self._pending = self._pending, None
+        else:
+            offset = torch.where(mask & self._waiting, self.num_envs, 0)
+            taken = concatenate([self.tasks, self._pending])[torch.arange(self.num_envs, device=self.device) + offset]
+            self._waiting = self._waiting & ~mask
+            if not self._waiting.any():
+                self._pending = None
+        self.tasks, self.params = taken, dict(taken.values)
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         mask = self.action_mask(self._state)
@@ -133,92 +169,127 @@ class TensorWorld(World):
 
     def _actions(self, actions: Any) -> Tensor:
         """Return checked, clipped actions on `device`."""
-        space = self.single_action_space
         actions = torch.as_tensor(actions, device=self.device)
-        if actions.shape != (self.num_envs, *(space.shape or ())):
+        if actions.shape != self._action_shape:
             raise WorldError(
-                f"world {self.name!r} got actions of shape {tuple(actions.shape)}, "
-                f"expected {(self.num_envs, *(space.shape or ()))}: one row per copy"
+                f"world {self.name!r} got actions of shape {tuple(actions.shape)}, expected {self._action_shape}: "
+                f"one row per copy"
             )
-        if isinstance(space, spaces.Box):
+        # Checks read a number back, which a GPU would have to be waited for.
+        check = self.device.type == "cpu"
+        if isinstance(self.single_action_space, spaces.Box):
             actions = actions.to(torch.float32)
             # The sum is one number: NaN or Inf anywhere shows in it, at the price of a single reduction.
-            if self.device.type == "cpu" and not torch.isfinite(actions.sum()):
+            if check and not torch.isfinite(actions.sum()):
                 copy = int((~actions.isfinite()).reshape(self.num_envs, -1).any(1).nonzero()[0])
-                raise WorldError(f"world {self.name!r} got a NaN or infinite action for copy {copy}: {actions[copy]}")
-            low, high = self._bounds(space)
-            return torch.maximum(torch.minimum(actions, high), low)
+                raise WorldError(
+                    f"world {self.name!r} got a NaN or infinite action for copy {copy}: {actions[copy].tolist()}"
+                )
+            return torch.clamp(actions, self._low, self._high)
+        if check and isinstance(self.single_action_space, spaces.Discrete):
+            first, n = int(self.single_action_space.start), int(self.single_action_space.n)
+            low, high = torch.aminmax(actions)
+            if actions.is_floating_point() or low < first or high >= first + n:
+                raise WorldError(
+                    f"world {self.name!r} got {actions.dtype} actions from {low} to {high}, "
+                    f"expected integers in {first}..{first + n - 1}"
+                )
         return actions.long()
-
-    def _bounds(self, space: spaces.Box) -> tuple[Tensor, Tensor]:
-        if not hasattr(self, "_low"):
-            self._low = torch.as_tensor(space.low, device=self.device)
-            self._high = torch.as_tensor(space.high, device=self.device)
-        return self._low, self._high
 
     def step(self, actions: Any) -> StepResult:
         """Advance all copies; see `World.step`."""
         if not self._state:
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
         state, reward, terminated, success = self.advance(
-            self._state, self._actions(actions), self._streams, self._clock
+            self._state, self._actions(actions), self._step_streams, self._clock
         )
         self._clock = self._clock + 1
-        age = self._age + 1
-        final_obs = obs = self.observe(state)
-        # In step: nothing can end before the horizon, and then everything ends at once.
-        if isinstance(age, int) and self.fixed_horizon:
-            ended = age >= self.horizon
-            truncated = ~self._false if ended else self._false
-            if ended:
-                self._episode = self._episode + 1
-                state, age = self.begin(self._streams, self._episode), 0
-                obs = self.observe(state)
-            terminated = self._false if terminated is None else terminated
-        else:
-            age = torch.as_tensor(age, device=self.device).expand(self.num_envs)
-            terminated = self._false if terminated is None else terminated
-            truncated = (age >= self.horizon) & ~terminated
-            done = terminated | truncated
-            self._episode = self._episode + done.long()
-            state = _merge(~done, state, self.begin(self._streams, self._episode))
-            age = age * ~done
-            obs = self.observe(state)
-        self._state, self._age = state, age
-        info: dict[str, Any] = {"final_obs": final_obs}
+        info: dict[str, Any] = {"final_obs": self.observe(state), **self.extras(state)}
         if success is not None:
             info["success"] = success
-        return obs, reward, terminated, truncated, self._info(info)
+        if terminated is None:
+            terminated = self._false.clone()
+        if self.fixed_horizon and isinstance(self._age, int):
+            truncated = self._end_in_step(state)
+        else:
+            truncated = self._end_one_by_one(state, terminated)
+        # The same values as final_obs unless a copy began anew, but never the same memory.
+        return self.observe(self._state), reward, terminated, truncated, self._info(info)
+
+    def _end_in_step(self, state: EpisodeState) -> Tensor:
+        """Move on to `state`; nothing can end before the horizon, and then everything ends at once."""
+        assert isinstance(self._age, int)
+        self._state, self._age = state, self._age + 1
+        if self._age < self.horizon:
+            return self._false.clone()
+        self._take_tasks(None)
+        self._episode = self._episode + 1
+        self._state, self._age = self.begin(self._begin_streams, self._episode), 0
+        return ~self._false
+
+    def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
+        """Move on to `state` and begin anew where an episode ended."""
+        age = self._age + torch.ones_like(self._episode)
+        truncated = (age >= self.horizon) & ~terminated
+        ended = terminated | truncated
+        if self.device.type == "cpu" and not ended.any():
+            self._state, self._age = state, age
+            return truncated
+        self._take_tasks(ended)
+        self._episode = self._episode + ended.long()
+        self._state = _merge(ended, self.begin(self._begin_streams, self._episode), state)
+        self._age = age * ~ended
+        return truncated
 
     def state_dict(self) -> dict[str, Any]:
         """Return a bit-exact snapshot, mid-episode included."""
-        age = self._age if isinstance(self._age, int) else self._age.clone()
         return {
-            "state": {k: v.clone() for k, v in self._state.items()},
-            "params": {k: v.clone() for k, v in self.params.items()},
-            "tasks": self.tasks,
-            "pending": self._pending,
-            "seed": self._seed,
-            "age": age,
+            "state": _clone(self._state),
+            "tasks": _pack(self.tasks),
+            "pending": _pack(self._pending),
+            "waiting": self._waiting.clone(),
+            "begin_keys": self._begin_streams.keys.clone(),
+            "step_keys": self._step_streams.keys.clone(),
+            "age": self._age if isinstance(self._age, int) else self._age.clone(),
             "episode": self._episode.clone(),
             "clock": self._clock.clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot of a world of the same size; raises ConfigError for another size."""
-        if len(state["episode"]) != self.num_envs:
+        n = len(state["episode"])
+        if n != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(state['episode'])}; "
-                f"build the world with n_copies={len(state['episode'])}"
+                f"world {self.name!r} has {self.num_envs} copies but the snapshot has {n}; build it with n_copies={n}"
             )
-        self._state = {k: v.clone() for k, v in state["state"].items()}
-        self.params = {k: v.clone() for k, v in state["params"].items()}
-        self.tasks, self._pending = state["tasks"], state["pending"]
-        self._seed, self._streams = state["seed"], CopyStreams(self.num_envs, state["seed"], self.device)
-        self._age = state["age"] if isinstance(state["age"], int) else state["age"].clone()
-        self._episode, self._clock = state["episode"].clone(), state["clock"].clone()
+        here = {k: v.clone().to(self.device) for k, v in state.items() if isinstance(v, Tensor)}
+        self._state = {k: v.to(self.device) for k, v in _clone(state["state"]).items()}
+        self.tasks, self._pending = (_unpack(state[k], self.device) for k in ("tasks", "pending"))
+        self.params = {} if self.tasks is None else dict(self.tasks.values)
+        self._begin_streams.keys, self._step_streams.keys = here["begin_keys"], here["step_keys"]
+        self._age = here["age"] if "age" in here else state["age"]
+        self._waiting, self._episode, self._clock = here["waiting"], here["episode"], here["clock"]
 
 
-def _merge(keep: Tensor, old: EpisodeState, new: EpisodeState) -> EpisodeState:
-    """Return `old` rows where `keep`, `new` rows elsewhere."""
-    return {k: torch.where(keep.reshape(-1, *[1] * (v.dim() - 1)), old[k], v) for k, v in new.items()}
+def _merge(chosen: Tensor, new: EpisodeState, old: EpisodeState) -> EpisodeState:
+    """Return `new` rows where `chosen`, `old` rows elsewhere."""
+    return {k: torch.where(chosen.reshape(-1, *[1] * (v.dim() - 1)), v, old[k]) for k, v in new.items()}
+
+
+def _clone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in tensors.items()}
+
+
+def _pack(tasks: Tasks | None) -> dict[str, Any] | None:
+    """Return tasks as tensors and plain values."""
+    if tasks is None:
+        return None
+    return {"values": _clone(tasks.values), "names": list(tasks.names), "groups": list(tasks.groups)}
+
+
+def _unpack(packed: dict[str, Any] | None, device: torch.device) -> Tasks | None:
+    """Return the tasks that `_pack` packed."""
+    if packed is None:
+        return None
+    values = {k: v.clone().to(device) for k, v in packed["values"].items()}
+    return Tasks(values, tuple(packed["names"]), tuple(packed["groups"]))
