@@ -116,16 +116,12 @@ def _train(
     signals: StopSignals,
 ) -> int:
     """Run the loop into the run directory, whose lock the caller holds, and close everything."""
-    stored = codec.to_json(config)
     run_id = str(run.read_json(folder, run.FACTS)["run_id"])
+    recorder = run.RunRecorder(folder, signals, start_iteration=point.iteration)
     try:
-        recorder = run.RunRecorder(
-            folder,
-            sinks.make_sinks(config.log, folder, stored, run_id),
-            signals,
-            start_iteration=point.iteration,
-        )
+        recorder.sinks.extend(sinks.make_sinks(config.log, folder, codec.to_json(config), run_id))
     except BaseException:
+        recorder.close(1)
         worlds.close()
         raise
     code = 1

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -172,7 +173,10 @@ def read_checkpoint(folder: Path) -> Any:
                 f"{folder / name} was changed after it was written: it has {len(contents[name])} bytes of the "
                 f"{files[name].get('bytes')} expected and another sha256"
             )
-    return join_state(safetensors.torch.load(contents[TENSORS]), json.loads(contents[VALUES]))
+    try:
+        return join_state(safetensors.torch.load(contents[TENSORS]), json.loads(contents[VALUES]))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no safetensors or no JSON ({error}); use an earlier one") from error
 
 
 class CheckpointStore:

@@ -177,21 +177,20 @@ def meta_train(
     worlds = worlds or Worlds.build(agent, tasks, settings, device)
     iteration, began = start_iteration, perf_counter()
     try:
-        while iteration < settings.n_iterations and not recorder.stop_requested:
+        stop = recorder.stop_requested
+        while iteration < settings.n_iterations and not stop:
             record, steps = _iterate(agent, tasks, settings, worlds.train, seed, iteration)
             iteration, env_steps = iteration + 1, env_steps + steps
             due = settings.validate_every_iters
             validated = bool(due) and (iteration % due == 0 or iteration == settings.n_iterations)
             if validated and worlds.validation is not None:
                 record |= validate(agent, tasks, settings, worlds.validation, seed=seed)
-            stop = recorder.stop_requested
             head = {"iteration": iteration, "env_steps": env_steps, "wall_s": perf_counter() - began}
             recorder.log(head | record)
+            stop = recorder.stop_requested  # read once: a signal that comes later waits for the next iteration's end
             last = stop or iteration == settings.n_iterations
             if last or validated or iteration % settings.checkpoint_every_iters == 0:
                 recorder.save(iteration, {"iteration": iteration, "env_steps": env_steps, "agent": agent.state_dict()})
-            if stop:
-                break
     finally:
         worlds.close()
     return {"iteration": iteration, "env_steps": env_steps, "finished": iteration >= settings.n_iterations}

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -156,12 +156,12 @@ def _point(found: tuple[int, Any] | None) -> ResumePoint:
 class RunRecorder:
     """The loop's recorder that writes a run directory and passes records on to the sinks."""
 
-    def __init__(self, folder: Path, sinks: Sequence[SinkLike], signals: StopSignals, *, start_iteration: int) -> None:
+    def __init__(self, folder: Path, signals: StopSignals, *, start_iteration: int) -> None:
         """Go on after `start_iteration` iterations: later records are cut off and the best checkpoint is found again.
 
-        Only the holder of the run's lock may do this.
+        Only the holder of the run's lock may do this. Sinks are added to `sinks` afterwards: they may read the history.
         """
-        self.folder, self.sinks, self.signals = folder, sinks, signals
+        self.folder, self.signals, self.sinks = folder, signals, list[SinkLike]()
         self.store = CheckpointStore(folder / CHECKPOINTS)
         self.store.clean()
         self.store.discard_after(start_iteration)
