@@ -71,7 +71,7 @@ def adaptation_figure(shown: Sequence[Shown]) -> Figure:
     if all("success_any" in s.summary["curve"] for s in shown):
         metrics.append("success_any")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.8 * len(metrics) if len(metrics) > 1 else 6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=(5.8 * len(metrics) if len(metrics) > 1 else 7.0, 4.2), layout="constrained")
         for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics, strict=True):
             for i, run in enumerate(shown):
                 _curve(axes, run, metric, COLOURS[i % len(COLOURS)], alone=len(shown) == 1)
@@ -165,7 +165,7 @@ def training_figure(shown: Sequence[Shown]) -> Figure | None:
         metrics.append("success")
     names = {"return": METRICS["return"], "success": METRICS["success_any"]}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.8 * len(metrics) if len(metrics) > 1 else 6.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(5.8 * len(metrics) if len(metrics) > 1 else 7.0, 4.0), layout="constrained")
         for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics, strict=True):
             for i, run in enumerate(shown):
                 _training(axes, run, metric, i, alone=len(shown) == 1)
@@ -223,7 +223,7 @@ def classes_figure(run: Shown) -> Figure | None:
     metric = "success_any" if "success_any" in run.summary["curve"] else "return"
     rows = np.arange(len(groups))[::-1]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 1.3 + 0.32 * len(groups)), layout="constrained")
+        figure = Figure(figsize=(7.0, 1.3 + 0.32 * len(groups)), layout="constrained")
         axes = figure.subplots()
         for part, shift, colour, marker, label in (
             ("pre", 0.13, COLOURS[1], "o", "before adaptation"),
@@ -247,7 +247,7 @@ def to_svg(figure: Figure) -> str:
     stream = io.StringIO()
     with mpl.rc_context(STYLE):
         FigureCanvasSVG(figure)
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     return text[text.index("<svg") :]
 

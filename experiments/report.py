@@ -93,6 +93,7 @@ def _section(shown: Shown, *, alone: bool) -> dict[str, Any]:
     return {
         "label": shown.label,
         "headline": headline(shown),
+        "byline": byline(shown),
         "scores": scores_table(shown),
         "bootstrap": summary["bootstrap"]["text"],
         "adaptation": _svg(adaptation_figure([shown])),
@@ -120,6 +121,20 @@ def headline(shown: Shown) -> str:
         f"{len(evaluation.task_names)} tasks of the {protocol.split} split of {evaluation.world['name']}, "
         f"{protocol.n_seeds} evaluation seed{'s' * (protocol.n_seeds != 1)}."
     )
+
+
+def byline(shown: Shown) -> str:
+    """Return which agent was scored: algorithm, checkpoint, training so far, commit."""
+    about, origin = shown.evaluation.agent, shown.evaluation.provenance
+    commit = (origin.get("git") or {}).get("commit")
+    parts = [
+        f"Agent {about.get('algorithm', about['name'])}",
+        f"checkpoint {about['checkpoint']} (iteration {about['iteration']})" if "checkpoint" in about else "",
+        f"{origin['train_env_steps']:,} env steps of training" if "train_env_steps" in origin else "",
+        f"training seed {origin['train_seed']}" if "train_seed" in origin else "",
+        f"commit {commit[:10]}{', with local changes' if origin['git'].get('dirty') else ''}" if commit else "",
+    ]
+    return " · ".join(p for p in parts if p)
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

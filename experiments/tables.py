@@ -14,25 +14,35 @@ HEADINGS = {
 }
 
 
-def number(value: Any, metric: str = "return") -> str:
-    """Return a return with four significant digits or so, or a success rate in percent; a dash for nothing."""
-    if value is None:
+def number(value: Any, metric: str = "return", scale: float | None = None) -> str:
+    """Return a return with three significant digits or so, or a success rate in percent; a dash for nothing.
+
+    `scale` is the size that decides the digits, so that numbers side by side have equally many.
+    """
+    if value is None or float(value) != float(value):
         return "–"
     x = float(value)
-    if x != x:
-        return "–"
     if metric.startswith("success"):
-        return f"{100 * x:.1f} %"
-    size = abs(x)
-    return f"{x:.0f}" if size >= 1000 else f"{x:.1f}" if size >= 100 else f"{x:.2f}" if size >= 1 else f"{x:.3f}"
+        return _signed(f"{100 * x:.1f} %")
+    size = abs(x) if scale is None else scale
+    return _signed(f"{x:.{0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3}f}")
+
+
+def _signed(text: str) -> str:
+    """Return `text` with a true minus sign, and none before a zero."""
+    if text.startswith("-") and not any(c in "123456789" for c in text):
+        return text[1:]
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def interval(estimate: Mapping[str, Any], metric: str = "return") -> str:
     """Return "value [low, high]", or the value alone if it has no interval."""
     if estimate.get("low") is None:
         return number(estimate["value"], metric)
-    low, high = number(estimate["low"], metric), number(estimate["high"], metric)
-    return f"{number(estimate['value'], metric)} [{low}, {high}]"
+    three = [float(estimate[k]) for k in ("value", "low", "high")]
+    scale = max(map(abs, three))
+    value, low, high = (number(x, metric, scale) for x in three)
+    return f"{value} [{low}, {high}]"
 
 
 def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
@@ -55,7 +65,7 @@ def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     blank = [""] * (2 * len(metrics) - 1)
     for name, value in summary["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
-        rows.append([f"{label} (exact)", number(value), *blank])
+        rows.append([f"{label} (computed)", number(value), *blank])
     return header, rows
 
 

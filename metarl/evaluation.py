@@ -57,10 +57,10 @@ def evaluate(
     begin = time.monotonic()
     chosen = select_tasks(tasks, protocol)
     phases = (*(agent.phases(protocol.adapt_episodes) if protocol.adapt_episodes else ()), protocol.eval_episodes)
-    if sum(phases) != protocol.n_episodes:
+    if sum(phases) != protocol.n_episodes or min(phases) < 1:
         raise ConfigError(
-            f"agent {agent.name!r} split {protocol.adapt_episodes} adaptation episodes into {phases[:-1]}, which does "
-            f"not add up; mend its phases()"
+            f"agent {agent.name!r} split {protocol.adapt_episodes} adaptation episodes into phases of {phases[:-1]}; "
+            f"phases() must return counts of at least 1 that add up"
         )
     known = tasks.references(protocol.split, protocol.n_episodes) if references else {}
     before = _digest(agent.state_dict())

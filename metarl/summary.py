@@ -69,7 +69,8 @@ class Resampler:
         if members is not None:
             scores, groups = scores[..., members], groups[members]
         _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        weights = 1.0 / (len(sizes) * sizes[which])
+        # Classes of one size: the plain mean is the same number, and exact where the scores are all 0 or 1.
+        weights = None if len(set(sizes.tolist())) == 1 else 1.0 / (len(sizes) * sizes[which])
         return {
             "mean": self._interval(f"{name}/mean", scores, groups, lambda x: statistics.mean(x, weights)),
             "iqm": self._interval(f"{name}/iqm", scores, groups, statistics.iqm),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -141,7 +142,8 @@ class Learner(Walker):
     name = "learner"
 
     def phases(self, n_episodes: int) -> tuple[int, ...]:
-        return (n_episodes,) if not self.parallel_episodes else (n_episodes // 2, n_episodes - n_episodes // 2)
+        halves = (n_episodes // 2, n_episodes - n_episodes // 2)
+        return tuple(n for n in halves if n) if self.parallel_episodes else (n_episodes,)
 
     def init(self, n_tasks: int) -> State:
         return {"reach": torch.full((n_tasks,), float(self.reach))}
@@ -171,6 +173,18 @@ class Flipper(Walker):
     ) -> tuple[State, Decision]:
         action = torch.randint(2, (len(step.obs),), generator=generator)
         return state, Decision(torch.ones_like(action) if greedy else action, torch.zeros(len(action)), {})
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Builds a Learner; the seed changes nothing."""
+
+    algorithm: ClassVar[str] = "line-learner"
+    reach: int = 1
+    memory: bool = True
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Learner:
+        return Learner(spec, self.reach, memory=self.memory)
 
 
 def spec(tasks: Line) -> WorldSpec:

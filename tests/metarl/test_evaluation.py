@@ -152,6 +152,17 @@ def test_an_agent_that_changes_while_it_is_evaluated_is_caught():
         evaluate(Restless(spec(tasks), 2), tasks, Protocol())
 
 
+@pytest.mark.parametrize("phases", [(1,), (0, 2), (3,)])
+def test_phases_that_do_not_add_up_are_refused(phases: tuple[int, ...]):
+    class Confused(Walker):
+        def phases(self, n_episodes):
+            return phases
+
+    tasks = Line(4)
+    with pytest.raises(ConfigError, match="add up"):
+        evaluate(Confused(spec(tasks), 2), tasks, Protocol(adapt_episodes=2))
+
+
 def test_only_the_protocols_split_is_ever_asked_for():
     tasks = Line(4)
     agent = Walker(spec(tasks), 2)

@@ -1,0 +1,154 @@
+"""`python -m experiments evaluate` on real run directories whose scores are known beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.__main__ import main
+from metarl.checkpoint import state_fingerprint
+from metarl.results import Evaluation
+from tests.metarl.line_world import LearnerConfig
+
+from .evaluated_runs import line_config, make_run
+
+
+@pytest.fixture(autouse=True)
+def _leave_torch_as_it_was():
+    before = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def stored(folder: Path, split: str = "test") -> dict:
+    return json.loads((folder / "results" / f"evaluation-{split}.json").read_text())
+
+
+def test_evaluate_scores_a_scripted_agent_exactly_and_leaves_numbers_picture_and_page(tmp_path: Path, capsys):
+    folder = make_run(tmp_path / "run", line_config())
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main(["evaluate", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "12.5 %" in out  # before adaptation: goal 1 of 8
+    assert "37.5 %" in out  # after two episodes: goals 1 to 3
+    found = stored(folder)
+    assert found["summary"]["query"]["success_any"]["mean"]["value"] == 3 / 8
+    assert found["summary"]["pre"]["success_any"]["mean"]["value"] == 1 / 8
+    for name in ("evaluation-test.json", "adaptation-test.png", "report.html"):
+        assert str(folder / "results" / name) in out
+    assert (folder / "results" / "adaptation-test.png").read_bytes().startswith(b"\x89PNG")
+    assert {p: p.read_bytes() for p in before} == before  # nothing of the run itself was touched
+
+
+def test_the_file_says_what_was_evaluated(tmp_path: Path):
+    folder = make_run(tmp_path / "run", line_config(n_classes=2, seed=4))
+    assert main(["evaluate", str(folder), "--n-seeds", "3", "--checkpoint", "1"]) == 0
+    found = stored(folder)
+    assert found["protocol"]["n_seeds"] == 3
+    assert found["agent"]["algorithm"] == "line-learner"
+    assert found["agent"]["config"] == {"type": "tests.metarl.line_world:LearnerConfig", "reach": 1, "memory": True}
+    assert found["agent"]["iteration"] == 1
+    assert found["world"]["horizon"] == 12
+    origin = found["provenance"]
+    assert origin["world_options"] == {"n_classes": 2}
+    assert origin["train_seed"] == 4
+    assert origin["train_env_steps"] > 0
+    assert origin["packages"]["torch"] == torch.__version__
+    assert "--checkpoint 1" in origin["command"]
+    assert set(found["summary"]["groups"]) == {"class-0", "class-1"}
+
+
+def test_flags_change_the_protocol_and_nothing_else(tmp_path: Path):
+    folder = make_run(tmp_path / "run", line_config())
+    flags = ["--adapt-episodes", "0", "--eval-episodes", "2", "--n-tasks", "5", "--greedy", "--seed", "9"]
+    assert main(["evaluate", str(folder), "--split", "validation", *flags]) == 0
+    evaluation = Evaluation.from_json(stored(folder, "validation"))
+    assert vars(evaluation.protocol) == {
+        "split": "validation",
+        "adapt_episodes": 0,
+        "eval_episodes": 2,
+        "n_seeds": 2,
+        "n_tasks": 5,
+        "max_copies": 256,
+        "greedy": True,
+        "seed": 9,
+    }
+    assert evaluation.trials.returns.shape == (2, 5, 2)
+    assert not (folder / "results" / "evaluation-test.json").exists()
+
+
+def test_evaluating_twice_gives_the_same_numbers(tmp_path: Path):
+    folder = make_run(tmp_path / "run", line_config(LearnerConfig(memory=False)))
+    main(["evaluate", str(folder)])
+    first = stored(folder)
+    main(["evaluate", str(folder)])
+    second = stored(folder)
+    for key in ("trials", "without_adaptation", "random_policy", "summary"):
+        assert first[key] == second[key]
+
+
+def test_best_is_the_checkpoint_with_the_best_validation_score(tmp_path: Path):
+    folder = make_run(tmp_path / "run", line_config())
+    best = json.loads((folder / "checkpoints" / "best.json").read_text())
+    assert best["score_name"] == "validation/post_return"
+    assert main(["evaluate", str(folder), "--checkpoint", "best"]) == 0
+    assert stored(folder)["agent"]["iteration"] == best["iteration"]
+
+
+def test_training_and_selection_never_ask_for_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tests.metarl.line_world import Line
+
+    def sample(self: Line, split: str, n: int, generator: torch.Generator):
+        assert split != "test", "the test split was drawn from"
+        return original(self, split, n, generator)
+
+    original = Line.sample
+    listed: list[str] = []
+    monkeypatch.setattr(Line, "sample", sample)
+    everything = Line.all
+    monkeypatch.setattr(Line, "all", lambda self, split: (listed.append(split), everything(self, split))[1])
+    make_run(tmp_path / "run", line_config())
+    assert {"train", "validation"} <= set(listed)
+    assert "test" not in listed
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--adapt-episode", "3"], "did you mean '--adapt-episodes'"),
+        (["--eval-episodes", "0"], "evaluation eval_episodes is 0"),
+        (["--eval-episodes", "many"], "invalid int value"),
+        (["--split", "train"], "measures no generalisation"),
+        (["--split", "tset"], "choose one of train, validation, test"),
+        (["--n-tasks", "99"], "has 8 tasks"),
+        (["--checkpoint", "7"], "no checkpoint of iteration 7"),
+        (["--device", "tpu"], "device 'tpu'"),
+    ],
+)
+def test_a_bad_request_is_one_line_that_says_what_to_do(tmp_path: Path, capsys, flags: list[str], message: str):
+    folder = make_run(tmp_path / "run", line_config())
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), *flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not (folder / "results").exists()
+
+
+def test_a_run_directory_that_is_none_is_refused_in_one_line(tmp_path: Path, capsys):
+    assert main(["evaluate", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: there is no run directory {tmp_path / 'nowhere'}")
+
+
+def test_the_checkpoint_that_is_evaluated_is_the_one_that_was_saved(tmp_path: Path):
+    from experiments.build import load_run
+
+    folder = make_run(tmp_path / "run", line_config())
+    loaded = load_run(folder)
+    before = state_fingerprint(loaded.agent.state_dict())
+    main(["evaluate", str(folder)])
+    assert state_fingerprint(load_run(folder).agent.state_dict()) == before

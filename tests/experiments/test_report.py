@@ -1,0 +1,197 @@
+"""The page: complete, self-contained, and saying the same numbers as the file."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import comparison, plots, report, tables
+from experiments.__main__ import main
+from metarl import run
+from tests.metarl.line_world import LearnerConfig
+
+from .evaluated_runs import line_config, make_run
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a browser would fetch, the text, and whether elements close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v and not v.startswith("#")]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three evaluated runs: two training seeds of one method with memory, one of a gradient-like method."""
+    root, found = tmp_path_factory.mktemp("runs"), []
+    for name, config in (
+        ("memory-0", line_config(n_classes=2)),
+        ("memory-1", line_config(seed=1, n_classes=2)),
+        ("parallel", line_config(LearnerConfig(memory=False, reach=4), n_classes=2)),
+    ):
+        found.append(make_run(root / name, config))
+        assert main(["evaluate", str(found[-1])]) == 0
+    torch.use_deterministic_algorithms(False)
+    return found
+
+
+def page_of(path: Path) -> Page:
+    return Page(path.read_text())
+
+
+def test_the_page_needs_nothing_from_the_network(folders: list[Path]):
+    for folder in folders:
+        page = page_of(folder / "results" / "report.html")
+        assert page.fetched == []
+        assert not {"script", "link", "img", "iframe"} & set(page.tags)
+        assert "@import" not in "".join(page.text)
+        assert "url(http" not in (folder / "results" / "report.html").read_text()
+
+
+def test_the_page_shows_scores_references_curves_tasks_classes_and_settings(folders: list[Path]):
+    text = (folders[0] / "results" / "report.html").read_text()
+    words = " ".join(page_of(folders[0] / "results" / "report.html").text)
+    assert text.count("<svg") == 3  # adaptation, training, classes
+    for expected in (
+        "37.5 % [37.5 %, 37.5 %]",
+        "oracle (told the task) (computed)",
+        "uniform random policy (measured)",
+        "test/8",
+        "class-1",
+        "protocol.adapt_episodes",
+        "task_fingerprint",
+        "evaluation seeds",
+        "every split holds all of its tasks",
+    ):
+        assert expected in words, expected
+
+
+def test_labels_cannot_inject_markup(folders: list[Path], tmp_path: Path):
+    shown = report.load_shown(folders[0], label="<script>alert(1)</script>")
+    text = report.write_report([shown], tmp_path / "page.html").read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_comparison_takes_seeds_of_one_method_together(folders: list[Path], capsys):
+    assert main(["report", *map(str, folders)]) == 0
+    target = folders[0] / "results" / "comparison.html"
+    assert str(target) in capsys.readouterr().out
+    shown = [report.load_shown(f) for f in folders]
+    found = comparison.methods(shown, [run.read_json(f, run.CONFIG) for f in folders])
+    assert [len(m.runs) for m in found] == [2, 1]
+    header, rows = comparison.methods_table(found)
+    assert header[:2] == ["method", "training seeds"]
+    assert rows[0][:2] == ["memory-0 and 1 more", "2"]
+    assert found[0].scores("success_any").shape == (2, 8)
+    assert comparison.comparable(shown) == ""
+    # On success, goals 4 and 5 of 8 are won by the method that reaches further; the others are ties.
+    improvement = comparison.improvement_table(found)
+    assert improvement is not None
+    further = 0.5 + 0.5 * (3 / 8)
+    assert improvement[1][1][1] == tables.number(further)
+    words = " ".join(page_of(target).text)
+    assert "Probability of improvement" in words
+
+
+def test_runs_that_were_scored_differently_are_flagged(folders: list[Path], tmp_path: Path):
+    other = make_run(tmp_path / "other", line_config())
+    assert main(["evaluate", str(other), "--n-tasks", "4"]) == 0
+    shown = [report.load_shown(folders[0]), report.load_shown(other)]
+    assert "different tasks" in comparison.comparable(shown)
+    found = comparison.methods(shown, [run.read_json(f, run.CONFIG) for f in (folders[0], other)])
+    assert comparison.improvement_table(found) is None
+
+
+def test_intervals_over_runs_are_wider_than_none_and_named(folders: list[Path]):
+    shown = [report.load_shown(f) for f in folders[1:]]
+    one = comparison.Method("one", (shown[0],)).estimate("return")[0]
+    assert one["value"] == shown[0].summary["query"]["return"]["mean"]["value"]
+    both = comparison.Method("both", tuple(shown)).estimate("return")[0]
+    assert both["low"] < both["value"] < both["high"]
+
+
+def test_figures_carry_units_and_every_reference(folders: list[Path]):
+    shown = report.load_shown(folders[0])
+    figure = plots.adaptation_figure([shown])
+    returns, success = figure.axes
+    assert returns.get_ylabel() == "Return per episode (undiscounted)"
+    assert success.get_ylabel() == "Success rate (any step)"
+    assert "Episode" in returns.get_xlabel()
+    labels = returns.get_legend_handles_labels()[1]
+    assert any("oracle" in x for x in labels)
+    assert any("random" in x for x in labels)
+    curve = next(line for line in returns.lines if line.get_label().startswith("memory-0"))
+    np.testing.assert_allclose(curve.get_ydata(), shown.summary["curve"]["return"]["mean"]["value"])
+    training = plots.training_figure([shown])
+    assert training is not None
+    assert training.axes[0].get_xlabel() == "Env steps, adaptation included"
+
+
+def test_phases_of_an_agent_without_memory_are_drawn_as_steps(folders: list[Path]):
+    shown = report.load_shown(folders[2])
+    axes = plots.adaptation_figure([shown]).axes[1]
+    curve = next(line for line in axes.lines if line.get_label().startswith("parallel"))
+    np.testing.assert_allclose(curve.get_ydata(), np.repeat([4 / 8, 5 / 8, 6 / 8], 2))
+
+
+def test_an_inline_figure_is_well_formed_and_repeatable(folders: list[Path]):
+    shown = report.load_shown(folders[0])
+    first, second = (plots.to_svg(plots.adaptation_figure([shown])) for _ in range(2))
+    assert first == second
+    assert ElementTree.fromstring(first).tag.endswith("svg")
+    assert not re.findall(r"https?://(?!www\.w3\.org/)", first)
+
+
+def test_smoothing_keeps_a_straight_line_and_its_ends():
+    line = np.arange(200.0)
+    np.testing.assert_allclose(plots.smooth(line), line)
+    noise = np.random.default_rng(0).normal(size=400)
+    assert plots.smooth(noise).std() < 0.4 * noise.std()
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "text"),
+    [
+        (0.375, "success_any", "37.5 %"),
+        (-1.168, "return", "−1.17"),
+        (1234.5, "return", "1234"),
+        (-0.0001, "return", "0.000"),
+        (None, "return", "–"),
+        (float("nan"), "return", "–"),
+    ],
+)
+def test_numbers_are_written_for_readers(value: float | None, metric: str, text: str):
+    assert tables.number(value, metric) == text
+
+
+def test_numbers_of_one_interval_have_equally_many_digits():
+    assert tables.interval({"value": 0.915, "low": 0.38, "high": 1.45}) == "0.92 [0.38, 1.45]"
+    assert tables.interval({"value": 0.5, "low": None, "high": None}) == "0.500"
+
+
+def test_a_run_that_was_not_evaluated_says_how_to(tmp_path: Path, capsys):
+    folder = make_run(tmp_path / "run", line_config())
+    assert main(["report", str(folder)]) == 2
+    assert f"run `python -m experiments evaluate {folder} --split test` first" in capsys.readouterr().err
+    (folder / "results").mkdir()
+    (folder / "results" / "evaluation-test.json").write_text('{"schema_version": 1, ')
+    assert main(["report", str(folder)]) == 2
+    assert "is damaged" in capsys.readouterr().err
