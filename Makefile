@@ -2,9 +2,10 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 RUN ?= runs/demo
+NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test learn results lint format types arch check bench build clean
+.PHONY: help setup demo demo-ml1 test learn lint format types arch check bench build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -27,8 +28,8 @@ demo-ml1: setup  ## the same on Meta-World ML1 reach
 test: setup  ## the whole test suite
 	$(PY) -m pytest
 
-learn: setup  ## only the tests that train agents and check that they learn
-	$(PY) -m pytest -m learning
+learn: setup  ## published experiments again, results into experiments/results (NAMES= chooses; hours for all)
+	$(PY) -m experiments reproduce $(NAMES)
 
 lint: setup  ## ruff: errors, style, formatting
 	$(PY) -m ruff check .

@@ -10,6 +10,7 @@ from .siblings import shadowed
 COMMANDS = {
     "train": ("experiments.train:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
+    "reproduce": ("experiments.reproduce:main", "run a published experiment again and compare"),
     "report": ("experiments.report:main", "one HTML page about one or several runs"),
     "worlds": ("experiments.worlds:main", "list task distributions, or show one"),
     "profile": ("experiments.profile:main", "where the time of a training iteration goes"),
