@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from typing import Any, NoReturn
@@ -60,6 +61,7 @@ class WorkerPool:
         self.links: list[Connection] = []
         self.processes: list[Any] = []
         self._finalizer = Finalize(self, _shut_down, args=(self.links, self.processes), exitpriority=20)
+        resource_tracker.ensure_running()  # or the first start would launch it, which lets the held signals through
         for rows in self.rows:
             here, there = context.Pipe()
             process = context.Process(

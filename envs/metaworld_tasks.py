@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import torch
 
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks
+
+from .metaworld_picture import APT
 
 SUPPORTED_VERSION = "3.1.1"
 """The Meta-World release whose environments these files were checked against, all 50 classes bit for bit."""
@@ -43,8 +46,15 @@ def metaworld_module() -> Any:
             f"Meta-World {found} is installed, but these worlds need {SUPPORTED_VERSION} (goals and rewards differ "
             f"between versions); install it with `pip install metaworld=={SUPPORTED_VERSION}`"
         )
-    import metaworld
-
+    try:
+        import metaworld
+    except (
+        Exception
+    ) as error:  # with MUJOCO_GL set, mujoco loads that OpenGL library at import, and fails in its own way
+        raise ConfigError(
+            f"Meta-World cannot be imported ({type(error).__name__}: {error}); MUJOCO_GL is "
+            f"{os.environ.get('MUJOCO_GL', 'unset')!r}: unset it, or install that library, e.g. `{APT['egl']}`"
+        ) from error
     return metaworld
 
 

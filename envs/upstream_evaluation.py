@@ -154,7 +154,7 @@ class UpstreamAgent:
         self.acting = (step, decision)
         space = self.agent.spec.action_space
         action = decision.action.numpy()
-        return np.clip(action, space.low, space.high) if isinstance(space, gym.spaces.Box) else action  # type: ignore[no-any-return]
+        return np.clip(action, space.low, space.high) if isinstance(space, gym.spaces.Box) else action
 
     def _remember(self) -> None:
         """Make the step just taken the previous one of the next."""
