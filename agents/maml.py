@@ -29,7 +29,7 @@ from metarl.seeding import generator as stream
 
 from .inner_loop import Batch, Objective, adapt_through, gradient_step, inner_loss, make_batch, ratio_loss
 from .nets import Params, PolicyNet, check_net
-from .trust_region import LineSearch, fisher_product, flatten, line_search, natural_step, unflatten
+from .trust_region import LineSearch, Product, fisher_product, flatten, line_search, natural_step, unflatten
 
 _PREFIX = "param/"
 
@@ -231,29 +231,31 @@ class MAML:
             phi = self.adapted(theta, batch, differentiable=True)
             loss, out = self.query_loss(phi, batch)
             gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
-            fisher_out, weight = self._fisher_rows(phi, out, batch.query, generator)
-            step = self._natural_step(parts, fisher_out, weight, gradient)
+            fisher = self.fisher(theta, phi, batch, out, generator=generator)
+        config = self.config
+        step = natural_step(gradient, fisher, limit=config.kl_limit, n_iters=config.cg_iters, damping=config.damping)
         found = self._search(theta, batch, out.detach(), loss.detach(), step)
         if found.accepted:
             moved = unflatten(flatten(parts).detach() + found.step, parts)
             self._theta = dict(zip(theta, moved, strict=True))
         return self._metrics(theta, batch, out.detach(), loss.detach(), gradient, found)
 
-    def _fisher_rows(self, phi: Params, out: Tensor, query: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the outputs [N, r, p] behind the Fisher matrix, and their rows' weights [N, r] (sum 1)."""
-        n_rows, wanted = query.obs.shape[1], self.config.fisher_rows
-        if wanted is not None and wanted < n_rows:
-            index = torch.randperm(n_rows, generator=generator, device=generator.device)[:wanted]
+    def fisher(
+        self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, generator: torch.Generator
+    ) -> Product:
+        """Return v -> F v, F the Hessian in theta of the mean KL(old || new) of adapted policies, at new = old.
+
+        `phi` and `out` come from `adapted` and `query_loss` at `theta`. Takes `fisher_rows` query rows per task.
+        """
+        query, wanted, distribution = batch.query, self.config.fisher_rows, self.net.distribution
+        if wanted is not None and wanted < query.obs.shape[1]:
+            index = torch.randperm(query.obs.shape[1], generator=generator, device=generator.device)[:wanted]
             query = query.rows(index.to(self.device))
             out = self.net(phi, query.obs, query.action_mask)
         weight = query.valid.to(out.dtype)
-        return out, weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0) / len(weight)
-
-    def _natural_step(self, parts: list[Tensor], out: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
-        """Return the full natural-gradient step [P]."""
-        config, distribution, old = self.config, self.net.distribution, out.detach()
-        product = fisher_product(out, parts, lambda v: distribution.fisher_product(old, v), weight)
-        return natural_step(gradient, product, limit=config.kl_limit, n_iters=config.cg_iters, damping=config.damping)
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0) / len(weight)
+        old = out.detach()
+        return fisher_product(out, list(theta.values()), lambda v: distribution.fisher_product(old, v), weight)
 
     def _search(self, theta: Params, batch: MetaBatch, old: Tensor, loss: Tensor, step: Tensor) -> LineSearch:
         """Return the first acceptable step on the line; the divergence is KL(old || new) of adapted policies."""
