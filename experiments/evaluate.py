@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from agents.random_policy import RandomConfig
+from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
@@ -23,8 +24,8 @@ from . import codec
 from .build import LoadedRun, configure_torch, load_run, read_config
 from .config import check_device
 from .parser import Parser
-from .plots import adaptation_figure, save_png
-from .report import load_shown, results_path, write_report
+from .plots import Shown, adaptation_figure, save_png
+from .report import results_path, write_report
 from .tables import scores_table, text_table
 
 PROG = "python -m experiments evaluate"
@@ -106,9 +107,8 @@ def show(run_dir: Path, evaluation: Evaluation) -> None:
     split = evaluation.protocol.split
     target = results_path(run_dir, split)
     target.parent.mkdir(exist_ok=True)
-    stored = evaluation.to_json()
-    replace_file(target, (json.dumps(stored, allow_nan=False) + "\n").encode())
-    shown = load_shown(run_dir, split)
+    replace_file(target, (json.dumps(evaluation.to_json(), allow_nan=False) + "\n").encode())
+    shown = Shown(run_dir.resolve().name, evaluation, run.history(run_dir))
     picture = target.with_name(f"adaptation-{split}.png")
     save_png(adaptation_figure([shown]), picture)
     page = write_report([shown], target.with_name("report.html"))

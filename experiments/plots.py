@@ -60,9 +60,13 @@ class Shown:
 
     label: str
     evaluation: Evaluation
-    summary: dict[str, Any]
     records: list[dict[str, Any]]
     """Records of metrics.jsonl; may be empty."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The evaluation's numbers."""
+        return self.evaluation.summary
 
 
 def adaptation_figure(shown: Sequence[Shown]) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from markupsafe import Markup
 from metarl import __version__, run
 from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
-from metarl.results import Evaluation
-from metarl.summary import summarise
+from metarl.results import SCHEMA_VERSION, Evaluation, plain
 
 from .comparison import comparable, improvement_table, methods, methods_table
 from .parser import Parser
@@ -53,7 +53,7 @@ def load_shown(run_dir: Path, split: str | None = None, label: str | None = None
             f"{found[chosen]} is damaged ({error}); write it again with `python -m experiments evaluate {run_dir}`"
         ) from error
     evaluation = Evaluation.from_json(stored)
-    return Shown(label or run_dir.resolve().name, evaluation, summarise(evaluation), run.history(run_dir))
+    return Shown(label or run_dir.resolve().name, evaluation, run.history(run_dir))
 
 
 def write_report(shown: Sequence[Shown], target: Path, configs: Sequence[Mapping[str, Any]] | None = None) -> Path:
@@ -96,6 +96,7 @@ def _section(shown: Shown, *, alone: bool) -> dict[str, Any]:
         "byline": byline(shown),
         "scores": scores_table(shown),
         "bootstrap": summary["bootstrap"]["text"],
+        "upstream": summary.get("upstream_counting", {}).get("text"),
         "adaptation": _svg(adaptation_figure([shown])),
         "parallel": evaluation.agent["parallel_episodes"],
         "training": _svg(training_figure([shown])) if alone else None,
@@ -149,17 +150,20 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 def _settings(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return every stored setting as (dotted name, value)."""
-    stored = evaluation.to_json()
-    parts = {k: stored[k] for k in ("protocol", "world", "agent", "provenance")}
-    parts["world"] = {k: v for k, v in parts["world"].items() if k != "notes"}
-    parts["evaluation"] = {
-        "phases": stored["phases"],
-        "task_fingerprint": stored["task_fingerprint"],
-        "env_steps": stored["env_steps"],
-        "wall_s": round(evaluation.wall_s, 2),
-        "schema_version": stored["schema_version"],
+    parts = {
+        "protocol": asdict(evaluation.protocol),
+        "world": {k: v for k, v in evaluation.world.items() if k != "notes"},
+        "agent": evaluation.agent,
+        "provenance": evaluation.provenance,
+        "evaluation": {
+            "phases": evaluation.phases,
+            "task_fingerprint": evaluation.task_fingerprint,
+            "env_steps": evaluation.env_steps,
+            "wall_s": round(evaluation.wall_s, 2),
+            "schema_version": SCHEMA_VERSION,
+        },
     }
-    return [(k, json.dumps(v) if not isinstance(v, str) else v) for k, v in _flat(parts)]
+    return [(k, v if isinstance(v, str) else json.dumps(v)) for k, v in _flat(plain(parts))]
 
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -14,6 +14,9 @@ HEADINGS = {
 }
 
 
+KINDS = {"mean": "mean", "iqm": "IQM"}
+
+
 def number(value: Any, metric: str = "return", scale: float | None = None) -> str:
     """Return a return with three significant digits or so, or a success rate in percent; a dash for nothing.
 
@@ -42,15 +45,17 @@ def interval(estimate: Mapping[str, Any], metric: str = "return") -> str:
     three = [float(estimate[k]) for k in ("value", "low", "high")]
     scale = max(map(abs, three))
     value, low, high = (number(x, metric, scale) for x in three)
+    if metric.startswith("success"):  # one percent sign says it for all three
+        low, high = low.removesuffix(" %"), high.removesuffix(" %")
     return f"{value} [{low}, {high}]"
 
 
 def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return header and rows: before and after adaptation, the gain, and what to compare them with."""
     summary, protocol = shown.summary, shown.evaluation.protocol
-    metrics = list(summary["query"])
+    columns = _columns(summary["query"])
     n_adapt = protocol.adapt_episodes
-    header = ["", *(f"{HEADINGS[m]}, {kind}" for m in metrics for kind in ("mean", "IQM"))]
+    header = ["", *(f"{HEADINGS[m]}, {KINDS[kind]}" for m, kind in columns)]
     parts = [
         ("before adaptation", summary["pre"]),
         (f"after {n_adapt} adaptation episode{'s' * (n_adapt != 1)}", summary["query"]),
@@ -59,19 +64,26 @@ def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     ]
     if "random_policy" in summary:
         parts.append((f"{REFERENCES['random'][0]} (measured)", summary["random_policy"]))
-    rows = [
-        [label, *(interval(scores[m][kind], m) for m in metrics for kind in ("mean", "iqm"))] for label, scores in parts
-    ]
-    blank = [""] * (2 * len(metrics) - 1)
+    rows = [[label, *(interval(scores[m][kind], m) for m, kind in columns)] for label, scores in parts]
+    blank = [""] * (len(columns) - 1)
     for name, value in summary["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
         rows.append([f"{label} (computed)", number(value), *blank])
+    inflated = summary.get("upstream_counting", {}).get("success_rate")
+    if inflated is not None:
+        cells = [number(inflated, m) if (m, kind) == ("success_any", "mean") else "" for m, kind in columns]
+        rows.append(["upstream-counting (inflated)", *cells])
     return header, rows
+
+
+def _columns(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (metric, statistic) per column; success at the last step is a footnote, its mean is enough."""
+    return [(m, kind) for m in scores for kind in KINDS if not (m == "success_last" and kind == "iqm")]
 
 
 def groups_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return header and rows per class: tasks, then each metric before and after adaptation."""
-    metrics = list(shown.summary["query"])
+    metrics = [m for m in shown.summary["query"] if m != "success_last"]
     header = ["class", "tasks", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in ("before", "after"))]
     rows = [
         [name, str(g["n_tasks"]), *(interval(g[p][m]["mean"], m) for m in metrics for p in ("pre", "query"))]
@@ -82,7 +94,7 @@ def groups_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
 
 def tasks_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return header and rows per task: each metric before and after adaptation, means over seeds."""
-    summary, metrics = shown.summary, list(shown.summary["query"])
+    summary, metrics = shown.summary, [m for m in shown.summary["query"] if m != "success_last"]
     header = ["task", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in ("before", "after"))]
     rows = []
     for i, name in enumerate(shown.evaluation.task_names):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,10 +112,15 @@ class Evaluation:
         """Columns of `trials` that are scored."""
         return slice(self.protocol.adapt_episodes, self.protocol.n_episodes)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values (no NaN: they become null), with a `summary` for readers of the file."""
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The numbers, see `metarl.summary.summarise`; computed once."""
         from .summary import summarise  # summary reads this module's types
 
+        return summarise(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values (no NaN: they become null), with a `summary` for readers of the file."""
         out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "kind": "metarl.evaluation"}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -125,7 +131,7 @@ class Evaluation:
                 if isinstance(value, Episodes)
                 else value
             )
-        return {**plain(out), "summary": plain(summarise(self))}
+        return {**plain(out), "summary": plain(self.summary)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Evaluation:

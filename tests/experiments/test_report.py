@@ -70,7 +70,7 @@ def test_the_page_shows_scores_references_curves_tasks_classes_and_settings(fold
     words = " ".join(page_of(folders[0] / "results" / "report.html").text)
     assert text.count("<svg") == 3  # adaptation, training, classes
     for expected in (
-        "37.5 % [37.5 %, 37.5 %]",
+        "37.5 % [37.5, 37.5]",
         "oracle (told the task) (computed)",
         "uniform random policy (measured)",
         "test/8",

@@ -55,6 +55,18 @@ def test_success_is_any_step_not_last_step():
     assert evaluation.trials.first_success[0, :, 0].tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
 
 
+def test_upstream_counting_stands_beside_the_strict_score_and_is_inflated():
+    # Goals 1 to 4 of 8 are solved in 1 to 4 steps. The first three episodes to finish are goal 1 at steps 1 and 2 and
+    # goal 2 at step 2: all successes.
+    tasks = Line(8, ends=False)
+    evaluation = evaluate(Walker(spec(tasks), 4), tasks, Protocol(adapt_episodes=0, eval_episodes=3))
+    assert score(evaluation) == pytest.approx(4 / 8)
+    assert evaluation.summary["upstream_counting"]["success_rate"] == 1.0
+    assert "upstream-counting" in evaluation.summary["upstream_counting"]["text"]
+    short = evaluate(Walker(spec(tasks), 4), tasks, Protocol(adapt_episodes=0, eval_episodes=2))
+    assert short.summary["upstream_counting"]["success_rate"] is None
+
+
 @pytest.mark.parametrize("memory", [False, True])
 def test_the_gain_from_adaptation_is_measured_from_the_first_episode_to_the_scored_ones(memory: bool):
     tasks = Line(8)
