@@ -22,7 +22,7 @@ fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14)
 find_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        fits "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 || true); this project needs 3.11, 3.12 or 3.13"
+        fits "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 | head -n 1 || true); this project needs 3.11, 3.12 or 3.13"
         echo "$PYTHON"
         return
     fi
@@ -32,7 +32,7 @@ find_python() {
             return
         fi
     done
-    fail "no Python 3.11, 3.12 or 3.13 found (python3 is: $(python3 --version 2>&1 || true));" \
+    fail "no Python 3.11, 3.12 or 3.13 found (python3 is: $(python3 --version 2>&1 | head -n 1 || true));" \
         "install one (Debian: apt-get install python3 python3-pip) or name it: make setup PYTHON=/path/to/python3.11"
 }
 
