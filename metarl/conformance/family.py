@@ -136,7 +136,7 @@ def check_hidden_tasks(probe: Probe) -> str:
 
     Three runs with the same seed and actions and permuted tasks. First observations must be equal bit for bit, and no
     observation entry may equal a parameter in all copies of all three runs. A family whose `visible_parameters` (names
-    of `Tasks.values`) are meant to be seen is examined for the others only.
+    of `Tasks.values`, or single entries like "goal[0]") are meant to be seen is examined for the others only.
     """
     world, tasks = probe.world(), probe.draw(None, "hidden")
     visible = tuple(getattr(probe.family, "visible_parameters", ()))
@@ -151,7 +151,8 @@ def check_hidden_tasks(probe: Probe) -> str:
                     f"the first observation depends on the task ({found}); take the task out of the "
                     f"observation, or name what may be seen in the distribution's visible_parameters"
                 )
-    columns = {f"{k}[{j}]": c for k, v in tasks.values.items() if k not in visible for j, c in _columns(v)}
+    named = {(k, f"{k}[{j}]"): c for k, v in tasks.values.items() for j, c in _columns(v)}
+    columns = {names[1]: column for names, column in named.items() if not {*names} & {*visible}}
     if not columns:
         raise NotApplicable("no parameter that varies and ought to be hidden" + _named(visible))
     for name, value in columns.items():

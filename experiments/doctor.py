@@ -1,0 +1,98 @@
+"""`python -m experiments doctor NAME`: does a world keep the contract that agents, training and evaluation rely on?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from envs import WORLDS
+from metarl.checkpoint import replace_file
+from metarl.conformance import CHECKS, Finding, check_world
+from metarl.errors import ConfigError
+from metarl.registry import load_target
+from metarl.tasks import TaskDistribution
+
+from .config import check_device
+from .options import parse_options
+from .parser import Parser
+
+PROG = "python -m experiments doctor"
+
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser.add_argument("world", help="a name that `worlds` lists, or package.module:attribute of your own")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
+    parser.add_argument("--check", action="append", metavar="NAME", help=f"only this check; {', '.join(CHECKS)}")
+    parser.add_argument("--copies", type=int, default=8, metavar="B", help="batch size of the checks, at least 4")
+    parser.add_argument("--steps", type=int, default=64, metavar="T", help="steps per run of a check, at least 8")
+    parser.add_argument("--seed", type=int, default=0, help="root of the checks' randomness")
+    parser.add_argument("--device", default="cpu", help="torch device of the world")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the findings as JSON")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check one world, print what was found, and return 1 if a check failed, else 0."""
+    arguments = _parser().parse_args(list(argv))
+    source = find_family(arguments.world, parse_options(arguments.option))
+    findings = check_world(
+        source,
+        n_copies=arguments.copies,
+        n_steps=arguments.steps,
+        seed=arguments.seed,
+        device=check_device(arguments.device),
+        only=arguments.check,
+    )
+    if arguments.json is not None:
+        stored = {"world": arguments.world, "findings": [asdict(f) for f in findings]}
+        replace_file(arguments.json, (json.dumps(stored, indent=2) + "\n").encode())
+    print_findings(arguments.world, findings, wide_console())
+    return int(any(f.status == "fail" for f in findings))
+
+
+def find_family(name: str, options: dict[str, Any]) -> TaskDistribution | Callable[[], TaskDistribution]:
+    """Return what builds the task distribution `name`, or the distribution itself if `name` points at one.
+
+    Raises: ConfigError for an unknown name, or options for something that is built already.
+    """
+    if ":" not in name:
+        WORLDS.factory(name)
+        return partial(WORLDS.make, name, **options)
+    found = load_target(name, "world")
+    if (callable(found) and not hasattr(found, "fingerprint")) or isinstance(found, type):
+        return partial(WORLDS.make, name, **options)
+    if options:
+        raise ConfigError(f"{name!r} is already built and takes no options; point at the function that builds it")
+    return found  # type: ignore[no-any-return]  # check_world says what a stranger lacks
+
+
+def print_findings(name: str, findings: Sequence[Finding], console: Console) -> None:
+    """Print one row per check and a last line with the counts."""
+    table = Table(title=f"conformance of {name}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("check", "", "what was seen"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.check, Text(finding.status, style=_STYLES[finding.status]), Text(finding.message))
+    console.print(table)
+    counts = {status: sum(f.status == status for f in findings) for status in _STYLES}
+    console.print(
+        f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped (torch {torch.__version__})"
+    )
+
+
+def wide_console() -> Console:
+    """Return a console for tables: the terminal's width, or 160 columns where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)

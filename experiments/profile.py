@@ -1,0 +1,238 @@
+"""`python -m experiments profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
+
+World, agent and task distribution are wrapped in proxies that time the calls the loop makes; the loop itself is the one
+that trains. Nothing is written into a run directory. A profiled run computes the same numbers as a plain one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from metarl import run
+from metarl.agent import Agent
+from metarl.checkpoint import replace_file
+from metarl.cputime import cpu_seconds
+from metarl.errors import ConfigError
+from metarl.loop import meta_train
+from metarl.provenance import provenance
+from metarl.tasks import TaskDistribution
+
+from .build import LoadedRun, build_agent, build_tasks, configure_torch, load_run, read_config
+from .config import AnyConfig
+from .doctor import wide_console
+from .parser import Parser
+from .presets import load_preset
+
+PROG = "python -m experiments profile"
+
+OTHER = "everything else"
+
+_AGENT = {"init": "agent.init", "act": "agent.act", "adapt": "agent.adapt", "update": "agent.update"}
+_WORLD = {"set_tasks": "world.reset", "reset": "world.reset", "step": "world.step"}
+_TASKS = {"sample": "tasks.sample"}
+
+
+@dataclass
+class Stopwatch:
+    """Wall and CPU seconds and calls per phase. A call inside a timed call counts for the outer one only."""
+
+    device: torch.device
+    wall_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    _inside: bool = False
+
+    def now(self) -> tuple[float, float]:
+        """Return wall and CPU seconds, after the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter(), cpu_seconds()
+
+    def timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `call` with its time counted for `phase`."""
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return call(*args, **kwargs)
+            self._inside = True
+            wall, cpu = self.now()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                end_wall, end_cpu = self.now()
+                self._inside = False
+                self.wall_s[phase] = self.wall_s.get(phase, 0.0) + end_wall - wall
+                self.cpu_s[phase] = self.cpu_s.get(phase, 0.0) + end_cpu - cpu
+                self.calls[phase] = self.calls.get(phase, 0) + 1
+
+        return wrapper
+
+
+class Timed:
+    """Stands in for an object: the methods named in `phases` are timed, everything else is the object's own."""
+
+    def __init__(self, target: Any, phases: Mapping[str, str], watch: Stopwatch) -> None:
+        timed = {name: watch.timed(phase, getattr(target, name)) for name, phase in phases.items()}
+        self.__dict__.update(timed, _target=target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_target"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_target"], name, value)
+
+    def __len__(self) -> int:
+        return len(self.__dict__["_target"])
+
+
+class TimedTasks(Timed):
+    """A task distribution whose worlds are timed too."""
+
+    def __init__(self, target: TaskDistribution, watch: Stopwatch) -> None:
+        super().__init__(target, _TASKS, watch)
+        self.__dict__["make_world"] = lambda *args, **kwargs: Timed(target.make_world(*args, **kwargs), _WORLD, watch)
+
+
+class Counting:
+    """A recorder that keeps the env steps of the iterations and writes nothing."""
+
+    stop_requested = False
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Keep the record."""
+        self.records.append(record)
+
+    def save(self, iteration: int, state: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Profile some iterations and print a table."""
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", help="run directory, or name of a preset")
+    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="iterations to measure")
+    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="iterations before, not measured")
+    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks per iteration, if other than configured")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
+    arguments = parser.parse_args(list(argv))
+    if arguments.iterations < 1 or arguments.warm_up < 0:
+        raise ConfigError("--iterations must be at least 1 and --warm-up at least 0")
+    loaded = find_run(arguments.run)
+    if arguments.n_tasks is not None:
+        settings = replace(loaded.config.train, n_tasks=arguments.n_tasks)
+        loaded = replace(loaded, config=replace(loaded.config, train=settings))
+    found = profile(loaded, arguments.iterations, arguments.warm_up)
+    if arguments.json is not None:
+        replace_file(arguments.json, (json.dumps(found, indent=2) + "\n").encode())
+    print_profile(found, wide_console())
+    return 0
+
+
+def find_run(name: str) -> LoadedRun:
+    """Return the run in directory `name` at its newest checkpoint, or the untrained agent of preset `name`."""
+    if run.is_run(Path(name)):
+        configure_torch(read_config(Path(name)))
+        return load_run(Path(name))
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} is not a run directory: it has no {run.CONFIG}")
+    config: AnyConfig = load_preset(name)
+    device = configure_torch(config)
+    tasks = build_tasks(config)
+    return LoadedRun(config, build_agent(config, tasks, device), tasks, 0, 0)
+
+
+def profile(loaded: LoadedRun, n_iterations: int, warm_up: int = 1) -> dict[str, Any]:
+    """Train on for `warm_up` and then `n_iterations` iterations, timed, and return the figures as JSON values.
+
+    Per phase: wall and CPU seconds, share of the wall time, calls, and env steps per wall second of that phase alone.
+    Validation is left out; it is no part of an iteration.
+    """
+    config, first = loaded.config, loaded.iteration + warm_up
+    device = torch.device(config.device)
+
+    def go(watch: Stopwatch, start: int, end: int) -> Counting:
+        recorder = Counting()
+        meta_train(
+            cast(Agent, Timed(loaded.agent, _AGENT, watch)),
+            cast(TaskDistribution, TimedTasks(loaded.tasks, watch)),
+            replace(config.train, n_iterations=end, validate_every_iters=0),
+            recorder,
+            seed=config.seed,
+            device=device,
+            start_iteration=start,
+            env_steps=loaded.env_steps,
+        )
+        return recorder
+
+    if warm_up:
+        go(Stopwatch(device), loaded.iteration, first)
+    watch = Stopwatch(device)
+    records = go(watch, first, first + n_iterations).records
+    n_steps = int(records[-1]["env_steps"]) - loaded.env_steps
+    return figures(config, watch, records, n_steps, n_iterations)
+
+
+def figures(
+    config: AnyConfig, watch: Stopwatch, records: Sequence[Mapping[str, Any]], n_steps: int, n_iterations: int
+) -> dict[str, Any]:
+    """Return the table as JSON values; what no timed call covers is "everything else"."""
+    total_wall = float(records[-1]["wall_s"])
+    phases = {
+        phase: {
+            "wall_s": wall,
+            "cpu_s": watch.cpu_s[phase],
+            "share": wall / total_wall,
+            "calls": watch.calls[phase],
+            "env_steps_per_s": n_steps / max(wall, 1e-9),
+        }
+        for phase, wall in sorted(watch.wall_s.items(), key=lambda item: -item[1])
+    }
+    rest = max(0.0, total_wall - sum(watch.wall_s.values()))
+    phases[OTHER] = {"wall_s": rest, "share": rest / total_wall}
+    return {
+        "name": config.name,
+        "n_iterations": n_iterations,
+        "env_steps": n_steps,
+        "wall_s": total_wall,
+        "env_steps_per_s": n_steps / total_wall,
+        "env_steps_per_cpu_s": n_steps / max(sum(watch.cpu_s.values()), 1e-9),
+        "threads": torch.get_num_threads(),
+        "phases": phases,
+        "provenance": provenance(),
+    }
+
+
+def print_profile(found: Mapping[str, Any], console: Console) -> None:
+    """Print one row per phase and a line of totals."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("phase")
+    for column in ("wall s", "share", "CPU s", "calls", "env steps/s of this phase"):
+        table.add_column(column, justify="right")
+    for phase, row in found["phases"].items():
+        cpu, calls, speed = (row.get(k) for k in ("cpu_s", "calls", "env_steps_per_s"))
+        table.add_row(
+            phase,
+            f"{row['wall_s']:.3f}",
+            f"{100 * row['share']:.1f} %",
+            "" if cpu is None else f"{cpu:.3f}",
+            "" if calls is None else f"{calls:,}",
+            "" if speed is None else f"{speed:,.0f}",
+        )
+    console.print(table)
+    console.print(
+        f"{found['name']}: {found['n_iterations']} iterations, {found['env_steps']:,} env steps in "
+        f"{found['wall_s']:.2f} s = {found['env_steps_per_s']:,.0f} env steps/s "
+        f"({found['env_steps_per_cpu_s']:,.0f} per CPU second, {found['threads']} threads)"
+    )

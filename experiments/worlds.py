@@ -1,0 +1,114 @@
+"""`python -m experiments worlds [NAME]`: list the task distributions there are, or show one in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from envs import WORLDS
+from metarl.registry import Entry
+from metarl.tasks import TaskDistribution, Tasks
+
+from .doctor import find_family, wide_console
+from .options import parse_options
+from .parser import Parser
+
+PROG = "python -m experiments worlds"
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser.add_argument("world", nargs="?", help="name, or package.module:attribute; without it all are listed")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
+    parser.add_argument("--references", action="store_true", help="also show known policies' returns per episode")
+    parser.add_argument("--episodes", type=int, default=4, metavar="E", help="episodes to show references for")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
+    arguments = _parser().parse_args(list(argv))
+    console = wide_console()
+    if arguments.world is None:
+        console.print(list_table(WORLDS.entries()))
+        return 0
+    source = find_family(arguments.world, parse_options(arguments.option))
+    family = source() if callable(source) else source
+    entry = WORLDS.entries().get(arguments.world, Entry(arguments.world, arguments.world))
+    console.print(details(family, entry))
+    if arguments.references:
+        print_references(family, arguments.episodes, console)
+    return 0
+
+
+def list_table(entries: dict[str, Entry]) -> Table:
+    """Return one row per entry: name, what it is, where it comes from, and what is wrong with it."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("world", "what it is", "from"):
+        table.add_column(column, overflow="fold")
+    for name, entry in entries.items():
+        what = Text(f"BROKEN {entry.error}", style="bold red") if entry.error else Text(entry.summary or entry.target)
+        table.add_row(name, what, entry.origin)
+    return table
+
+
+def details(family: TaskDistribution, entry: Entry) -> Table:
+    """Return a two-column table of everything a user may want to know before training."""
+    world = family.make_world(1)
+    try:
+        rows: dict[str, Any] = {
+            "world": f"{family.name}: {entry.summary}" if entry.summary else family.name,
+            "factory": f"{entry.target} of {entry.origin}",
+            "observations": world.single_observation_space,
+            "actions": world.single_action_space,
+            "horizon": f"{world.horizon} env steps, {'exactly' if world.fixed_horizon else 'at most'}",
+            "success": "reported at each step" if world.has_success else "no such notion",
+        }
+    finally:
+        world.close()
+    rows["splits"] = "each split is the whole family" if family.exhaustive else "disjoint"
+    for split in family.splits:
+        rows[f"  {split}"] = describe_split(family, split)
+    rows["fingerprint"] = family.fingerprint()
+    for note in getattr(family, "notes", ()):
+        rows[f"note {sum(k.startswith('note') for k in rows) + 1}"] = note
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(str(value), overflow="fold"))
+    return table
+
+
+def describe_split(family: TaskDistribution, split: str) -> str:
+    """Return size, classes and parameters of a split."""
+    tasks = family.all(split)
+    if tasks is None:
+        import torch
+
+        sample = family.sample(split, 1, torch.Generator().manual_seed(0))
+        return f"infinitely many tasks with {_parameters(sample)}"
+    classes = list(dict.fromkeys(tasks.groups))
+    named = f" of {len(classes)} classes ({', '.join(classes)})" if len(classes) > 1 else f" of class {classes[0]}"
+    return f"{len(tasks)} tasks{named} with {_parameters(tasks)}"
+
+
+def _parameters(tasks: Tasks) -> str:
+    return ", ".join(f"{k}{list(v.shape[1:]) if v.dim() > 1 else ''}" for k, v in tasks.values.items())
+
+
+def print_references(family: TaskDistribution, n_episodes: int, console: Console) -> None:
+    """Print the expected return per episode of the policies that are known, for the test split."""
+    references = family.references("test", n_episodes)
+    if not references:
+        console.print("no reference policies are known for this world")
+        return
+    table = Table(title="undiscounted return per episode, test split", title_justify="left", box=None)
+    table.add_column("policy")
+    for episode in range(n_episodes):
+        table.add_column(f"episode {episode}", justify="right")
+    for name, values in references.items():
+        table.add_row(name, *(f"{v:.3f}" for v in values))
+    console.print(table)

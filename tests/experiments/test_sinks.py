@@ -1,0 +1,209 @@
+"""W&B and TensorBoard get each iteration once, hold no secrets, and can fail without hurting a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from experiments.sinks import Guarded, Sink, check, make_sinks, read_fragment, scrub
+from metarl.errors import ConfigError
+
+CONFIG = {"name": "toy", "seed": 0, "train": {"n_iterations": 9}, "world": {"name": "gridworld"}, "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    wandb: Literal["online", "offline", "disabled"] = "offline"
+    wandb_project: str = "metarl-tests"
+    wandb_entity: str | None = None
+    wandb_group: str | None = None
+    tensorboard: bool = False
+    progress: Literal["auto", "rich", "plain", "off"] = "off"
+
+
+def record(iteration: int) -> dict[str, Any]:
+    return {"iteration": iteration, "env_steps": 100 * iteration, "train/post_return": iteration * 0.1}
+
+
+def append(run_dir: Path, *iterations: int) -> None:
+    with (run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record(i)) + "\n" for i in iterations)
+
+
+def histories(run_dir: Path) -> list[list[dict[str, Any]]]:
+    """Return the history of each W&B fragment, oldest first."""
+    return [read_fragment(folder) for folder in sorted((run_dir / "wandb").glob("*run-*-*"))]
+
+
+def run_process(run_dir: Path, program: str, *, arguments: tuple[str, ...] = (), **environ: str) -> int:
+    """Run `program` in a fresh process with the sinks of `run_dir` open as `sink`; return its exit code."""
+    opening = (
+        "import os, sys, json, time\nfrom pathlib import Path\nfrom tests.experiments.test_sinks import *\n"
+        f"run_dir = Path({str(run_dir)!r})\n[sink] = make_sinks(Settings(), run_dir, CONFIG, 'toy-1')\n"
+    )
+    command = [sys.executable, "-c", opening + program, *arguments]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env={**os.environ, **environ}, capture_output=True, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run directory after five records and a clean end, by a process with secrets around it."""
+    run_dir = tmp_path_factory.mktemp("finished")
+    program = "for i in range(1, 6):\n    sink.log(record(i))\nsink.close(0)"
+    run_process(run_dir, program, arguments=("--token=argv-sentinel",), SOME_TOKEN="environ-sentinel")
+    return run_dir
+
+
+def test_five_records_come_back_from_an_offline_run(finished: Path) -> None:
+    [history] = histories(finished)
+    kept = [{k: v for k, v in row.items() if not k.startswith("_")} for row in history]
+    assert kept == [record(i) for i in range(1, 6)]
+    assert [row["_step"] for row in history] == [1, 2, 3, 4, 5]
+
+
+def test_env_steps_is_the_axis_of_every_metric(finished: Path) -> None:
+    [folder] = (finished / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    entries = [json.loads(s) for s in subprocess.run(command, capture_output=True, check=True).stdout.splitlines()]
+    axes = {e["metric"].get("glob_name"): e["metric"].get("step_metric") for e in entries if e["type"] == "metric"}
+    assert axes["*"] == "env_steps"
+    assert [e["exit"]["exit_code"] for e in entries if e["type"] == "exit"] in ([0], [None])
+    [run] = [e["run"] for e in entries if e["type"] == "run"]
+    assert (run["run_id"], run["project"]) == ("toy-1", "metarl-tests")
+
+
+def test_nothing_about_the_machine_or_the_command_line_is_kept(finished: Path) -> None:
+    stored = b"".join(path.read_bytes() for path in finished.rglob("*") if path.is_file())
+    for secret in ("argv-sentinel", "environ-sentinel"):
+        assert secret.encode() not in stored
+    assert not list(finished.rglob("wandb-metadata.json"))
+    assert not list(finished.rglob("requirements.txt"))
+    assert not list(finished.rglob("output.log"))
+    assert sorted(p.name for p in finished.iterdir()) == ["wandb"]
+
+
+def test_a_killed_and_resumed_run_has_each_iteration_once(tmp_path: Path) -> None:
+    log = "append(run_dir, i); sink.log(record(i))"
+    # Killed after iteration 8 with a checkpoint at 4. W&B has had time to write 1 to 6; 7 and 8 are in metrics.jsonl.
+    program = f"for i in range(1, 9):\n    {log}\n    time.sleep(4 * (i == 6))\nos.kill(os.getpid(), 9)"
+    assert run_process(tmp_path, program) == -signal.SIGKILL
+    [before] = histories(tmp_path)
+    assert len(before) > 4, "W&B had time to write more than the checkpoint knows"
+    run_process(tmp_path, f"for i in range(5, 10):\n    {log}\nsink.close(0)")
+    fragments = histories(tmp_path)
+    assert len(fragments) == 2
+    assert fragments[0] == before
+    rows = [row for fragment in fragments for row in fragment]
+    assert [row["iteration"] for row in rows] == list(range(1, 10))
+    assert [row["_step"] for row in rows] == list(range(1, 10))
+    assert all(row["train/post_return"] == record(row["iteration"])["train/post_return"] for row in rows)
+
+
+class Failing:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self.calls += 1
+        raise OSError("no space left")
+
+    def close(self, exit_code: int = 0) -> None:
+        raise OSError("still no space")
+
+
+def test_a_sink_that_raises_warns_once_and_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    failing, notices = Failing(), list[str]()
+    sink: Sink = Guarded("W&B", failing, notices)
+    with caplog.at_level(logging.WARNING):
+        for i in range(3):
+            sink.log(record(i))
+        sink.close()
+    assert failing.calls == 1
+    assert notices == [r.getMessage() for r in caplog.records]
+    assert len(notices) == 1
+    assert "iteration 0" in notices[0]
+    assert "no space left" in notices[0]
+
+
+def test_online_without_credentials_is_refused_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match=r"wandb login.*WANDB_API_KEY.*--log.wandb offline"):
+        check(Settings(wandb="online"))
+    assert not list(tmp_path.glob("**/*.wandb"))
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    check(Settings(wandb="online"))
+    check(Settings(wandb="offline"))
+
+
+def test_a_missing_tensorboard_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=re.escape("metarl-worlds[tensorboard]")):
+        check(Settings(tensorboard=True, wandb="disabled"))
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        check(Settings())
+    check(Settings(wandb="disabled"))
+
+
+class Writer:
+    """Stands in for torch.utils.tensorboard.SummaryWriter, which needs an extra."""
+
+    opened: list[Writer]
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.scalars, self.closed = purge_step, list[tuple[str, float, int]](), False
+        type(self).opened.append(self)
+
+    def add_scalar(self, key: str, value: float, step: int) -> None:
+        self.scalars.append((key, value, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_tensorboard_gets_numbers_over_env_steps_and_a_resume_cuts_what_it_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Writer, "opened", [], raising=False)
+    module = types.SimpleNamespace(SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)  # type: ignore[arg-type]
+    [sink] = make_sinks(Settings(wandb="disabled", tensorboard=True), tmp_path, CONFIG, "toy-1")
+    sink.log(record(5) | {"note": "text"})
+    sink.close()
+    [writer] = Writer.opened
+    assert writer.purge_step == 500
+    assert writer.scalars == [("iteration", 5, 500), ("train/post_return", 0.5, 500)]
+    assert writer.closed
+
+
+def test_disabled_opens_nothing(tmp_path: Path) -> None:
+    assert make_sinks(Settings(wandb="disabled"), tmp_path, CONFIG, "toy-1") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_entries_named_like_secrets_are_left_out() -> None:
+    config = {
+        "n_tokens": 4, "rng_key_bits": 8, "agent": {"api_key": "x", "password": "x", "lr": 1e-3},
+        "list": [{"WANDB_API_KEY": "x"}], "access-token": "x", "hf.token": "x", "secrets": 1, "keys": [1],
+    }  # fmt: skip
+    assert scrub(config) == {
+        "n_tokens": 4, "rng_key_bits": 8, "agent": {"lr": 1e-3}, "list": [{}], "keys": [1]
+    }  # fmt: skip
