@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -16,42 +19,45 @@ SPLITS = ("train", "validation", "test")
 _SPLIT_SEED = 1337
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+def check_count(name: str, option: str, value: Any, low: int, high: int) -> int:
+    """Return `value`, an option of the family `name`; raises ConfigError unless it is an int in low..high."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} option {option} is {value!r}; pass a whole number in {low}..{high}")
+    return value
 
 
-class FiniteFamily(ABC):
-    """A list of tasks cut into disjoint splits by a fixed shuffle; with `held_out=0` each split is the whole list."""
+def shuffled_cuts(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[int]]:
+    """Return which of `n_tasks` tasks are in which split: `n_held_out` each for validation and test, shuffled once.
 
-    def __init__(self, name: str, tasks: Tasks, *, held_out: int) -> None:
-        """Keep `held_out` tasks each for validation and for test."""
-        if 2 * held_out >= len(tasks):
-            raise ConfigError(f"{name!r} has {len(tasks)} tasks; held_out={held_out} leaves none to train on")
-        self.name, self.exhaustive = name, held_out == 0
-        order = torch.randperm(len(tasks), generator=stream(_SPLIT_SEED, name, "split")).tolist()
-        cuts = {"test": order[:held_out], "validation": order[held_out : 2 * held_out], "train": order[2 * held_out :]}
-        self._splits = {s: tasks if self.exhaustive else tasks[sorted(cuts[s])] for s in SPLITS}
+    Raises: ConfigError if none would be left to train on.
+    """
+    if n_held_out < 1 or 2 * n_held_out >= n_tasks:
+        raise ConfigError(
+            f"{name!r} has {n_tasks} tasks of which {n_held_out} shall be held out twice (validation, test); "
+            f"choose 1..{(n_tasks - 1) // 2}"
+        )
+    order = torch.randperm(n_tasks, generator=stream(_SPLIT_SEED, name, "split")).tolist()
+    test, validation, train = order[:n_held_out], order[n_held_out : 2 * n_held_out], order[2 * n_held_out :]
+    return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
+
+
+class _Family(ABC):
+    """What both shapes share: names, settings, drawing from a pool."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        self.name = name
+        self.settings = dict(settings)
+        """What defines the family besides its name, as JSON-able values."""
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
         return SPLITS
 
-    def all(self, split: str) -> Tasks:
-        """Return every task of `split`."""
-        check_split(self.name, split, SPLITS)
-        return self._splits[split]
-
-    def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
-        """Draw `n` tasks of `split`, each task as often as any other up to one: whole shuffles, one after another."""
-        pool = self.all(split)
-        rounds = -(-n // len(pool))
-        order = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(rounds)])
-        return pool[order[:n]]
-
-    def fingerprint(self) -> str:
-        """Return a digest over all splits."""
-        return _digest(self.name, *(f"{s}={self._splits[s].fingerprint()}" for s in SPLITS))
+    def _digest(self, *parts: str) -> str:
+        """Return one digest of the name, the settings and `parts`."""
+        text = "\x1f".join((self.name, json.dumps(self.settings, sort_keys=True), *parts))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @abstractmethod
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
@@ -62,26 +68,55 @@ class FiniteFamily(ABC):
         """Return known policies' expected return per episode index."""
 
 
-class ContinuousFamily(ABC):
+def _pick(pool: Tasks, n: int, generator: torch.Generator) -> Tasks:
+    """Draw `n` tasks, each as often as any other up to one: whole shuffles of the pool, one after another."""
+    rounds = -(-n // len(pool))
+    order = [torch.randperm(len(pool), generator=generator, device=generator.device) for _ in range(rounds)]
+    return pool[torch.cat(order)[:n].tolist()] if n else pool[:0]
+
+
+class FiniteFamily(_Family):
+    """A list of tasks, cut into disjoint splits or, if the family is tiny, the same in each split."""
+
+    def __init__(
+        self, name: str, tasks: Tasks, cuts: Mapping[str, Sequence[int]] | None, settings: Mapping[str, Any]
+    ) -> None:
+        """Cut `tasks` by `cuts` (split -> task numbers); None gives each split all tasks (`exhaustive`)."""
+        super().__init__(name, settings)
+        self.exhaustive = cuts is None
+        self._splits = {s: tasks if cuts is None else tasks[cuts[s]] for s in SPLITS}
+
+    def all(self, split: str) -> Tasks:
+        """Return every task of `split`."""
+        check_split(self.name, split, SPLITS)
+        return self._splits[split]
+
+    def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
+        """Draw `n` tasks of `split`, each task as often as any other up to one."""
+        return _pick(self.all(split), n, generator)
+
+    def fingerprint(self) -> str:
+        """Return a digest over settings and all splits."""
+        return self._digest(*(f"{s}={self._splits[s].fingerprint()}" for s in SPLITS))
+
+
+class ContinuousFamily(_Family):
     """Tasks from a continuous law: `train` draws without end, validation and test are fixed lists drawn beforehand.
 
-    Training draws come from other streams of the same law, so no task is ever drawn twice (up to float32 collisions,
-    which a test counts).
+    Training draws come from other streams of the same law, so no task is ever drawn twice, up to collisions of float32
+    numbers. A test counts them.
     """
 
     exhaustive = False
 
-    def __init__(self, name: str, *, n_validation: int = 200, n_test: int = 1000) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any], *, n_validation: int = 200, n_test: int = 1000) -> None:
         """Fix the sizes of the two finite splits."""
-        if n_validation < 1 or n_test < 1:
-            raise ConfigError(f"{name!r} needs at least 1 validation and test task, got {n_validation} and {n_test}")
-        self.name, self._sizes = name, {"validation": n_validation, "test": n_test}
+        super().__init__(name, settings)
+        self._sizes = {
+            "validation": check_count(name, "n_validation", n_validation, 1, 100_000),
+            "test": check_count(name, "n_test", n_test, 1, 100_000),
+        }
         self._finite: dict[str, Tasks] = {}
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits."""
-        return SPLITS
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Tasks:
@@ -90,31 +125,26 @@ class ContinuousFamily(ABC):
     def all(self, split: str) -> Tasks | None:
         """Return the fixed list of a held-out split; None for train, which is endless."""
         check_split(self.name, split, SPLITS)
-        if split == "train":
-            return None
+        return None if split == "train" else self.list_of(split)
+
+    def list_of(self, split: str) -> Tasks:
+        """Return the fixed list of a held-out split; for train, as many draws of a stream that training never uses.
+
+        References are worked out on it.
+        """
+        check_split(self.name, split, SPLITS)
         if split not in self._finite:
-            self._finite[split] = self.draw(self._sizes[split], stream(_SPLIT_SEED, self.name, split))
+            n = self._sizes.get(split, self._sizes["test"])
+            self._finite[split] = self.draw(n, stream(_SPLIT_SEED, self.name, split))
         return self._finite[split]
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
-        """Draw `n` tasks: fresh ones for train, without replacement (as far as possible) from a held-out list."""
+        """Draw `n` tasks: fresh ones for train; from a held-out list, each as often as any other up to one."""
         pool = self.all(split)
-        if pool is None:
-            return self.draw(n, generator)
-        rounds = -(-n // len(pool))
-        order = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(rounds)])
-        return pool[order[:n]]
+        return self.draw(n, generator) if pool is None else _pick(pool, n, generator)
 
     def fingerprint(self) -> str:
-        """Return a digest over the held-out lists and the first training draws of a fixed stream."""
+        """Return a digest over settings, the held-out lists and the first training draws of a fixed stream."""
         first = self.draw(16, stream(_SPLIT_SEED, self.name, "fingerprint"))
-        lists = [self.all(s) for s in ("validation", "test")]
-        return _digest(self.name, first.fingerprint(), *(t.fingerprint() for t in lists if t is not None))
-
-    @abstractmethod
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `n_copies`."""
-
-    @abstractmethod
-    def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
-        """Return known policies' expected return per episode index."""
+        held_out = (self.list_of(s).fingerprint() for s in ("validation", "test"))
+        return self._digest(first.fingerprint(), *held_out)

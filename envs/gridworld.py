@@ -12,16 +12,16 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks
 
-from .families import FiniteFamily
+from .families import FiniteFamily, check_count, shuffled_cuts
 from .gridworld_references import (
     GOAL_REWARD,
     GOALS,
     HORIZON,
     MOVES,
+    NEXT,
     SIZE,
     STEP_REWARD,
     bayes_optimal_returns,
@@ -32,7 +32,7 @@ from .tensor_world import EpisodeState, TensorWorld
 
 
 class GridWorld(TensorWorld):
-    """B gridworlds; `params["goal"]` is int64 [B, 2]."""
+    """B gridworlds; `params["goal"]` is int64 [B], the goal's cell number 5 x + y."""
 
     def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
         """Build `n_copies` copies."""
@@ -44,25 +44,26 @@ class GridWorld(TensorWorld):
             horizon=HORIZON,
             device=device,
         )
-        self._moves = torch.tensor(MOVES, device=self.device)
-        self._start = torch.zeros(n_copies, 2, dtype=torch.int64, device=self.device)
+        self._next = torch.from_numpy(NEXT.ravel()).to(self.device)
+        self._corner = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        cells = torch.arange(SIZE * SIZE, device=self.device)
+        self._xy = torch.stack([cells // SIZE, cells % SIZE], dim=1).to(torch.float32)
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Stand on (0, 0)."""
-        return {"cell": self._start}
+        return {"cell": self._corner}
 
     def advance(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
-        """Move, clamp at the border, and pay by the cell reached."""
-        cell = (state["cell"] + self._moves[actions]).clamp(0, SIZE - 1)
-        on_goal = (cell == self.params["goal"]).all(1)
-        reward = on_goal * (GOAL_REWARD - STEP_REWARD) + STEP_REWARD
+        """Move, stay inside, and pay by the cell reached."""
+        cell = self._next.index_select(0, state["cell"] * len(MOVES) + actions)
+        reward = torch.where(cell == self.params["goal"], GOAL_REWARD, STEP_REWARD)
         return {"cell": cell}, reward, None, None
 
     def observe(self, state: EpisodeState) -> Tensor:
         """Return (x, y) as float32 [B, 2]."""
-        return state["cell"].to(torch.float32)
+        return self._xy.index_select(0, state["cell"])
 
 
 class GridWorldTasks(FiniteFamily):
@@ -70,12 +71,12 @@ class GridWorldTasks(FiniteFamily):
 
     def __init__(self, held_out: int = 0) -> None:
         """Keep `held_out` goals each for validation and test; with 0 every split is the whole family, as published."""
-        if not 0 <= held_out <= 6:
-            raise ConfigError(f"gridworld option held_out is {held_out}; it must lie in 0..6 (there are 21 goals)")
-        goals = torch.tensor(GOALS)
+        check_count("gridworld", "held_out", held_out, 0, 6)
+        goals = torch.tensor([x * SIZE + y for x, y in GOALS])
         tasks = Tasks.of("gridworld", [f"goal({x},{y})" for x, y in GOALS], goal=goals)
-        super().__init__("gridworld", tasks, held_out=held_out)
-        self.settings = {"size": SIZE, "horizon": HORIZON, "n_goals": len(GOALS), "held_out": held_out}
+        settings = {"size": SIZE, "horizon": HORIZON, "n_goals": len(GOALS), "held_out": held_out}
+        cuts = shuffled_cuts("gridworld", len(GOALS), held_out) if held_out else None
+        super().__init__("gridworld", tasks, cuts, settings)
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GridWorld:
         """Build a gridworld of `n_copies`."""
@@ -92,7 +93,7 @@ class GridWorldTasks(FiniteFamily):
             "oracle": known_goal_returns(every.values["goal"], n_episodes),
         }
         if self.exhaustive:
-            found["bayes_optimal"] = bayes_optimal_returns(n_episodes)
+            found["bayes_optimal"] = list(bayes_optimal_returns(n_episodes))
         return found
 
 

@@ -14,7 +14,7 @@ MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 GOALS = tuple((x, y) for x in range(SIZE) for y in range(SIZE) if x > 1 or y > 1)
 
 _CELLS = SIZE * SIZE
-_NEXT = np.array(
+NEXT = np.array(
     [
         [min(max(x + dx, 0), SIZE - 1) * SIZE + min(max(y + dy, 0), SIZE - 1) for dx, dy in MOVES]
         for x in range(SIZE)
@@ -38,12 +38,12 @@ _MISSED = HORIZON * STEP_REWARD
 
 
 def random_returns(goals: Tensor, n_episodes: int) -> list[float]:
-    """Return the expected return of uniformly random moves, averaged over `goals` (int64 [n, 2]), per episode."""
+    """Return the expected return of uniformly random moves, averaged over `goals` (cell numbers [n]), per episode."""
     step = np.zeros((_CELLS, _CELLS))
-    np.add.at(step, (np.repeat(np.arange(_CELLS), len(MOVES)), _NEXT.ravel()), 1 / len(MOVES))
+    np.add.at(step, (np.repeat(np.arange(_CELLS), len(MOVES)), NEXT.ravel()), 1 / len(MOVES))
     where = np.zeros(_CELLS)
     where[0] = 1.0
-    cells = (goals[:, 0] * SIZE + goals[:, 1]).cpu().numpy()
+    cells = goals.cpu().numpy()
     total = 0.0
     for _ in range(HORIZON):
         where = where @ step
@@ -53,12 +53,12 @@ def random_returns(goals: Tensor, n_episodes: int) -> list[float]:
 
 def known_goal_returns(goals: Tensor, n_episodes: int) -> list[float]:
     """Return the mean return of walking straight to the goal and staying: the oracle."""
-    cells = (goals[:, 0] * SIZE + goals[:, 1]).cpu().numpy()
+    cells = goals.cpu().numpy()
     return [float(_KNOWN[cells].mean())] * n_episodes
 
 
 @cache
-def bayes_optimal_returns(n_episodes: int) -> list[float]:
+def bayes_optimal_returns(n_episodes: int) -> tuple[float, ...]:
     """Return the return per episode of the policy that maximises the total over `n_episodes`, goal uniform over all 21.
 
     Nothing is learnt before the goal is found except which cells it is not on, and afterwards the best is to stay on
@@ -69,7 +69,7 @@ def bayes_optimal_returns(n_episodes: int) -> list[float]:
     """
     bound, _ = _search(n_episodes, -np.inf, width=500)
     _, returns = _search(n_episodes, bound - 1e-9, width=None)
-    return returns
+    return tuple(returns)
 
 
 _Frontier = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -104,7 +104,7 @@ def _extend(
     cell: NDArray[np.int64], seen: NDArray[np.int64], gain: NDArray[np.float64], episode: int, step: int
 ) -> _Frontier:
     """Return all states one move on; a goal on a cell not seen before is found now and known from then on."""
-    cell = _NEXT[cell].ravel()
+    cell = NEXT[cell].ravel()
     seen, gain = np.repeat(seen, len(MOVES)), np.repeat(gain, len(MOVES), axis=0)
     opened = (_BIT[cell] & ~seen) != 0
     gain[opened, episode] += _found_at(step)
@@ -114,7 +114,8 @@ def _extend(
 
 def _rank(gain: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the total, with ties (the totals are multiples of 0.1) broken in favour of earlier returns."""
-    return gain.sum(1) + gain @ (1e-6 * 0.1 ** np.arange(gain.shape[1]))
+    rank: NDArray[np.float64] = gain.sum(1) + gain @ (1e-6 * 0.1 ** np.arange(gain.shape[1]))
+    return rank
 
 
 def _best_per_state(states: _Frontier) -> _Frontier:
@@ -141,4 +142,5 @@ def _optimistic(seen: NDArray[np.int64], gain: NDArray[np.float64], episode: int
         table[left] -= np.dot(late, farthest_first[: len(late)])
     # All goals found so far are known in each later episode, so the next column says what is known.
     unknown = _KNOWN[_BIT > 0].sum() - gain[:, episode + 1] if later else np.zeros(len(seen))
-    return table[len(GOALS) - np.bitwise_count(seen)] + later * unknown
+    hope: NDArray[np.float64] = table[len(GOALS) - np.bitwise_count(seen)] + later * unknown
+    return hope

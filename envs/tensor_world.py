@@ -167,9 +167,9 @@ class TensorWorld(World):
             info["action_mask"] = mask
         return info
 
-    def _actions(self, actions: Any) -> Tensor:
+    def _actions(self, chosen: Any) -> Tensor:
         """Return checked, clipped actions on `device`."""
-        actions = torch.as_tensor(actions, device=self.device)
+        actions: Tensor = torch.as_tensor(chosen, device=self.device)
         if actions.shape != self._action_shape:
             raise WorldError(
                 f"world {self.name!r} got actions of shape {tuple(actions.shape)}, expected {self._action_shape}: "
