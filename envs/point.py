@@ -92,7 +92,7 @@ class SparsePointRobotTasks(FiniteFamily):
         angle = torch.linspace(0.0, torch.pi, 100, dtype=torch.float64)
         goal = torch.stack([angle.cos(), angle.sin()], dim=1).to(torch.float32)
         # The legacy generator, of its own and not the global one: only it repeats the published shuffle.
-        order = np.random.RandomState(PEARL_SEED).permutation(100).tolist()  # noqa: NPY002
+        order = np.random.RandomState(PEARL_SEED).permutation(100).tolist()
         cuts = {"train": order[:70], "validation": order[70:80], "test": order[80:]}
         settings = {"horizon": worlds.ROBOT_HORIZON, "n_goals": 100, "radius": worlds.SPARSE_RADIUS, "reward": "sparse"}
         super().__init__("sparse-point-robot", Tasks.of("sparse-point-robot", goal=goal), cuts, settings)

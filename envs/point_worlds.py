@@ -127,7 +127,8 @@ class PointRobotWorld(PointWorld):
 
     def distance(self, position: Tensor) -> Tensor:
         """Return the distance to the goal, [B]."""
-        return torch.linalg.vector_norm(position - self.params["goal"], dim=1)
+        distance: Tensor = torch.linalg.vector_norm(position - self.params["goal"], dim=1)
+        return distance
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay minus the distance left."""
@@ -173,12 +174,11 @@ class CornerPointWorld(PointWorld):
             horizon=CORNER_HORIZON,
             device=device,
         )
-        self._corners = torch.tensor(CORNERS, device=self.device)
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay progress towards the goal corner where it counts."""
         goal = self.params["goal"]
         left = torch.linalg.vector_norm(after - goal, dim=1)
-        nearest = torch.linalg.vector_norm(after[:, None] - self._corners, dim=2).amin(1)
-        counts = (after.abs().sum(1) >= CORNER_DEAD_RADIUS) & (left <= nearest)
+        # No corner is nearer than the goal's if the point is in the goal's quadrant, borders included.
+        counts = (after.abs().sum(1) >= CORNER_DEAD_RADIUS) & ((after * goal).amin(1) >= 0.0)
         return torch.where(counts, torch.linalg.vector_norm(before - goal, dim=1) - left, 0.0), None
