@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError, WorldError
+from metarl.errors import ConfigError, MetarlError, WorldError
 
 from .gym_chunk import Chunk, CopyFailure, Hooks, Layout
 
@@ -105,6 +105,8 @@ class WorkerPool:
             if isinstance(answer, CopyFailure):
                 self.close()
                 raise world_error(self.name, answer)
+            if isinstance(answer, MetarlError):  # a mistake of the caller, which the processes survive
+                raise answer
         return answers
 
     def close(self) -> None:
@@ -124,6 +126,7 @@ class WorkerPool:
 
     def _silent(self, worker: int, verb: str) -> NoReturn:
         where = self._where(worker)
+        self.processes[worker].kill()  # it would not notice that its pipe closes
         self.close()
         raise WorldError(
             f"world {self.name!r}: the process of {where} did not answer {verb!r} within {self.timeout_s:g} s; "
@@ -227,8 +230,8 @@ def _serve(chunk: Chunk, message: bytes) -> bytes:
             return _STEP
         verb, args = pickle.loads(message)
         return pickle.dumps(getattr(chunk, verb)(*args))
-    except CopyFailure as failure:
-        return pickle.dumps(failure)
+    except (CopyFailure, MetarlError) as error:
+        return pickle.dumps(error)
     except Exception as error:  # the main process must hear of it, whatever it is
         text = f"{type(error).__name__}: {error}"
         return pickle.dumps(CopyFailure(chunk.rows.start, "unknown", 0, text, traceback.format_exc()))

@@ -44,6 +44,9 @@ class MetaWorldTasks:
 
     exhaustive = False
     splits = ("train", "validation", "test")
+    visible_parameters = ("class_index", "goal_size", "goal[0]", "goal[1]", "goal[2]")
+    """What upstream lets an agent see: the kind of object and where it stands. In classes whose goal vector has six
+    entries, the last three are the goal proper, which no observation shows."""
 
     def __init__(
         self, name: str, parts: Splits, settings: dict[str, Any], *, n_workers: int, horizon: int, reward_version: str

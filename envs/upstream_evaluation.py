@@ -47,6 +47,14 @@ class Watched(gym.vector.VectorWrapper):
         self.last: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
         """(reward, terminated, truncated, observation reached before any reset) of the last step."""
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of every sub-environment."""
+        return self.env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
+
+    def get_attr(self, name: str) -> Any:
+        """Return an attribute of every sub-environment."""
+        return self.env.get_attr(name)  # type: ignore[attr-defined]
+
     def step(self, actions: Any) -> Any:
         """Step and remember."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
@@ -216,7 +224,7 @@ def evaluate_upstream(
 
     adapter = UpstreamAgent(agent, envs, seed=seed, greedy=greedy)
     watched: Any = adapter.envs
-    score = metalearning_evaluation(
+    rate, mean_return, per_class = metalearning_evaluation(
         adapter,
         watched,
         num_evals=num_evals,
@@ -224,7 +232,7 @@ def evaluate_upstream(
         adaptation_episodes=adaptation_episodes,
         evaluation_episodes=evaluation_episodes,
     )
-    return UpstreamScore(*score)
+    return UpstreamScore(float(rate), float(mean_return), {name: float(r) for name, r in per_class.items()})
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:
