@@ -90,7 +90,10 @@ class Agent(Protocol):
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 
     def phases(self, n_episodes: int) -> tuple[int, ...]:
-        """Split `n_episodes` of adaptation into phases, each followed by `adapt`; raises ConfigError if impossible."""
+        """Split `n_episodes` of adaptation into phases of at least 1 episode, each followed by `adapt`; () for 0.
+
+        Raises: ConfigError for a number that cannot be split.
+        """
         ...
 
     def init(self, n_tasks: int) -> State:

@@ -54,6 +54,8 @@ def run_trial(
             f"agent {agent.name!r} carries memory from episode to episode, so a trial needs exactly one copy; "
             f"world {world.name!r} has {copies} per task. Set copies_per_task=1"
         )
+    if not phases or min(phases) < 1:
+        raise ConfigError(f"phases are {tuple(phases)}; a trial needs at least one, each of at least 1 episode")
     flags = [greedy] * len(phases) if isinstance(greedy, bool) else list(greedy)
     noise = torch.Generator(device=world.device).manual_seed(derive(seed, "policy"))
     world.set_tasks(tasks.repeat(copies) if copies > 1 else tasks)
