@@ -1,0 +1,51 @@
+"""Runs of a few seconds for tests of the command line: `train tests.experiments.tiny_presets:tiny`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from agents.maml import MAMLConfig
+from agents.ppo import PPOConfig
+from agents.rl2 import RL2Config
+from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
+from metarl.evaluation import Protocol
+from metarl.loop import LoopSettings
+from tests.metarl.tiny import TinyConfig
+
+LOOP = LoopSettings(
+    n_iterations=6, n_tasks=4, validate_every_iters=3, n_validation_tasks=3, validation_adapt_episodes=2,
+    validation_eval_episodes=2, checkpoint_every_iters=2,
+)  # fmt: skip
+LONG = dataclasses.replace(LOOP, n_iterations=40, validate_every_iters=7, checkpoint_every_iters=3)
+
+
+def tiny() -> AnyConfig:
+    """REINFORCE on the gridworld."""
+    return ExperimentConfig(
+        name="tiny",
+        world=WorldConfig("gridworld", {"held_out": 3}),
+        agent=TinyConfig(),
+        train=LOOP,
+        evaluation=Protocol(adapt_episodes=2, n_seeds=1),
+        log=LogConfig(wandb="disabled", progress="off"),
+        threads=1,
+    )
+
+
+def rl2() -> AnyConfig:
+    """RL² on the gridworld, slow enough to be killed in the middle."""
+    agent = RL2Config(episodes_per_trial=2, hidden=16, ppo=PPOConfig(epochs=2, minibatches=2))
+    log = LogConfig(wandb="offline", progress="off")
+    return dataclasses.replace(tiny(), name="rl2", agent=agent, train=dataclasses.replace(LONG, n_tasks=16), log=log)
+
+
+def maml() -> AnyConfig:
+    """MAML-TRPO on 2-D navigation, slow enough to be killed in the middle."""
+    world = WorldConfig("navigation", {"n_validation": 10, "n_test": 10})
+    agent = MAMLConfig(hidden=(8,), episodes_per_step=2)
+    return dataclasses.replace(tiny(), name="maml", world=world, agent=agent, train=LONG)
+
+
+def not_a_config() -> int:
+    """A function that is no preset."""
+    return 3
