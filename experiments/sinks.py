@@ -196,7 +196,10 @@ class WandbSink:
         }
         if settings.wandb == "offline":  # online, the user's own settings name the server
             places["WANDB_CONFIG_DIR"] = folder / "wandb/config"
-        variables = {k: str(v) for k, v in places.items()} | {"WANDB_ERROR_REPORTING": "false"}
+        variables = {k: str(v) for k, v in places.items()} | {
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_DISABLE_WEAVE": "true",  # it takes the package `agents` for a chat library and advertises
+        }
         self._environ = {k: os.environ.get(k) for k in variables}
         os.environ.update(variables)
         import wandb

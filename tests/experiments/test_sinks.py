@@ -50,13 +50,14 @@ def histories(run_dir: Path) -> list[list[dict[str, Any]]]:
 def run_process(run_dir: Path, program: str, *, arguments: tuple[str, ...] = (), **environ: str) -> int:
     """Run `program` in a fresh process with the sinks of `run_dir` open as `sink`; return its exit code."""
     opening = (
-        "import os, sys, json, time\nfrom pathlib import Path\nfrom tests.experiments.test_sinks import *\n"
+        "import os, sys, json, time, agents\nfrom pathlib import Path\nfrom tests.experiments.test_sinks import *\n"
         f"run_dir = Path({str(run_dir)!r})\n[sink] = make_sinks(Settings(), run_dir, CONFIG, 'toy-1')\n"
     )
     command = [sys.executable, "-c", opening + program, *arguments]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env={**os.environ, **environ}, capture_output=True, timeout=120)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+    assert b"wandb:" not in done.stdout + done.stderr, "W&B talks into the output of the run"
     return done.returncode
 
 
@@ -100,14 +101,12 @@ def test_nothing_about_the_machine_or_the_command_line_is_kept(finished: Path) -
 def test_a_killed_and_resumed_run_has_each_iteration_once(tmp_path: Path) -> None:
     log = "append(run_dir, i); sink.log(record(i))"
     # Killed after iteration 8 with a checkpoint at 4. W&B has had time to write 1 to 6; 7 and 8 are in metrics.jsonl.
-    program = f"for i in range(1, 9):\n    {log}\n    time.sleep(4 * (i == 6))\nos.kill(os.getpid(), 9)"
+    program = f"for i in range(1, 9):\n    {log}\n    time.sleep(3 * (i == 6))\nos.kill(os.getpid(), 9)"
     assert run_process(tmp_path, program) == -signal.SIGKILL
-    [before] = histories(tmp_path)
-    assert len(before) > 4, "W&B had time to write more than the checkpoint knows"
     run_process(tmp_path, f"for i in range(5, 10):\n    {log}\nsink.close(0)")
     fragments = histories(tmp_path)
     assert len(fragments) == 2
-    assert fragments[0] == before
+    assert len(fragments[0]) > 4, "W&B had time to write more than the checkpoint knows"
     rows = [row for fragment in fragments for row in fragment]
     assert [row["iteration"] for row in rows] == list(range(1, 10))
     assert [row["_step"] for row in rows] == list(range(1, 10))
