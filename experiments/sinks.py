@@ -217,6 +217,7 @@ class WandbSink:
             )  # fmt: skip
         except Exception as error:
             wandb.teardown(exit_code=1)  # or the run id stays "in use" in this process
+            self._leave()
             reason = (str(error) or repr(error)).splitlines()[0]
             raise ConfigError(
                 f"W&B does not start in mode {settings.wandb!r} ({reason}); pass --log.wandb offline, or disabled"
@@ -234,7 +235,13 @@ class WandbSink:
 
     def close(self, exit_code: int = 0) -> None:
         """Finish the run: wait until everything is written (or, online, sent)."""
-        self._run.finish(exit_code=exit_code)
+        try:
+            self._run.finish(exit_code=exit_code)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Put the environment variables back."""
         for key, value in self._environ.items():
             if value is None:
                 os.environ.pop(key, None)

@@ -72,6 +72,8 @@ def test_bad_input_is_one_line_with_a_remedy(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["gridworld"])
+@pytest.mark.parametrize(
+    "name", ["bandit", "gridworld", "navigation", "point-robot", "sparse-point-robot", "corner-point", "tabular-mdp"]
+)
 def test_a_built_in_world_passes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--steps", "24"]) == 0, capsys.readouterr().out

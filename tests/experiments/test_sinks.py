@@ -153,6 +153,52 @@ def test_online_without_credentials_is_refused_before_anything(tmp_path: Path, m
     check(Settings(wandb="offline"))
 
 
+def test_a_server_that_does_not_answer_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def unreachable(**options: Any) -> None:
+        assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
+        raise wandb.errors.CommError("Run initialization has timed out\nand more lines")
+
+    before = os.environ.get("WANDB_DATA_DIR"), os.environ.get("WANDB_DIR")
+    monkeypatch.setattr(wandb, "init", unreachable)
+    with pytest.raises(ConfigError, match=r"mode 'online' \(Run initialization has timed out\); pass --log.wandb off"):
+        make_sinks(Settings(wandb="online"), tmp_path, CONFIG, "toy-1")
+    assert (os.environ.get("WANDB_DATA_DIR"), os.environ.get("WANDB_DIR")) == before
+
+
+class Server:
+    """Stands in for an online W&B run that has seen `step - 1` iterations."""
+
+    url = "https://example.test/run"
+
+    def __init__(self, step: int) -> None:
+        self.step, self.rows = step, list[int]()
+
+    def define_metric(self, *names: str, **options: str) -> None:
+        pass
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        self.rows.append(step)
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+def test_an_online_run_goes_on_where_the_server_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(step=4)  # has 1 to 3; metrics.jsonl has 1 to 6
+    monkeypatch.setattr("wandb.init", lambda **options: server)
+    append(tmp_path, *range(1, 7))
+    [sink] = make_sinks(Settings(wandb="online"), tmp_path, CONFIG, "toy-1")
+    for i in (5, 6, 7):
+        sink.log(record(i))
+    sink.close(3)
+    assert server.rows == [4, 5, 6, 7]
+    assert server.exit_code == 3
+
+
 def test_a_missing_tensorboard_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=re.escape("metarl-worlds[tensorboard]")):

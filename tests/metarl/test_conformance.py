@@ -377,6 +377,17 @@ def test_a_world_without_snapshots_is_skipped_with_its_own_words() -> None:
     assert "this simulator cannot be stored" in findings[-1].message
 
 
+def test_a_reward_too_rare_to_be_seen_does_not_contradict_its_reference() -> None:
+    def jackpot(self: Toy) -> Tensor:
+        return 20.0 * ((self.pos - self.goal).norm(dim=1) < 0.01).float()
+
+    def rare(self: ToyFamily, split: str, n: int) -> dict[str, list[float]]:
+        return {"random": [0.02] * n, "oracle": [20.0] * n}
+
+    finding = check_world(family_of(world_with(reward=jackpot), references=rare), only=["references"])[-1]
+    assert finding.status == "pass", finding
+
+
 def test_declared_visible_parameters_may_show() -> None:
     def observe(self: Toy) -> Tensor:
         return self.goal.clone()
