@@ -1,4 +1,4 @@
-"""From a config to its parts: torch as configured, tasks, agent, and all three tried together on one step."""
+"""From a config to its parts: torch as configured, tasks, agent; and back from a run directory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import first_step
 from metarl.seeding import generator
 from metarl.tasks import TaskDistribution, check_split
+from metarl.world import World
 
 from . import codec
 from .config import AnyConfig, check_device
@@ -54,24 +55,31 @@ def build_tasks(config: AnyConfig) -> TaskDistribution:
 
 
 def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device) -> Agent:
-    """Build the agent for the worlds of `tasks` and let it act once, so that a pair that does not fit fails here.
-
-    Raises: ConfigError saying what does not fit.
-    """
+    """Build the agent for the worlds of `tasks`; raises ConfigError if it cannot see, act or adapt there."""
     world = tasks.make_world(1, device=device)
     try:
-        agent: Agent = config.agent.build(WorldSpec.of(world), seed=config.seed, device=device)
-        world.set_tasks(tasks.sample("train", 1, generator(config.seed, "probe")).to(world.device))
-        obs, info = world.reset(seed=0)
-        step = first_step(world, obs, info.get("action_mask"))
-        with torch.no_grad():
-            _, decision = agent.act(agent.init(1), step, generator=generator(0, "probe", device=device))
-        world.step(decision.action)
+        spec = WorldSpec.of(world)
     finally:
         world.close()
+    agent: Agent = config.agent.build(spec, seed=config.seed, device=device)
     if config.evaluation.adapt_episodes:
         agent.phases(config.evaluation.adapt_episodes)
     return agent
+
+
+def try_out(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: int) -> None:
+    """Take one step with all three together, so that a pair that does not fit fails before anything is written.
+
+    It leaves no trace in a later trial, which starts with fresh tasks and seeds. Raises: MetarlError saying what does
+    not fit.
+    """
+    batch = tasks.sample("train", n_tasks, generator(0, "try-out"))
+    world.set_tasks(batch.repeat(world.n_copies // n_tasks).to(world.device))
+    obs, info = world.reset(seed=0)
+    step = first_step(world, obs, info.get("action_mask"))
+    with torch.no_grad():
+        _, decision = agent.act(agent.init(n_tasks), step, generator=generator(0, "try-out", device=world.device))
+    world.step(decision.action)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 
 from metarl import run
 from metarl.agent import Agent
+from metarl.checkpoint import CheckpointStore
 from metarl.errors import ConfigError
 from metarl.loop import Plan, Worlds, meta_train
 from metarl.provenance import package_versions, provenance
@@ -22,7 +23,16 @@ from metarl.tasks import TaskDistribution
 
 from . import codec, sinks
 from .arguments import PROG, Request, parse
-from .build import LoadedRun, build_agent, build_tasks, check_fingerprint, configure_torch, load_run, usable_cpus
+from .build import (
+    LoadedRun,
+    build_agent,
+    build_tasks,
+    check_fingerprint,
+    configure_torch,
+    load_run,
+    try_out,
+    usable_cpus,
+)
 from .config import AnyConfig
 from .presets import describe_presets
 
@@ -62,6 +72,8 @@ def start(request: Request, signals: StopSignals) -> int:
     folder = request.run_dir or default_run_dir(config)
     if not request.going_on:
         run.check_free(folder)
+    elif _is_finished(folder, config):
+        return 0
     device = configure_torch(config)
     sinks.check(config.log)
     tasks = build_tasks(config)
@@ -70,10 +82,15 @@ def start(request: Request, signals: StopSignals) -> int:
     if request.going_on:
         return _go_on(config, folder, tasks, agent, device, signals)
     worlds = Worlds.build(agent, tasks, config.train, device)
-    if signals.requested:
+    try:
+        try_out(agent, tasks, worlds.train, config.train.n_tasks)
+        if signals.requested:
+            worlds.close()
+            return EXIT_STOPPED
+        lock = run.create_run(folder, codec.to_json(config), facts(config, tasks))
+    except BaseException:
         worlds.close()
-        return EXIT_STOPPED
-    lock = run.create_run(folder, codec.to_json(config), facts(config, tasks))
+        raise
     try:
         return _train(config, folder, tasks, agent, worlds, run.ResumePoint(0, 0, None), signals)
     except ConfigError:
@@ -84,6 +101,18 @@ def start(request: Request, signals: StopSignals) -> int:
         lock.release()
 
 
+def _is_finished(folder: Path, config: AnyConfig) -> bool:
+    """Return whether the run in `folder` has nothing left to do, and say so."""
+    newest = max(CheckpointStore(folder / run.CHECKPOINTS).iterations(), default=0)
+    if newest < config.train.n_iterations:
+        return False
+    point = run.newest_point(folder)  # reads it: a damaged last checkpoint means that the run is not finished
+    finished = point.iteration >= config.train.n_iterations
+    if finished:
+        print(f"{folder} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
+    return finished
+
+
 def _go_on(
     config: AnyConfig, folder: Path, tasks: TaskDistribution, agent: Agent, device: torch.device, signals: StopSignals
 ) -> int:
@@ -92,9 +121,6 @@ def _go_on(
     lock = run.RunLock(folder)
     try:
         point = run.newest_point(folder)
-        if point.iteration >= config.train.n_iterations:
-            print(f"{folder} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
-            return 0
         _warn_of_versions(before)
         if point.agent_state is not None:
             agent.load_state_dict(point.agent_state)

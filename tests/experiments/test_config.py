@@ -9,11 +9,14 @@ import pytest
 from agents.maml import MAMLConfig
 from experiments import codec
 from experiments.arguments import check_changes, parse_overrides
+from experiments.build import build_agent, build_tasks
 from experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from experiments.options import format_options, parse_options
 from experiments.presets import PRESETS, describe_presets, load_preset
 from metarl.errors import CheckpointError, ConfigError, MetarlError
 from metarl.evaluation import Protocol
+from metarl.loop import Plan
+from metarl.seeding import generator
 from tests.experiments import tiny_presets
 from tests.metarl.tiny import TinyConfig
 
@@ -28,6 +31,26 @@ def test_every_preset_is_a_config_that_json_gives_back(name):
     assert config.name == name
     assert codec.from_json(stored(config)) == config
     assert f"  {name} " in describe_presets()
+
+
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.metaworld) if "ml1" in name else name
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in sorted(PRESETS)])
+def test_the_parts_of_every_preset_fit_together(name):
+    config = load_preset(name)
+    if "metaworld" in config.world.name:  # no worker processes just to look at the spaces
+        world = WorldConfig(config.world.name, {**config.world.options, "n_workers": 0})
+        config = dataclasses.replace(config, world=world)
+    tasks = build_tasks(config)
+    agent = build_agent(config, tasks, check_device("cpu"))
+    plan = Plan.of(agent, config.train)
+    assert sum(plan.validation_phases) == sum(
+        (config.train.validation_adapt_episodes, config.train.validation_eval_episodes)
+    )
+    for split, n in (("train", config.train.n_tasks), ("validation", config.train.n_validation_tasks)):
+        assert len(tasks.sample(split, n, generator(0, split))) == n
 
 
 def test_a_built_in_agent_is_stored_by_name_and_a_foreign_one_by_target():
