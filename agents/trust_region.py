@@ -27,9 +27,7 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [chunk.reshape(p.shape) for chunk, p in zip(chunks, like, strict=True)]
 
 
-def conjugate_gradient(
-    product: Product, b: Tensor, *, n_iters: int, tolerance: float = 1e-10
-) -> tuple[Tensor, Tensor]:
+def conjugate_gradient(product: Product, b: Tensor, *, n_iters: int, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
     """Solve A x = b for a positive definite A (Hestenes and Stiefel 1952).
 
     Stops changing x once the squared residual is at most `tolerance`, without a data-dependent branch: on a GPU nothing
