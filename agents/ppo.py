@@ -1,9 +1,9 @@
 """Proximal policy optimisation as parts: loss terms, minibatches, optimiser, running statistics.
 
 Schulman et al. 2017 (arXiv:1707.06347), equations 7 and 9. Shared by the recurrent agent and the multi-task baseline.
-Two deviations, both switchable: the value head predicts returns in running units of their own mean and standard
-deviation (van Hasselt et al. 2016, arXiv:1602.07714), so that `value_coef` means the same for every reward scale; and
-the value loss is Huber's, which bounds the pull of rare returns.
+Two deviations, both switchable: the value head predicts returns in running units of their own mean and spread (after
+van Hasselt et al. 2016, arXiv:1602.07714), so that `value_coef` means the same for every reward scale; and the value
+loss is Huber's, which bounds the pull of rare returns.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PPOConfig:
     standardise_advantages: bool = True
     """Shift and scale each batch's advantages to mean 0 and standard deviation 1."""
     normalise_values: bool = True
-    """Let the value head predict returns in units of their running mean and standard deviation."""
+    """Let the value head predict returns in units of their running mean and spread."""
     anneal_iters: int | None = None
     """Updates over which lr and entropy_coef shrink linearly to `anneal_to` of themselves (None: constant), >= 1."""
     anneal_to: float = 0.1
@@ -205,30 +205,60 @@ class RunningMoments:
 
 
 class ValueScale:
-    """The units of the value head: return = mean + std * head. Keeps the head's meaning when the units change."""
+    """The units of the value head: return = mean of its time step + std * head.
 
-    def __init__(self, config: PPOConfig, device: torch.device | str) -> None:
-        """Start with units of 1."""
-        self.enabled = config.normalise_values
-        self.moments = RunningMoments((), rate=0.1, device=device)
+    With `n_times` > 1 there is a running mean for each of the first dimension's steps: in trials that all start at step
+    0 most of a return's variance is how much of the trial is left, which the head then need not learn. The spread is
+    one number. A change of spread rewrites the head so that its deviations from the mean stay what they were.
+    """
+
+    def __init__(self, config: PPOConfig, device: torch.device | str, n_times: int = 1) -> None:
+        """Start with mean 0 and spread 1."""
+        self.enabled, self.count = config.normalise_values, 0
+        self.mean, self.var = torch.zeros(n_times, 1, device=device), torch.ones((), device=device)
+
+    @property
+    def std(self) -> Tensor:
+        """Spread of returns about their mean, at least 1e-3."""
+        return self.var.sqrt().clamp(min=1e-3)
+
+    def _mean(self, like: Tensor) -> Tensor:
+        return self.mean if len(self.mean) == 1 else self.mean[: len(like)]
 
     def to_return(self, head: Tensor) -> Tensor:
-        """Return what the head says in units of a return."""
-        return self.moments.mean + self.moments.std * head if self.enabled else head
+        """Return what the head says [T, B] in units of a return."""
+        return self._mean(head) + self.std * head if self.enabled else head
 
     def to_head(self, value: Tensor) -> Tensor:
-        """Return what the head should say for a return of `value`."""
-        return (value - self.moments.mean) / self.moments.std if self.enabled else value
+        """Return what the head should say for returns `value` [T, B]."""
+        return (value - self._mean(value)) / self.std if self.enabled else value
 
     @torch.no_grad()
     def update(self, returns: Tensor, valid: Tensor, weight: Tensor, bias: Tensor) -> None:
-        """Take in returns [T, B]; rewrite the head's value row (`weight` [in], `bias` []) so that V stays as it is."""
+        """Take in returns [T, B] and rescale the head's value row: `weight` [in] and `bias` [], in place."""
         if not self.enabled:
             return
-        mean, std = self.moments.mean, self.moments.std
-        self.moments.update(returns, valid)
-        weight.mul_(std / self.moments.std)
-        bias.copy_((std * bias + mean - self.moments.mean) / self.moments.std)
+        self.count += 1
+        share, before = max(1.0 / self.count, 0.1), self.std
+        dims, mean = ((0, 1) if len(self.mean) == 1 else (1,)), self._mean(returns)
+        count = valid.sum(dims).reshape(mean.shape)
+        fresh = torch.where(valid, returns, 0.0).sum(dims).reshape(mean.shape) / count.clamp(min=1)
+        # A step that no trial reached keeps its mean.
+        mean = torch.where(count > 0, mean + share * (fresh - mean), mean)
+        self.mean = torch.cat([mean, self.mean[len(mean) :]])
+        self.var = (1.0 - share) * self.var + share * masked_mean((returns - mean).square(), valid)
+        weight.mul_(before / self.std)
+        bias.mul_(before / self.std)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {"count": self.count, "mean": self.mean.clone(), "var": self.var.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.count = int(state["count"])
+        self.mean = state["mean"].to(self.mean.device, copy=True)
+        self.var = state["var"].to(self.var.device, copy=True)
 
 
 class Optimiser:

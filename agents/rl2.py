@@ -125,15 +125,16 @@ class RL2:
                 head_gains=gains, generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 
-        self._policy = net("policy", n_policy + shared, [0.01] * n_policy + [1.0] * shared)
+        self.network = net("policy", n_policy + shared, [0.01] * n_policy + [1.0] * shared)
         self._value = None if shared else net("value", 1, [1.0])
-        self._modules = nn.ModuleDict({"policy": self._policy, "head": self._head})
+        self._modules = nn.ModuleDict({"policy": self.network, "head": self._head})
         if self._value is not None:
             self._modules["value"] = self._value
         self._optimiser = Optimiser(list(self._modules.parameters()), config.ppo)
         self._obs_moments = RunningMoments((spec.obs_dim,), rate=0.01, device=self.device)
         self._reward_moments = RunningMoments((), rate=0.01, device=self.device)
-        self._value_scale = ValueScale(config.ppo, self.device)
+        n_times = config.episodes_per_trial * spec.horizon
+        self._value_scale = ValueScale(config.ppo, self.device, n_times)
 
     def phases(self, n_episodes: int) -> tuple[int, ...]:
         """Return one phase of all episodes: the memory adapts at every step, `adapt` has nothing to add."""
@@ -141,7 +142,7 @@ class RL2:
 
     def init(self, n_tasks: int) -> State:
         """Return empty memories."""
-        return self._policy.core.start(n_tasks)
+        return self.network.core.start(n_tasks)
 
     def _inputs(self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor) -> Tensor:
         """Return what the memory sees, [..., obs_dim + action_dim + 2]; the one place that decides it."""
@@ -155,11 +156,11 @@ class RL2:
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
-        """Choose one action per trial and remember the step; aux: "value" [B] in units of return, if shared."""
+        """Choose one action per trial and remember the step; aux: "value" [B], raw, if the head shares it."""
         x = self._inputs(step.obs, step.prev_action, step.prev_reward, step.prev_done)
-        out, memory = self._policy.step(x, state)
+        out, memory = self.network.step(x, state)
         params = self._head(out, step.action_mask)
-        aux = {} if self._value is not None else {"value": self._value_scale.to_return(out[..., -1])}
+        aux = {} if self._value is not None else {"value": out[..., -1]}
         if greedy:
             action = self.distribution.mode(params)
             log_prob = torch.zeros(len(x), device=self.device)
@@ -181,6 +182,10 @@ class RL2:
         prev_done = torch.cat([start.prev_done[None], rollout.last[:-1]])
         return self._inputs(rollout.obs, prev_action, prev_reward, prev_done)
 
+    def value_in_returns(self, head_value: Tensor) -> Tensor:
+        """Return what the value head said about the steps of a trial [T, B] in units of a return."""
+        return self._value_scale.to_return(head_value)
+
     def evaluate_actions(
         self, inputs: Tensor, action: Tensor, action_mask: Tensor | None, memories: dict[str, State]
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, State]]:
@@ -188,7 +193,7 @@ class RL2:
 
         `memories` holds the memory before the stretch per network: "policy" and, if it has its own, "value".
         """
-        out, memory = self._policy.unroll(inputs, memories["policy"])
+        out, memory = self.network.unroll(inputs, memories["policy"])
         after, value = {"policy": memory}, out[..., -1]
         if self._value is not None:
             read, after["value"] = self._value.unroll(inputs, memories["value"])
@@ -198,7 +203,7 @@ class RL2:
 
     def start_memories(self, n_trials: int) -> dict[str, State]:
         """Return the empty memories that `evaluate_actions` starts a trial from."""
-        nets = {"policy": self._policy} | ({} if self._value is None else {"value": self._value})
+        nets = {"policy": self.network} | ({} if self._value is None else {"value": self._value})
         return {name: net.core.start(n_trials) for name, net in nets.items()}
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
@@ -233,14 +238,14 @@ class RL2:
         """Compute all that stays fixed during an update: inputs, advantages and value targets."""
         ppo, valid = self.config.ppo, rollout.valid
         inputs = self.sequence_inputs(rollout)
-        value = rollout.aux.get("value")
-        if self._value is not None:
-            head, _ = self._value.unroll(inputs, self._value.core.start(inputs.shape[1]))
-            value = self._value_scale.to_return(head[..., 0])
-        assert value is not None  # `act` stores it if the value function shares the memory
+        if self._value is None:
+            head = rollout.aux["value"]
+        else:
+            head = self._value.unroll(inputs, self._value.core.start(inputs.shape[1]))[0][..., 0]
+        value = self.value_in_returns(head)
         advantage = trial_advantages(rollout.reward, value, valid, ppo.gamma, ppo.lam)
         returns = torch.where(valid, advantage + value, torch.zeros_like(value))
-        head_layer = (self._value or self._policy).head
+        head_layer = (self._value or self.network).head
         self._value_scale.update(returns, valid, head_layer.weight[-1], head_layer.bias[-1])
         metrics = {"explained_variance": explained_variance(value, returns, valid), "advantage": advantage.abs().mean()}
         if ppo.standardise_advantages:
@@ -273,7 +278,7 @@ class RL2:
     def _parts(self) -> dict[str, Any]:
         return {
             "optimiser": self._optimiser, "obs_moments": self._obs_moments, "reward_moments": self._reward_moments,
-            "value_moments": self._value_scale.moments,
+            "value_scale": self._value_scale,
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
