@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> int:
     from metarl.registry import load_target
     from metarl.signals import STOP
 
+    # Idle OpenMP threads that spin take the CPU from whoever works; read when torch is loaded, your own value wins.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command, *rest = argv
     warnings.formatwarning = _one_line_warning
     try:

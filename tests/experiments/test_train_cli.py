@@ -59,6 +59,20 @@ def test_a_finished_run_says_so_and_can_be_made_longer(tmp_path, capsys):
     assert json.loads((folder / "config.json").read_text())["train"]["n_iterations"] == 9
 
 
+@pytest.mark.parametrize("preset", ["rl2", "maml", "finetune"])
+def test_every_agent_goes_on_bit_for_bit(preset, tmp_path):
+    words = ["train", f"tests.experiments.tiny_presets:{preset}", "--wandb", "disabled"]
+    words += ["--train.validate-every-iters", "2", "--train.n-iterations"]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    assert main([*words, "4", "--run-dir", str(whole)]) == 0
+    assert main([*words, "2", "--run-dir", str(parts)]) == 0
+    assert main([*words, "4", "--run-dir", str(parts), "--resume"]) == 0
+    assert numbers(parts) == numbers(whole)
+    states = [CheckpointStore(f / "checkpoints").load(4) for f in (parts, whole)]
+    assert state_fingerprint(states[0]) == state_fingerprint(states[1])
+    assert state_fingerprint(states[0]) != state_fingerprint(CheckpointStore(whole / "checkpoints").load(2))
+
+
 def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
     assert main(["train", TINY, "--run-dir", str(tmp_path / "a"), "--resume", "auto"]) == 0
     assert len(run.history(tmp_path / "a")) == 6

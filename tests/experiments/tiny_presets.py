@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from agents.finetune import FinetuneConfig
 from agents.maml import MAMLConfig
 from agents.ppo import PPOConfig
 from agents.rl2 import RL2Config
@@ -44,6 +45,11 @@ def maml() -> AnyConfig:
     world = WorldConfig("navigation", {"n_validation": 10, "n_test": 10})
     agent = MAMLConfig(hidden=(8,), episodes_per_step=2)
     return dataclasses.replace(tiny(), name="maml", world=world, agent=agent, train=LONG)
+
+
+def finetune() -> AnyConfig:
+    """Multi-task PPO with fine-tuning on 2-D navigation."""
+    return dataclasses.replace(maml(), name="finetune", agent=FinetuneConfig(hidden=(8,)))
 
 
 def not_a_config() -> int:
