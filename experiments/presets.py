@@ -33,22 +33,27 @@ def rl2_gridworld() -> AnyConfig:
 
 
 def rl2_bandit() -> AnyConfig:
-    """RL² on 5-armed Bernoulli bandits, 100 pulls per trial (Duan et al. 2016, table 1)."""
+    """RL² on 5-armed Bernoulli bandits, 100 pulls per trial (Duan et al. 2016, section 3.1)."""
+    from agents.ppo import PPOConfig
     from agents.rl2 import RL2Config
 
     return ExperimentConfig(
         name="rl2-bandit",
-        world=WorldConfig("bandit"),
-        agent=RL2Config(episodes_per_trial=1),
+        world=WorldConfig("bandit", {"n_arms": 5, "n_pulls": 100}),
+        agent=RL2Config(episodes_per_trial=100, ppo=PPOConfig(gamma=0.99, lam=0.3)),  # a pull is an episode
         train=LoopSettings(
-            n_iterations=200, n_tasks=1024, validate_every_iters=20, n_validation_tasks=200, validation_adapt_episodes=0
+            n_iterations=200,
+            n_tasks=1024,
+            validate_every_iters=20,
+            n_validation_tasks=200,
+            validation_adapt_episodes=99,
         ),
-        evaluation=Protocol(adapt_episodes=0, eval_episodes=1, n_seeds=3),
+        evaluation=Protocol(adapt_episodes=99, eval_episodes=1, n_seeds=3),
     )
 
 
 def rl2_tabular_mdp() -> AnyConfig:
-    """RL² on random 10-state MDPs, 10 episodes per trial (Duan et al. 2016, table 2)."""
+    """RL² on random 10-state MDPs, 10 episodes per trial (Duan et al. 2016, section 3.2)."""
     from agents.rl2 import RL2Config
 
     return ExperimentConfig(

@@ -46,6 +46,10 @@ def test_the_parts_of_every_preset_fit_together(name):
     tasks = build_tasks(config)
     agent = build_agent(config, tasks, check_device("cpu"))
     plan = Plan.of(agent, config.train)
+    if not agent.parallel_episodes:  # memory is looked at, and scored, over as many episodes as it was trained on
+        n_episodes = sum(agent.train_phases)
+        assert sum(plan.validation_phases) == config.evaluation.n_episodes == n_episodes
+        assert getattr(tasks, "n_pulls", n_episodes) == n_episodes
     assert sum(plan.validation_phases) == sum(
         (config.train.validation_adapt_episodes, config.train.validation_eval_episodes)
     )
