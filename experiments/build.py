@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,25 @@ def usable_cpus() -> int:
     return count
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks instead of giving them back to the system after each tensor.
+
+    An update frees and allocates the same hundreds of megabytes again and again; without this a fifth of MAML's time
+    goes into page faults. Does nothing on systems without glibc.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
 def configure_torch(config: AnyConfig) -> torch.device:
     """Set threads and determinism for this process and return the device; raises ConfigError if it is not there."""
     device = check_device(config.device)
+    keep_freed_memory()
     torch.set_num_threads(config.threads or usable_cpus())
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this

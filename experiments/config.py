@@ -92,8 +92,10 @@ class ExperimentConfig(Generic[A_co]):
     """Root of every random stream of training, >= 0."""
     device: str = "cpu"
     """torch device of agent and tensor worlds: cpu, cuda or cuda:N."""
-    threads: int | None = None
-    """CPU threads of torch, >= 1 (None: one per CPU this process may use; the number is written to config.json)."""
+    threads: int | None = 1
+    """CPU threads of torch, >= 1 (None: one per CPU this process may use; the number is written to config.json).
+    Small networks gain nothing from a second thread and lose much when another process wants the core; and with 1 the
+    results do not depend on the machine's number of CPUs."""
 
     def __post_init__(self) -> None:
         """Check what the parts cannot check themselves."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import spaces
 from .agent import Agent, State, Step
-from .errors import ConfigError
+from .errors import ConfigError, WorldError
 from .tasks import Tasks
 from .world import Obs, World
 
@@ -135,6 +135,8 @@ def collect(
     rounds = n_episodes // copies
     n_rows = rounds * world.horizon
     obs_space, action_space = world.single_observation_space, world.single_action_space
+    # On a GPU these looks at the numbers would make each step wait for the device.
+    on_cpu = world.device.type == "cpu"
     start, buffers, aux_buffers = step, dict[str, Tensor](), dict[str, Tensor]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
@@ -144,6 +146,8 @@ def collect(
             new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
             obs, reward, terminated, truncated, info = world.step(decision.action)
             next_obs = spaces.flatten(obs_space, info["final_obs"])
+            if on_cpu and not bool((reward.sum() + next_obs.sum()).isfinite()):
+                refuse_non_finite(world, reward[None], next_obs[None], active[None], t)
             done = terminated | truncated
             row = {
                 "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
@@ -172,6 +176,8 @@ def collect(
             episode = episode + done.long()
             active = active & (episode < rounds)
             t += 1
+            if not world.fixed_horizon and on_cpu and not bool(active.any()):
+                break
         if not world.fixed_horizon and not bool(active.any()):
             break
     kept = {k: v[:t] for k, v in buffers.items()}
@@ -187,6 +193,23 @@ def collect(
         n_episodes=n_episodes,
     )
     return state, step, rollout
+
+
+def refuse_non_finite(world: World, reward: Tensor, next_obs: Tensor, valid: Tensor, t: int = 0) -> None:
+    """Raise WorldError naming copy, task and step of the first valid reward or observation that is not finite.
+
+    `reward` and `valid` are [T, B], `next_obs` is [T, B, obs_dim]; `t` is the number of the first row. Called where the
+    world is to blame, before an agent with memory turns the NaN into a NaN action.
+    """
+    for name, finite in (("reward", reward.isfinite()), ("observation", next_obs.isfinite().all(dim=-1))):
+        bad = (~finite & valid).nonzero()
+        if len(bad):
+            row, copy = bad[0].tolist()
+            task = world.tasks.names[copy] if world.tasks is not None else "unknown"
+            raise WorldError(
+                f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of "
+                f"the phase; check the world with `python -m experiments doctor`"
+            )
 
 
 def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from math import gcd
 
 import torch
-from torch import Tensor
 
 from . import spaces
 from .agent import Agent, Step
-from .errors import ConfigError, WorldError
-from .rollout import Rollout, Trial, collect, first_step
+from .errors import ConfigError
+from .rollout import Rollout, Trial, collect, first_step, refuse_non_finite
 from .seeding import derive
 from .tasks import Tasks
 from .world import World
@@ -75,20 +74,6 @@ def run_trial(
         state, step, rollout = collect(
             world, agent, state, step, n_episodes, n_tasks=n_tasks, generator=noise, greedy=flag
         )
-        _check_finite(world, rollout, tasks, phase)
+        refuse_non_finite(world, rollout.reward, rollout.next_obs, rollout.valid)
         rollouts.append(rollout)
     return Trial(tasks, tuple(rollouts))
-
-
-def _check_finite(world: World, rollout: Rollout, tasks: Tasks, phase: int) -> None:
-    """Raise WorldError naming tensor, task, phase and step of the first number that is not finite."""
-    for name in ("reward", "obs", "next_obs"):
-        value: Tensor = getattr(rollout, name)
-        finite = value.isfinite() if value.dim() == 2 else value.isfinite().all(dim=-1)
-        bad = (~finite & rollout.valid).nonzero()
-        if len(bad):
-            t, b = bad[0].tolist()
-            raise WorldError(
-                f"world {world.name!r} gave a {name} that is not finite: task {tasks.names[b // rollout.n_copies]!r}, "
-                f"copy {b}, phase {phase}, step {t}; check the world with `python -m experiments doctor`"
-            )

@@ -4,7 +4,6 @@ import os
 
 # Before anything imports matplotlib, mujoco or wandb: subprocesses that tests start inherit these as well.
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 os.environ.pop("WANDB_API_KEY", None)
