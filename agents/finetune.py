@@ -161,7 +161,7 @@ class Finetune:
         return mlp(self._value, obs, prefix="value", n_layers=n_layers, activation=activation).squeeze(-1)
 
     @torch.no_grad()
-    def _targets(self, rollout: Rollout) -> tuple[Targets, dict[str, Tensor]]:
+    def targets(self, rollout: Rollout) -> tuple[Targets, dict[str, Tensor]]:
         """Compute advantages and value targets; V of the state reached stands in for what a time limit cut off."""
         ppo, valid = self.config.ppo, rollout.valid
         value = self._value_scale.to_return(self._head_value(rollout.obs))
@@ -186,7 +186,7 @@ class Finetune:
                 f"finetune trains on trials of one phase, got {len(trial.rollouts)}; use agent.train_phases"
             )
         rollout = trial.query
-        targets, metrics = self._targets(rollout)
+        targets, metrics = self.targets(rollout)
         rows = rollout.valid.flatten().nonzero().squeeze(1)
         obs = rollout.obs.flatten(0, 1)
         action = self.net.flat_action(rollout.action, batch_dims=2).flatten(0, 1)
