@@ -55,4 +55,4 @@ def test_without_training_the_fourth_episode_is_like_the_first() -> None:
     """Negative control: the gain comes from the updates."""
     returns = _returns(n_iterations=0)
     gain = returns[:, 3] - returns[:, 0]
-    assert abs(float(gain.mean())) < _half_width(gain) < MARGIN
+    assert float(gain.mean()) + _half_width(gain) < MARGIN
