@@ -152,7 +152,7 @@ class _Player:
         """Run one trial per (seed, task) with noise from `stream`: arrays [S, N, sum(phases)]."""
         copies, batches = self._batches(agent, tasks, phases)
         world = self._world(copies * len(batches[0]))
-        flags = [False] * (len(phases) - 1) + [self.protocol.greedy]
+        flags = [self.protocol.greedy_adaptation] * (len(phases) - 1) + [self.protocol.greedy]
         per_seed: list[list[EpisodeTable]] = []
         for s in range(self.protocol.n_seeds):
             tables = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import ConfigError
+from .errors import MOST, ConfigError
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Protocol:
     max_copies: int = 256
     """Most world copies to run side by side; memory grows with it. Part of the noise streams: 1 or more."""
     greedy: bool = False
-    """True: scored episodes take the policy's mode. Adaptation episodes always sample, as in training."""
+    """True: scored episodes take the policy's mode; False: they sample."""
+    greedy_adaptation: bool = False
+    """True: adaptation episodes take the mode too. Only for agents whose policy explores by what it remembers, not by
+    its noise (RL²); a gradient step learns nothing from episodes without noise."""
     seed: int = 0
     """Root of all noise of the evaluation; 0 or more."""
 
@@ -35,6 +38,8 @@ class Protocol:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"evaluation {name} is {value}; it must be at least {low}")
+            if value is not None and value > MOST and name != "seed":
+                raise ConfigError(f"evaluation {name} is {value}; it must be at most {MOST}")
         if not self.split:
             raise ConfigError('evaluation split is empty; name one, usually "test"')
 

@@ -145,6 +145,14 @@ def test_greedy_applies_to_scored_episodes_only():
     assert not evaluation.trials.success_any[..., :40].all()
 
 
+def test_greedy_adaptation_applies_to_adaptation_episodes_only():
+    tasks = Line(8)
+    protocol = Protocol(adapt_episodes=40, eval_episodes=20, n_seeds=1, greedy_adaptation=True)
+    evaluation = evaluate(Flipper(spec(tasks), 0), tasks, protocol)
+    assert evaluation.trials.success_any[..., :40].all()
+    assert not evaluation.trials.success_any[..., 40:].all()
+
+
 def test_evaluating_leaves_the_agent_bit_identical():
     tasks = Line(4)
     agent = Walker(spec(tasks), 2)
