@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from metarl.registry import ENTRY_POINT_GROUP, Registry
-from metarl.tasks import TaskDistribution
+from metarl.tasks import TaskDistribution, check_distribution
 
 WORLDS = Registry(
     "world",
@@ -33,6 +33,6 @@ WORLDS = Registry(
 def make(name: str, **options: Any) -> TaskDistribution:
     """Build the task distribution `name` (`python -m experiments worlds` lists them).
 
-    Raises: ConfigError naming the nearest known names.
+    Raises: ConfigError naming the nearest known names, or what a foreign object lacks to be a task distribution.
     """
-    return cast(TaskDistribution, WORLDS.make(name, **options))
+    return check_distribution(WORLDS.make(name, **options))

@@ -48,24 +48,35 @@ class WorkerPool:
     """
 
     def __init__(self, name: str, hooks: Hooks, layout: Layout, n_workers: int, timeout_s: float) -> None:
-        """Start the processes. Raises ConfigError if a hook cannot be pickled, WorldError if a process fails."""
+        """Share memory; the first call starts the processes; raises ConfigError for a hook that is not picklable."""
         check_picklable(name, hooks)
         self.name, self.timeout_s = name, timeout_s
         self.rows = split_rows(layout.n_copies, n_workers)
-        context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("spawn")
+        self._hooks, self._layout = hooks, layout
         specs = layout.arrays()
         # RawArray lives in unlinked memory: nothing is left behind, however the processes end.
-        blocks = {k: context.RawArray("b", max(1, _n_bytes(*spec))) for k, spec in specs.items()}
-        self.arrays = view_arrays(blocks, layout)
+        self._blocks = {k: self._context.RawArray("b", max(1, _n_bytes(*spec))) for k, spec in specs.items()}
+        self.arrays = view_arrays(self._blocks, layout)
         self.task_names: list[str] = ["none"] * layout.n_copies
         self.links: list[Connection] = []
         self.processes: list[Any] = []
+        self.started, self.closed = False, False
         self._finalizer = Finalize(self, _shut_down, args=(self.links, self.processes), exitpriority=20)
+
+    def start(self) -> None:
+        """Start the processes, once; a world that is only asked for its spaces never needs them."""
+        if self.started:
+            return
+        self.started = True
         resource_tracker.ensure_running()  # or the first start would launch it, which lets the held signals through
         for rows in self.rows:
-            here, there = context.Pipe()
-            process = context.Process(
-                target=_main, args=(there, os.getpid(), hooks, layout, blocks, rows), name=f"{name}-{rows}", daemon=True
+            here, there = self._context.Pipe()
+            process = self._context.Process(
+                target=_main,
+                args=(there, os.getpid(), self._hooks, self._layout, self._blocks, rows),
+                name=f"{self.name}-{rows}",
+                daemon=True,
             )
             with _quiet_start():
                 process.start()
@@ -73,17 +84,13 @@ class WorkerPool:
             self.links.append(here)
             self.processes.append(process)
 
-    @property
-    def closed(self) -> bool:
-        """Return True once the processes are gone."""
-        return not self.links
-
     def call(
         self, verb: str, per_worker: Callable[[range], tuple[Any, ...]] = lambda rows: (), *, only_first: bool = False
     ) -> list[Any]:
         """Run a method of `Chunk` in every worker at once (or the first alone); return the answers in order of rows."""
         if self.closed:
             raise WorldError(f"world {self.name!r} is closed (or one of its processes failed); build it again")
+        self.start()
         links = self.links[:1] if only_first else self.links
         for worker, link in enumerate(links):
             message = _STEP if verb == "step" else pickle.dumps((verb, per_worker(self.rows[worker])))
@@ -111,6 +118,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all processes and wait for them; may be called twice."""
+        self.closed = True
         self._finalizer()
 
     def _died(self, worker: int) -> NoReturn:

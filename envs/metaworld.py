@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks, check_split
 
 from .gym_chunk import Env
@@ -152,42 +152,48 @@ def make_custom(train: Sequence[str], test: Sequence[str], **options: Any) -> Me
     return _make("metaworld/custom", "custom", tuple(train), tuple(test), **options)
 
 
+_DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "n_workers": None,
+    "reward_version": "v2",
+    "validation_goals": 10,
+    "horizon": MAX_STEPS,
+    "backend": "upstream",
+}
+"""The options that all benchmarks share."""
+
+
 def _make(
-    name: str,
-    kind: str,
-    train: tuple[str, ...] = (),
-    test: tuple[str, ...] = (),
-    *,
-    seed: int = 0,
-    n_workers: int | None = None,
-    reward_version: str = "v2",
-    validation_goals: int = 10,
-    horizon: int = MAX_STEPS,
-    backend: str = "upstream",
+    name: str, kind: str, train: tuple[str, ...] = (), test: tuple[str, ...] = (), **options: Any
 ) -> MetaWorldTasks:
-    if backend != "upstream":
-        raise ConfigError(f"{name}: unknown backend {backend!r}; the only one is 'upstream'")
-    if reward_version not in ("v1", "v2"):
-        raise ConfigError(f"{name}: reward_version must be 'v1' or 'v2', got {reward_version!r}")
-    if not 1 <= validation_goals < N_GOALS:
-        raise ConfigError(f"{name}: validation_goals must be 1 to {N_GOALS - 1}, got {validation_goals}")
-    if not 1 <= horizon <= MAX_STEPS:
-        raise ConfigError(f"{name}: horizon must be 1 to {MAX_STEPS} env steps, got {horizon}")
-    if not 0 <= seed < 2**32 - 1:
-        raise ConfigError(f"{name}: seed must be 0 to 2**32 - 2 (NumPy's range), got {seed}")
-    workers = len(os.sched_getaffinity(0)) if n_workers is None else n_workers
-    if workers < 0:
-        raise ConfigError(f"{name}: n_workers must be 0 or more, got {workers}")
-    parts = benchmark_splits(kind, train, test, seed, validation_goals)
-    settings = {
-        "seed": seed,
-        "reward_version": reward_version,
-        "validation_goals": validation_goals,
-        "backend": backend,
-        "train_classes": list(class_rows(parts.train)),
-        "test_classes": list(class_rows(parts.test)),
-    }
-    return MetaWorldTasks(name, parts, settings, n_workers=workers, horizon=horizon, reward_version=reward_version)
+    chosen = _checked(name, options)
+    parts = benchmark_splits(kind, train, test, chosen["seed"], chosen["validation_goals"])
+    workers, horizon = chosen.pop("n_workers"), chosen.pop("horizon")
+    classes = {"train_classes": list(class_rows(parts.train)), "test_classes": list(class_rows(parts.test))}
+    return MetaWorldTasks(
+        name, parts, chosen | classes, n_workers=workers, horizon=horizon, reward_version=chosen["reward_version"]
+    )
+
+
+def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the shared options with defaults filled in; raises ConfigError for an unknown one or a bad value."""
+    for option in options:
+        if option not in _DEFAULTS:
+            raise ConfigError(f"world {name!r} has no option {option!r}; {nearest(option, _DEFAULTS)}")
+    chosen = _DEFAULTS | options
+    if chosen["n_workers"] is None:
+        chosen["n_workers"] = len(os.sched_getaffinity(0))
+    if chosen["backend"] != "upstream":
+        raise ConfigError(f"{name}: unknown backend {chosen['backend']!r}; the only one is 'upstream'")
+    if chosen["reward_version"] not in ("v1", "v2"):
+        raise ConfigError(f"{name}: reward_version must be 'v1' or 'v2', got {chosen['reward_version']!r}")
+    ranges = {"validation_goals": (1, N_GOALS - 1), "horizon": (1, MAX_STEPS), "n_workers": (0, 1024)}
+    ranges["seed"] = (0, 2**32 - 2)  # NumPy's range, and upstream adds 1
+    for option, (low, high) in ranges.items():
+        value = chosen[option]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{name}: {option} must be a whole number from {low} to {high}, got {value!r}")
+    return chosen
 
 
 # ---------------------------------------------------------------- hooks of GymWorld; they run in worker processes

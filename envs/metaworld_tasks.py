@@ -51,9 +51,11 @@ def metaworld_module() -> Any:
     except (
         Exception
     ) as error:  # with MUJOCO_GL set, mujoco loads that OpenGL library at import, and fails in its own way
+        asked = os.environ.get("MUJOCO_GL", "unset")
+        remedy = f"install that library with `{APT[asked]}`" if asked in APT else f"set it to {' or '.join(APT)}"
         raise ConfigError(
-            f"Meta-World cannot be imported ({type(error).__name__}: {error}); MUJOCO_GL is "
-            f"{os.environ.get('MUJOCO_GL', 'unset')!r}: unset it, or install that library, e.g. `{APT['egl']}`"
+            f"Meta-World cannot be imported ({type(error).__name__}: {error}); MUJOCO_GL is {asked!r}: unset it, or "
+            f"{remedy}"
         ) from error
     return metaworld
 
@@ -66,7 +68,9 @@ def class_names() -> tuple[str, ...]:
 
 def check_classes(names: Sequence[str], what: str) -> None:
     """Raise ConfigError naming the nearest known classes for an unknown one, an empty list or a repeated name."""
-    for name in names:
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f'{what}: classes are a list such as ["reach-v3"], got {names!r}')
+    for name in map(str, names):
         if name not in class_names():
             raise ConfigError(f"{what}: Meta-World has no task class {name!r}; {nearest(name, class_names())}")
     if not names or len(set(names)) != len(names):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import warnings
 
@@ -27,6 +29,28 @@ def usage() -> str:
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code: 2 for anything the user can mend, told in one line on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with a closed one, as some service managers do
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # open until the process ends
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has left, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError, OSError) as error:
+        reason = _beyond_this_machine(error)
+        if not reason:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -53,8 +77,23 @@ def main(argv: list[str]) -> int:
     except MetarlError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+
+
+_TORCH_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
+
+
+def _beyond_this_machine(error: Exception) -> str:
+    """Return one line about an error that means that memory or disk is too small, or "" for any other error."""
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free space, then go on"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        found = True
+    else:
+        found = isinstance(error, RuntimeError) and any(sign in text for sign in _TORCH_OUT_OF_MEMORY)
+    if not found:
+        return ""
+    return f"not enough memory ({text or 'allocation refused'}); lower the number of tasks, copies, episodes or units"
 
 
 def _one_line_warning(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -11,7 +13,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from metarl.agent import Agent, WorldSpec
-from metarl.errors import ConfigError
+from metarl.errors import MOST, ConfigError
 from metarl.evaluation import Protocol as EvaluationProtocol
 from metarl.loop import LoopSettings
 
@@ -72,6 +74,27 @@ class LogConfig:
     """What the terminal shows: rich is a live table, plain one line per iteration, auto picks by the terminal."""
 
 
+_MOST_THREADS = 1024
+_MOST_FLOAT = torch.finfo(torch.float32).max
+
+
+def _check_numbers(path: str, value: Any) -> None:
+    """Raise ConfigError naming a number, however deep, that is NaN or that no counter or float32 can hold."""
+    if isinstance(value, int) and abs(value) > MOST:
+        raise ConfigError(f"{path} is {value}; it must lie within +-{MOST}")
+    if isinstance(value, float) and (math.isnan(value) or _MOST_FLOAT < abs(value) < math.inf):
+        raise ConfigError(f"{path} is {value}; it must be a number that float32 can hold")
+    if dataclasses.is_dataclass(value):
+        for inner in dataclasses.fields(value):
+            _check_numbers(f"{path}.{inner.name}", getattr(value, inner.name))
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_numbers(f"{path}.{key}", entry)
+    elif isinstance(value, list | tuple):
+        for i, entry in enumerate(value):
+            _check_numbers(f"{path}[{i}]", entry)
+
+
 @dataclass(frozen=True)
 class ExperimentConfig(Generic[A_co]):
     """One run."""
@@ -103,8 +126,10 @@ class ExperimentConfig(Generic[A_co]):
             raise ConfigError("name is empty; give the run a name")
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads must be >= 1 or None, got {self.threads}")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise ConfigError(f"threads must be 1 to {_MOST_THREADS}, or None, got {self.threads}")
+        for part in ("agent", "train"):
+            _check_numbers(part, getattr(self, part))
         if self.evaluation.split == "train":
             raise ConfigError('evaluation.split is "train", which measures no adaptation; use "test" or "validation"')
 

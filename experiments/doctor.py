@@ -23,7 +23,7 @@ from metarl.tasks import TaskDistribution
 
 from .config import check_device
 from .options import parse_options
-from .parser import Parser
+from .parser import Parser, check_writable
 
 PROG = "python -m experiments doctor"
 
@@ -46,6 +46,10 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Check one world, print what was found, and return 1 if a check failed, else 0."""
     arguments = _parser().parse_args(list(argv))
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed must be >= 0, got {arguments.seed}")
+    if arguments.json is not None:
+        check_writable(arguments.json, "--json")
     source = find_family(arguments.world, parse_options(arguments.option))
     findings = check_world(
         source,

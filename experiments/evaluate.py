@@ -23,7 +23,7 @@ from metarl.provenance import provenance
 from . import codec
 from .build import LoadedRun, configure_torch, load_run, read_config
 from .config import check_device
-from .parser import Parser
+from .parser import Parser, check_folder
 from .plots import Shown, adaptation_figure, save_png
 from .report import results_path, write_report
 from .tables import scores_table, text_table
@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     protocol = protocol_of(arguments, config.evaluation)
     device = configure_torch(replace(config, device=arguments.device or config.device))
     loaded = load_run(arguments.run_dir, arguments.checkpoint, device=str(device))
+    check_results(arguments.run_dir, protocol.split)
     note = Ticker()
     evaluation = evaluate(
         loaded.agent,
@@ -100,6 +101,13 @@ def _random_policy(loaded: LoadedRun, device: torch.device) -> Agent | None:
         return RandomConfig().build(loaded.agent.spec, seed=0, device=device)
     except ConfigError:
         return None
+
+
+def check_results(run_dir: Path, split: str) -> None:
+    """Raise MetarlError, before anything is played, if the history is damaged or results cannot be written."""
+    run.history(run_dir)
+    folder = results_path(run_dir, split).parent
+    check_folder(folder if folder.exists() else run_dir, "evaluate")
 
 
 def show(run_dir: Path, evaluation: Evaluation) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 from metarl.errors import ConfigError, nearest
@@ -18,3 +21,20 @@ class Parser(argparse.ArgumentParser):
         unknown = next((w for w in words if w not in flags), None)
         hint = nearest(unknown, flags) if unknown and "unrecognized" in message else f"see {self.prog} --help"
         raise ConfigError(f"{message}; {hint}")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise ConfigError unless a file can be written at `path`: asked before the work that would be lost."""
+    if path.is_dir():
+        raise ConfigError(f"{what} {path} is a folder; name a file in it")
+    check_folder(path.parent, what)
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Raise ConfigError unless files can be made in `folder`, which must exist; leaves nothing behind."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise ConfigError(f"{what}: cannot write into {folder} ({reason}); choose another place") from error

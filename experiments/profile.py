@@ -29,7 +29,7 @@ from metarl.tasks import TaskDistribution
 from .build import LoadedRun, build_agent, build_tasks, configure_torch, load_run, read_config
 from .config import AnyConfig
 from .doctor import wide_console
-from .parser import Parser
+from .parser import Parser, check_writable
 from .presets import load_preset
 
 PROG = "python -m experiments profile"
@@ -129,6 +129,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     if arguments.iterations < 1 or arguments.warm_up < 0:
         raise ConfigError("--iterations must be at least 1 and --warm-up at least 0")
+    if arguments.json is not None:
+        check_writable(arguments.json, "--json")
     loaded = find_run(arguments.run)
     if arguments.n_tasks is not None:
         settings = replace(loaded.config.train, n_tasks=arguments.n_tasks)

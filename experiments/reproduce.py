@@ -25,6 +25,8 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
+from .parser import Parser, check_folder
+
 RUNS, RESULTS = Path("runs/reproduce"), Path("experiments/results")
 
 Measure = Callable[[Evaluation], float]
@@ -169,7 +171,8 @@ REPRODUCTIONS: dict[str, Reproduction] = {
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 if a level was missed."""
     listing = "\n".join(f"  {name:<22}{r.about}" for name, r in REPRODUCTIONS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
+        allow_abbrev=False,
         prog="python -m experiments reproduce",
         description=(__doc__ or "").splitlines()[0],
         epilog=f"reproductions:\n{listing}",
@@ -179,10 +182,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="training seed (default 0)")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(argv)
-    names = list(REPRODUCTIONS) if args.names == ["all"] else args.names
-    for name in names:
-        if name not in REPRODUCTIONS:
+    names = list(REPRODUCTIONS) if "all" in args.names else args.names
+    for name in (*args.names, *names):
+        if name not in REPRODUCTIONS and name != "all":
             raise ConfigError(f"unknown reproduction {name!r}; {nearest(name, REPRODUCTIONS)}")
+    if args.seed < 0:
+        raise ConfigError(f"--seed must be >= 0, got {args.seed}")
+    existing = next(folder for folder in (args.into, *args.into.parents) if folder.exists())
+    check_folder(existing, "--into")
     return max([reproduce(name, args.seed, args.into) for name in names])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
     if not argv or argv in (["-h"], ["--help"]):
         print(overview())
-        return 0
+        return 0 if argv else 2
     signals = STOP.install()
     try:
         return start(parse(argv), signals)
@@ -86,6 +88,7 @@ def start(request: Request, signals: StopSignals) -> int:
         try_out(agent, tasks, worlds.train, config.train.n_tasks)
         if signals.requested:
             worlds.close()
+            print("stopped before the first iteration; nothing was written", file=sys.stderr)
             return EXIT_STOPPED
         lock = run.create_run(folder, codec.to_json(config), facts(config, tasks))
     except BaseException:
@@ -121,6 +124,7 @@ def _go_on(
     lock = run.RunLock(folder)
     try:
         point = run.newest_point(folder)
+        run.history(folder)  # a damaged one is told before anything is written
         _warn_of_versions(before)
         if point.agent_state is not None:
             agent.load_state_dict(point.agent_state)
@@ -167,10 +171,10 @@ def _train(
     finally:
         recorder.close(code)
     word = "finished" if code == 0 else "stopped"
-    print(f"{word} after iteration {outcome['iteration']} ({outcome['env_steps']} environment steps): {folder}")
-    print(
-        f"next: python -m experiments evaluate {folder}" if code == 0 else f"next: {PROG} --run-dir {folder} --resume"
-    )
+    command = f"python -m experiments evaluate {folder}" if code == 0 else f"{PROG} --run-dir {folder} --resume"
+    with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
+        print(f"{word} after iteration {outcome['iteration']} ({outcome['env_steps']} environment steps): {folder}")
+        print(f"next: {command}", flush=True)
     return code
 
 

@@ -10,14 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from envs import WORLDS
+from metarl.errors import ConfigError
 from metarl.registry import Entry
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import TaskDistribution, Tasks, check_distribution
 
 from .doctor import find_family, wide_console
 from .options import parse_options
 from .parser import Parser
 
 PROG = "python -m experiments worlds"
+_MOST_EPISODES = 1000
+"""Columns of the table of references."""
 
 
 def _parser() -> Parser:
@@ -32,12 +35,16 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
     arguments = _parser().parse_args(list(argv))
+    if not 1 <= arguments.episodes <= _MOST_EPISODES:
+        raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")
     console = wide_console()
     if arguments.world is None:
+        if arguments.option or arguments.references:
+            raise ConfigError("--option and --references are about one world; name it: `worlds NAME ...`")
         console.print(list_table(WORLDS.entries()))
         return 0
     source = find_family(arguments.world, parse_options(arguments.option))
-    family = source() if callable(source) else source
+    family = check_distribution(source() if callable(source) else source)
     entry = WORLDS.entries().get(arguments.world, Entry(arguments.world, arguments.world))
     console.print(details(family, entry))
     if arguments.references:

@@ -26,10 +26,17 @@ class WorldError(MetarlError, RuntimeError):
     """A world that failed in the middle of its work: names copy, task and step where known."""
 
 
+MOST = 2**31 - 1
+"""Largest count that a setting may ask for; a larger one is a slip and would run for years or overflow."""
+
+_SHORT_LIST = 15
+"""Most names that fit into one line of an error message."""
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
-    """Return "did you mean ..." with the `n` closest names, or the list of all names."""
+    """Return "did you mean ..." with the `n` closest names, or all names if they are few and none is close."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=n, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=n, cutoff=0.5 if len(names) <= _SHORT_LIST else 0.0)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(names) or "none")

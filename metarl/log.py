@@ -37,6 +37,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); mend its permissions") from error
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed was never completed
         try:

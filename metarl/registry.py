@@ -12,6 +12,7 @@ nothing else.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -94,11 +95,25 @@ class Registry:
         return load_target(entry.target, self.what)  # type: ignore[no-any-return]
 
     def make(self, name: str, **options: Any) -> Any:
-        """Build what `name` stands for; raises ConfigError for an unknown name or option."""
+        """Build what `name` stands for; raises ConfigError for an unknown name, or an option unknown or missing."""
         factory = self.factory(name)
-        try:
-            return factory(**options)
-        except TypeError as error:
-            if "argument" not in str(error):
-                raise
-            raise ConfigError(f"{self.what} {name!r} does not take these options: {error}") from error
+        check_options(f"{self.what} {name!r}", factory, options)
+        return factory(**options)
+
+
+def check_options(what: str, factory: Any, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless `factory` can be called with these options; names the nearest ones."""
+    if not callable(factory):
+        raise ConfigError(f"{what} is a {type(factory).__name__}, not a function; point at the function that builds it")
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:
+        return  # some builtins have none; the call itself will tell
+    known = {n: p for n, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    free = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for option in options:
+        if option not in known and not free:
+            raise ConfigError(f"{what} has no option {option!r}; {nearest(option, known)}")
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
+    if missing:
+        raise ConfigError(f"{what} needs the option {' and '.join(map(repr, missing))}; add {missing[0]}=VALUE")

@@ -44,7 +44,10 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         """Take the lock of `folder`; raises ConfigError if another process has it."""
-        self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigError(f"cannot write into {folder} ({error}); mend its permissions or use a copy") from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -71,8 +74,11 @@ def is_run(folder: Path) -> bool:
 
 def check_free(folder: Path) -> None:
     """Raise ConfigError unless a new run may be created at `folder`: nothing there, or an empty folder."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
+    try:
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
+    except OSError as error:
+        raise ConfigError(f"cannot look into {folder} ({error}); choose another --run-dir") from error
     if is_run(folder):
         raise ConfigError(f"run directory {folder} exists already; add --resume to go on, or choose another --run-dir")
     if folder.exists():
@@ -113,6 +119,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         content = json.loads((folder / name).read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a run directory: it has no {name}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / name} cannot be read ({error.strerror}); mend its permissions") from error
     except ValueError as error:
         raise CheckpointError(f"{folder / name} is damaged ({error}); restore it from a copy") from error
     if not isinstance(content, dict):

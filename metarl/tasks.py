@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -161,6 +161,25 @@ class TaskDistribution(Protocol):
         Empty for a family where none is known. Units: undiscounted return per episode.
         """
         ...
+
+
+_MEMBERS = ("name", "exhaustive", "splits", "sample", "all", "fingerprint", "make_world", "references")
+
+
+def lacks(candidate: object) -> list[str]:
+    """Return the members of a TaskDistribution that `candidate` does not have; a class has none of an instance's."""
+    return [m for m in _MEMBERS if isinstance(candidate, type) or not hasattr(candidate, m)]
+
+
+def check_distribution(candidate: object) -> TaskDistribution:
+    """Return `candidate`; raises ConfigError naming what it lacks to be a task distribution."""
+    missing = lacks(candidate)
+    if missing:
+        raise ConfigError(
+            f"{type(candidate).__name__} is no task distribution: it lacks {', '.join(missing)}; see metarl.tasks."
+            f"TaskDistribution"
+        )
+    return cast(TaskDistribution, candidate)
 
 
 def check_split(name: str, split: str, splits: Sequence[str]) -> None:

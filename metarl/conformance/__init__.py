@@ -13,7 +13,7 @@ from typing import Literal, cast
 import torch
 
 from metarl.errors import ConfigError, nearest
-from metarl.tasks import TaskDistribution
+from metarl.tasks import TaskDistribution, check_distribution, lacks
 
 from . import actions, family, interface, stepping
 from .probe import Fault, NotApplicable, Probe, global_rng
@@ -78,7 +78,7 @@ def check_world(
             raise ConfigError(f"there is no check {name!r}; {nearest(name, CHECKS)}")
     if n_copies < 4 or n_steps < 8:
         raise ConfigError(f"the checks need n_copies >= 4 and n_steps >= 8, got {n_copies} and {n_steps}")
-    rebuild = None if _lacks(source) == [] else source
+    rebuild = None if lacks(source) == [] else source
     probe = Probe(
         _build(source), cast("Callable[[], TaskDistribution] | None", rebuild), n_copies, n_steps, seed, device
     )
@@ -99,22 +99,9 @@ def check_world(
     return findings
 
 
-def _lacks(candidate: object) -> list[str]:
-    """Return the members of a TaskDistribution that `candidate` does not have; a class has none of an instance's."""
-    members = ("name", "exhaustive", "splits", "sample", "all", "fingerprint", "make_world", "references")
-    return [m for m in members if isinstance(candidate, type) or not hasattr(candidate, m)]
-
-
 def _build(source: object) -> TaskDistribution:
     """Return `source`, or what it builds; raises ConfigError if that is no task distribution."""
-    built = source() if _lacks(source) and callable(source) else source
-    missing = _lacks(built)
-    if missing:
-        raise ConfigError(
-            f"{type(built).__name__} is no task distribution: it lacks {', '.join(missing)}; see metarl.tasks."
-            f"TaskDistribution"
-        )
-    return cast(TaskDistribution, built)
+    return check_distribution(source() if lacks(source) and callable(source) else source)
 
 
 def _run(name: str, probe: Probe) -> Finding:

@@ -107,7 +107,7 @@ def test_options_change_the_fingerprint(name, options):
         ("tabular-mdp", {"n_states": 1}, "n_states is 1"),
         ("tabular-mdp", {"horizon": 0}, "horizon is 0"),
         ("navigation", {"n_test": 0}, "n_test is 0"),
-        ("point-robot", {"n_goals": 3}, "does not take these options"),
+        ("point-robot", {"n_goals": 3}, "has no option"),
     ],
 )
 def test_bad_options_are_refused_by_name(name, options, message):

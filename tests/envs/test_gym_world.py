@@ -284,6 +284,7 @@ def test_results_depend_neither_on_worker_processes_nor_on_the_number_of_copies(
     expected = [begin(alone, tasks), *play(alone, actions)]
     try:
         assert pool._pool is not None
+        pool._pool.start()
         pids = [p.pid for p in pool._pool.processes]
         for pid in pids:  # the parent alone decides what Ctrl-C and SIGTERM mean
             os.kill(pid, signal.SIGINT)
@@ -306,6 +307,20 @@ def test_results_depend_neither_on_worker_processes_nor_on_the_number_of_copies(
             pool.step(actions[2])
     finally:
         pool.close()
+
+
+def test_a_world_that_is_only_asked_for_its_spaces_starts_no_process():
+    world = make_world(2, 2)
+    assert world._pool is not None
+    assert world.single_action_space.shape == (2,)
+    assert world._pool.processes == []
+    world.set_tasks(toy.tasks([0.0, 1.0]))
+    assert len(world._pool.processes) == 2
+    world.close()
+    unused = make_world(2, 2)
+    unused.close()
+    with pytest.raises(WorldError, match="is closed"):
+        unused.set_tasks(toy.tasks([0.0, 1.0]))
 
 
 def test_a_worker_that_dies_or_hangs_is_reported_with_copy_task_and_step():

@@ -137,9 +137,15 @@ def test_a_draw_is_even_over_classes_in_their_fixed_order():
         ("ML1", {"reward_version": "v3"}, "'v1' or 'v2'"),
         ("ML1", {"validation_goals": 50}, "1 to 49"),
         ("ML1", {"horizon": 501}, "1 to 500"),
-        ("ML1", {"n_workers": -1}, "0 or more"),
+        ("ML1", {"n_workers": -1}, "n_workers must be a whole number from 0"),
+        ("ML1", {"n_workers": "many"}, "n_workers must be a whole number from 0 to 1024, got 'many'"),
         ("ML1", {"seed": -1}, "seed must be"),
-        ("ML1", {"sed": 1}, "sed"),
+        ("ML1", {"seed": "abc"}, "seed must be a whole number"),
+        ("ML1", {"horizon": 2.5}, "horizon must be a whole number"),
+        ("ML1", {"sed": 1}, "has no option 'sed'; did you mean 'seed'"),
+        ("ML1", {"task": 3}, "no task class '3'"),
+        ("custom", {"train": "reach-v3", "test": ["push-v3"]}, r'classes are a list such as \["reach-v3"\]'),
+        ("custom", {"train": ["reach-v3"]}, "needs the option 'test'"),
     ],
 )
 def test_a_bad_option_is_refused_with_one_line(name, options, message):

@@ -54,12 +54,15 @@ def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.Ca
     [
         (["corridr"], "did you mean 'corridor'"),
         (["corridor", "--option", "leaky"], "not of the form key=value"),
-        (["corridor", "--option", "width=3"], "does not take these options"),
+        (["corridor", "--option", "width=3"], "has no option 'width'; known: leaky"),
         (["corridor", "--check", "snapshto"], "did you mean 'snapshot'"),
         (["corridor", "--copies", "2"], "n_copies >= 4"),
         (["corridor_pkg:ready", "--option", "leaky=true"], "takes no options"),
-        (["corridor_pkg:Corridor"], "does not take these options"),
+        (["corridor_pkg:Corridor"], "needs the option 'n_copies'"),
         (["collections:Counter"], "Counter is no task distribution: it lacks name"),
+        (["corridor", "--seed", "-1"], "--seed must be >= 0"),
+        (["corridor", "--json", "nowhere/x.json"], "cannot write into nowhere"),
+        (["corridor", "--json", "tests"], "is a folder"),
         (["corridor", "--optoin", "x=1"], "did you mean '--option'"),
     ],
 )

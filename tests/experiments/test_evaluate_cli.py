@@ -152,3 +152,18 @@ def test_the_checkpoint_that_is_evaluated_is_the_one_that_was_saved(tmp_path: Pa
     before = state_fingerprint(loaded.agent.state_dict())
     main(["evaluate", str(folder)])
     assert state_fingerprint(load_run(folder).agent.state_dict()) == before
+
+
+def test_what_would_spoil_the_results_is_told_before_anything_is_played(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.evaluate.evaluate", lambda *args, **kwargs: pytest.fail("it was played"))
+    folder = make_run(tmp_path / "run", line_config())
+    history = (folder / "metrics.jsonl").read_text()
+    capsys.readouterr()
+    (folder / "metrics.jsonl").write_text("garbage\n" + history)
+    assert main(["evaluate", str(folder)]) == 2
+    assert "metrics.jsonl line 1 is damaged" in capsys.readouterr().err
+    assert not (folder / "results").exists()
+    (folder / "metrics.jsonl").write_text(history)
+    (folder / "results").write_text("in the way")
+    assert main(["evaluate", str(folder)]) == 2
+    assert "evaluate: cannot write into" in capsys.readouterr().err

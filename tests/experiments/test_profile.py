@@ -122,3 +122,5 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
         find_run(str(tmp_path))
     assert command(["profile", TINY, "--iterations", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+    assert command(["profile", TINY, "--json", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from metarl.log import WALL_CLOCK_KEYS
 from metarl.signals import StopSignals
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
-TINY = "tests.experiments.tiny_presets:tiny"
+PRESETS = "tests.experiments.tiny_presets:"
+TINY = PRESETS + "tiny"
 
 
 pytestmark = pytest.mark.usefixtures("process_settings")
@@ -85,7 +86,14 @@ def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
         ([TINY, "--agent.lrr", "1"], "unknown setting '--agent.lrr'; did you mean '--agent.lr'"),
         ([TINY, "--agent.lr", "-1"], "lr must be > 0, got -1.0"),
         ([TINY, "--world.name", "gridwrld"], "unknown world 'gridwrld'; did you mean 'gridworld'"),
-        ([TINY, "--world.options", "held=1"], "does not take these options"),
+        ([TINY, "--world.options", "held=1"], "has no option 'held'; did you mean 'held_out'"),
+        ([TINY, "--world.name", "os:getcwd"], "has no option 'held_out'"),
+        ([PRESETS + "of_a_stranger"], "str is no task distribution: it lacks name"),
+        ([TINY, "--agent.lr", "1e300"], "agent.lr is 1e+300; it must be a number that float32 can hold"),
+        ([TINY, "--train.n-tasks", "9999999999"], "train.n_tasks is 9999999999; it must lie within"),
+        ([TINY, "--train.n-tasks", "2000000000"], "not enough memory"),
+        ([TINY, "--threads", "100000000000"], "threads must be 1 to 1024"),
+        ([TINY, "--evaluation.n-seeds", "9999999999"], "n_seeds is 9999999999; it must be at most"),
         ([TINY, "--world.options", "held_out=9"], "held_out is 9"),
         ([TINY, "--train.copies-per-task", "3"], "copies_per_task=3 does not divide the phases (2, 2)"),
         ([TINY, "--train.n-tasks", "0"], "train.n_tasks must be >= 1"),
@@ -196,6 +204,29 @@ def test_other_tasks_another_schema_and_damage_are_refused_on_resume(tmp_path, c
     assert "config.json is damaged" in capsys.readouterr().err
 
 
+def test_a_damaged_history_stops_a_resume_before_anything_is_written(tmp_path, capsys):
+    folder = tmp_path / "a"
+    assert main(["train", TINY, "--run-dir", str(folder)]) == 0
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("garbage\n" + "".join(lines[1:]))
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main(["train", "--run-dir", str(folder), "--resume", "--train.n-iterations", "8"]) == 2
+    assert "metrics.jsonl line 1 is damaged" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json", "lock"])
+def test_a_file_that_cannot_be_opened_is_named(name, tmp_path, capsys):
+    folder = tmp_path / "a"
+    assert main(["train", TINY, "--run-dir", str(folder)]) == 0
+    (folder / name).unlink()
+    (folder / name).mkdir()  # root may open any file, but nobody a folder
+    assert main(["train", "--run-dir", str(folder), "--resume", "--train.n-iterations", "8"]) == 2
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert said.count("\n") == 1
+
+
 def test_a_damaged_newest_checkpoint_costs_iterations_but_not_bits(tmp_path, capsys):
     whole, folder = tmp_path / "whole", tmp_path / "a"
     assert main(["train", TINY, "--run-dir", str(whole), "--train.n-iterations", "9"]) == 0
@@ -244,11 +275,12 @@ def test_load_run_gives_last_best_and_any_kept_iteration(tmp_path):
             train.load_run(folder, wrong)
 
 
-def test_a_stop_before_the_start_creates_nothing(tmp_path):
+def test_a_stop_before_the_start_creates_nothing(tmp_path, capsys):
     signals = StopSignals()
     signals.requested = True
     assert train.start(parse([TINY, "--run-dir", str(tmp_path / "a")]), signals) == 75
     assert list(tmp_path.iterdir()) == []
+    assert "nothing was written" in capsys.readouterr().err
 
 
 def test_help_names_every_command_and_preset(capsys):

@@ -66,3 +66,20 @@ def test_an_endless_split_and_a_whole_family_are_named_as_such(capsys: pytest.Ca
     assert "infinitely many tasks with" in rows(capsys.readouterr().out)["train"]
     assert main(["gridworld"]) == 0
     assert rows(capsys.readouterr().out)["splits"] == "each split is the whole family"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["os:getcwd"], "str is no task distribution"),
+        (["gridworld", "--references", "--episodes", "-1"], "--episodes must be 1 to"),
+        (["bandit", "--references", "--episodes", "10000000000"], "--episodes must be 1 to"),
+        (["--option", "n_arms=3"], "name it"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["worlds", *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""

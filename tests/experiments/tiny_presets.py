@@ -55,3 +55,8 @@ def finetune() -> AnyConfig:
 def not_a_config() -> int:
     """A function that is no preset."""
     return 3
+
+
+def of_a_stranger() -> AnyConfig:
+    """A world whose factory returns something else."""
+    return dataclasses.replace(tiny(), world=WorldConfig("os:getcwd"))

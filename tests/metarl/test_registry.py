@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, nearest
 from metarl.registry import Registry, load_target
 
 BUILTIN = {"counter": ("collections:Counter", "counts"), "ordered": ("collections:OrderedDict", "keeps order")}
@@ -68,7 +68,7 @@ def test_an_unknown_name_gets_the_nearest_ones(registry: Registry) -> None:
 
 
 def test_an_unknown_option_is_a_config_error_and_an_inner_type_error_is_not(registry: Registry) -> None:
-    with pytest.raises(ConfigError, match=r"does not take these options: .*unexpected keyword argument 'y'"):
+    with pytest.raises(ConfigError, match="thing 'doubler' has no option 'y'; known: x"):
         registry.make("doubler", y=1)
     with pytest.raises(TypeError, match="unsupported operand"):
         registry.make("doubler", x=object())
@@ -90,3 +90,16 @@ def test_a_wrong_target_says_which_part_is_wrong(target: str, message: str) -> N
 
 def test_a_target_with_a_colon_needs_no_registration() -> None:
     assert Registry("thing", {}).make("collections:Counter", b=1) == {"b": 1}
+
+
+def test_a_missing_option_and_a_target_that_cannot_be_called_are_named() -> None:
+    with pytest.raises(ConfigError, match="needs the option 'a'; add a=VALUE"):
+        Registry("thing", {}).make("bisect:bisect", x=1)
+    with pytest.raises(ConfigError, match="is a str, not a function"):
+        Registry("thing", {}).make("os:sep")
+
+
+def test_of_many_names_only_the_nearest_are_told() -> None:
+    said = nearest("zzz", [f"name-{i}" for i in range(50)])
+    assert said.startswith("did you mean 'name-")
+    assert said.count("name-") == 3
