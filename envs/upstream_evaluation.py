@@ -12,7 +12,9 @@ agent runs on the CPU here, as the environments do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -26,6 +28,7 @@ from metarl.agent import Agent, Decision, State, Step
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout
 
+from .metaworld import N_GOALS, MetaWorldTasks
 from .metaworld_tasks import metaworld_module
 
 
@@ -205,6 +208,42 @@ class UpstreamAgent:
             n_tasks=self.n,
             n_episodes=n_episodes,
         )
+
+
+def make_test_envs(family: MetaWorldTasks, *, goals_per_class: int, num_evals: int) -> Any:
+    """Build upstream's own vector environment of a family's test classes, stepped in this process.
+
+    `goals_per_class` goals of each class run side by side, and `num_evals` evaluations meet each goal at most once.
+    ML25 keeps the class that is in its train split too, as upstream has it. Raises: ConfigError if upstream has fewer
+    goals than asked for.
+    """
+    if goals_per_class < 1 or num_evals < 1 or goals_per_class * num_evals > N_GOALS:
+        raise ConfigError(
+            f"{num_evals} evaluations of {goals_per_class} goals per class need {goals_per_class * num_evals} goals, "
+            f"but {family.name} has {N_GOALS} per class; choose numbers from 1 whose product is at most {N_GOALS}"
+        )
+    metaworld = metaworld_module()
+    from metaworld import env_dict
+
+    settings, kind = family.settings, family.name.removeprefix("metaworld/")
+    custom = {"train_envs": settings["train_classes"], "test_envs": settings["test_classes"]}
+    n_classes = (
+        len(getattr(env_dict, f"{kind}_V3")["test"]) if kind not in ("ML1", "custom") else len(custom["test_envs"])
+    )
+    make: Callable[..., Any] = partial(metaworld.make_ml_envs, settings["test_classes"][0] if kind == "ML1" else kind)
+    if kind == "custom":
+        make = partial(gym.make_vec, "Meta-World/custom-ml-envs", **custom)
+    return make(
+        split="test",
+        vector_strategy="sync",
+        terminate_on_success=True,
+        task_select="pseudorandom",
+        seed=settings["seed"],
+        meta_batch_size=goals_per_class * n_classes,
+        total_tasks_per_cls=goals_per_class * num_evals,
+        max_episode_steps=family.horizon,
+        reward_function_version=family.reward_version,
+    )
 
 
 def evaluate_upstream(

@@ -1,4 +1,7 @@
-"""`python -m experiments evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML."""
+"""`python -m experiments evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
+
+With --upstream, Meta-World's own evaluation plays the same agent afterwards; its number is put beside the strict one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
 from metarl.provenance import provenance
 
-from . import codec
+from . import codec, upstream
 from .build import LoadedRun, configure_torch, load_run, read_config
 from .config import check_device
 from .parser import Parser, check_folder
@@ -43,13 +46,27 @@ def _parser() -> Parser:
     parser.add_argument("--max-copies", type=int, metavar="B", help="most world copies side by side")
     parser.add_argument("--seed", type=int, help="root of the evaluation's noise")
     parser.add_argument("--greedy", action=argparse.BooleanOptionalAction, help="scored episodes take the mode")
+    parser.add_argument(
+        "--greedy-adaptation", action=argparse.BooleanOptionalAction, help="adaptation episodes take the mode"
+    )
     parser.add_argument("--device", help="torch device, if another than the run's")
+    upstream.add_flags(parser)
     return parser
 
 
 def protocol_of(arguments: argparse.Namespace, base: Protocol) -> Protocol:
     """Return the run's protocol with what the command line changes; raises ConfigError for a value out of range."""
-    names = ("split", "adapt_episodes", "eval_episodes", "n_seeds", "n_tasks", "max_copies", "seed", "greedy")
+    names = (
+        "split",
+        "adapt_episodes",
+        "eval_episodes",
+        "n_seeds",
+        "n_tasks",
+        "max_copies",
+        "seed",
+        "greedy",
+        "greedy_adaptation",
+    )
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     protocol = replace(base, **given)
     if protocol.split == "train":
@@ -66,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
     device = configure_torch(replace(config, device=arguments.device or config.device))
     loaded = load_run(arguments.run_dir, arguments.checkpoint, device=str(device))
     check_results(arguments.run_dir, protocol.split)
+    asked = upstream.Request(arguments, loaded.agent, loaded.tasks, protocol) if arguments.upstream else None
     note = Ticker()
     evaluation = evaluate(
         loaded.agent,
@@ -92,6 +110,9 @@ def main(argv: Sequence[str]) -> int:
     )
     note.close()
     show(arguments.run_dir, evaluation)
+    if asked is not None:
+        on_cpu = loaded if device.type == "cpu" else load_run(arguments.run_dir, loaded.iteration, device="cpu")
+        upstream.show(arguments.run_dir, asked.play(on_cpu.agent), evaluation)
     return 0
 
 
