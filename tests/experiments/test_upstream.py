@@ -1,4 +1,4 @@
-"""`evaluate --upstream`: Meta-World's own evaluation drives a trained agent; its number stands beside the strict one."""
+"""`evaluate --upstream`: Meta-World's own evaluation plays a trained agent; its number stands beside the strict one."""
 
 from __future__ import annotations
 
