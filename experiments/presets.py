@@ -20,7 +20,6 @@ def rl2_gridworld() -> AnyConfig:
     # Much entropy at first keeps several routes alive until their worth for the *second* episode is known; with less,
     # training settles on a route that costs 0.6 per trial there.
     ppo = PPOConfig(lr=3e-3, gamma=0.99, lam=0.95, entropy_coef=0.1, anneal_iters=240, anneal_to=0.02)
-
     return ExperimentConfig(
         name="rl2-gridworld",
         world=WorldConfig("gridworld"),
