@@ -50,14 +50,22 @@ class TabularMDPWorld(TensorWorld):
         where, radius, angle = streams.uniform(clock, 3).unbind(1)
         noise = (-2.0 * torch.log1p(-radius)).sqrt() * torch.cos(2.0 * torch.pi * angle)  # Box and Muller 1958
         reward = mean.reshape(-1).index_select(0, row) + noise
-        cumulative = transition.reshape(-1, n_states).index_select(0, row).cumsum(1)
-        # Rounding may leave the last sum a little below 1.
-        after = (cumulative <= where[:, None]).sum(1).clamp(max=n_states - 1)
+        after = draw(transition.reshape(-1, n_states).index_select(0, row), where)
         return {"state": after}, reward, None, None
 
     def observe(self, state: EpisodeState) -> Tensor:
         """Return the state's number, int64 [B]."""
         return state["state"].clone()
+
+
+def draw(probabilities: Tensor, where: Tensor) -> Tensor:
+    """Return, per row of `probabilities` [B, K], the entry in whose share of [0, 1) the number `where` [B] lies: int64.
+
+    Sums are taken in whole 2**-30ths: exact in any order, and CUDA has no deterministic running sum of floats.
+    """
+    upper = (probabilities * 2**30).long().cumsum(1)
+    # Rounding may leave the last sum a little below 1.
+    return (upper <= (where * 2**30).long()[:, None]).sum(1).clamp(max=probabilities.shape[1] - 1)
 
 
 class TabularMDPTasks(ContinuousFamily):

@@ -132,3 +132,29 @@ def test_the_readme_comes_to_a_result_within_300_words() -> None:
     before, marker, _ = (ROOT / "README.md").read_text().partition("<!-- demo-output -->")
     assert marker
     assert len(before.split()) <= 300
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = [
+        (path.name, found)
+        for path in DOCUMENTS
+        for found in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", path.read_text())
+    ]
+    assert len(named) > 40
+    missing = [
+        (document, test)
+        for document, test in named
+        if not re.search(rf"^def {test[1]}\(", (ROOT / test[0]).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_every_test_named_after_a_trap_is_in_the_table_of_traps() -> None:
+    table = (ROOT / "docs" / "evaluation.md").read_text()
+    tests = {
+        f"{path.relative_to(ROOT)}::{name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_trap_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert len(tests) > 15
+    assert {test for test in tests if f"`{test}`" not in table} == set()

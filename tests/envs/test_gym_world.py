@@ -144,6 +144,12 @@ def test_the_global_random_state_of_numpy_plays_no_part():
     assert same(*runs)
 
 
+def test_trap_5_17_copies_of_one_task_have_seeds_of_their_own():
+    world = make_world(4)
+    noise = begin(world, toy.tasks([0.0] * 4))[:, 2]
+    assert len(set(noise.tolist())) == 4
+
+
 def test_environments_are_reused_by_kind_and_never_by_two_copies_at_once():
     world = make_world(4)
     begin(world, toy.tasks([0.0, 1.0, 20.0, 21.0]))

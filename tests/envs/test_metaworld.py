@@ -111,6 +111,27 @@ def test_tasks_are_values():
     assert family.fingerprint() != ml1(seed=1).fingerprint() != ml1(reward_version="v1").fingerprint()
 
 
+def test_trap_5_14_another_horizon_is_another_family():
+    assert ml1().horizon == ml1().make_world(1).horizon == 500
+    assert ml1().fingerprint() != ml1(horizon=150).fingerprint()
+
+
+def test_trap_5_18_every_goal_of_a_class_is_restored_to_its_own_environment():
+    family = ml1()
+    tasks = family.all("test")[[0, 1, 2]]
+    world, other = family.make_world(3), family.make_world(3)
+    for one, seed in ((world, 1), (other, 2)):
+        one.set_tasks(tasks)
+        one.reset(seed=seed)
+    steps = actions(6, 3)
+    for step in steps[:3]:
+        world.step(step)
+    other.load_state_dict(world.state_dict())
+    rewards = [(world.step(step)[1], other.step(step)[1]) for step in steps[3:]]
+    assert all(torch.equal(a, b) for a, b in rewards)
+    assert len(set(rewards[-1][0].tolist())) == 3  # the goals differ, and so do their rewards
+
+
 def test_a_draw_is_even_over_classes_in_their_fixed_order():
     family, _ = pick("reach-v3", "push-v3", "lever-pull-v3")
     drawn = family.sample("train", 6, generator(0, "t"))

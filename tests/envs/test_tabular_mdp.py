@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import envs
+from envs.tabular_mdp import draw
 from envs.tabular_mdp_references import plan, policy_value
 from metarl.seeding import generator
 
@@ -104,3 +105,17 @@ def test_other_sizes_work():
     ends = [bool(world.step(torch.ones(20, dtype=torch.long))[3].all()) for _ in range(8)]
     assert ends == [False, False, False, True] * 2
     assert world.single_observation_space.n == 3
+
+
+def test_a_state_is_drawn_where_the_number_falls_in_the_cumulative_probabilities():
+    source = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(5000, 7, generator=source) * (torch.rand(5000, 7, generator=source) > 0.3)
+    probabilities[:, 2] += 0.1
+    probabilities /= probabilities.sum(1, keepdim=True)
+    where = torch.rand(5000, generator=source)
+    drawn = draw(probabilities, where)
+    plain = (probabilities.double().cumsum(1) <= where.double()[:, None]).sum(1).clamp(max=6)
+    assert (drawn != plain).sum() <= 1
+    assert (probabilities[torch.arange(5000), drawn] > 0).float().mean() > 0.999
+    certain = torch.tensor([[0.0, 1.0, 0.0]])
+    assert [int(draw(certain, torch.tensor([w]))) for w in (0.0, 0.5, 0.999999)] == [1, 1, 1]

@@ -1,0 +1,70 @@
+"""Training repeats itself on a GPU too: no operation is used that torch has no deterministic CUDA kernel for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+import envs
+from experiments.config import AnyConfig
+from metarl.agent import WorldSpec
+from metarl.loop import LoopSettings, Silent, meta_train
+from tests.experiments import tiny_presets
+
+THROWING = {"put_", "histc", "bincount", "kthvalue", "median", "resize_", "grid_sample", "interpolate", "ctc_loss"}
+"""What `torch.use_deterministic_algorithms` refuses on CUDA, as its documentation says."""
+TENSOR_WORLDS = [name for name in envs.WORLDS.builtin if not name.startswith("metaworld/")]
+
+
+class Refusing(TorchFunctionMode):
+    """Raises where a GPU in deterministic mode would, on any device."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        floating = bool(args) and isinstance(args[0], torch.Tensor) and args[0].is_floating_point()
+        if name in THROWING or (name in ("cumsum", "cumsum_") and floating):
+            raise RuntimeError(f"{name} has no deterministic CUDA kernel")
+        if name.startswith("scatter_reduce") and "prod" in (*args, *(kwargs or {}).values()):
+            raise RuntimeError("scatter_reduce with prod has no deterministic CUDA kernel")
+        return func(*args, **(kwargs or {}))
+
+
+def train(config: AnyConfig, world: str) -> None:
+    tasks = envs.make(world)
+    agent = config.agent.build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    settings = LoopSettings(
+        n_iterations=1, n_tasks=4, validate_every_iters=1, n_validation_tasks=4, validation_adapt_episodes=2
+    )
+    meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")
+
+
+def test_the_guard_refuses_a_floating_sum_and_lets_a_counting_one_pass() -> None:
+    with Refusing():
+        torch.ones(3, dtype=torch.int64).cumsum(0)
+        with pytest.raises(RuntimeError, match="cumsum has no deterministic"):
+            torch.ones(3).cumsum(0)
+
+
+@pytest.mark.parametrize("world", TENSOR_WORLDS)
+def test_no_tensor_world_needs_an_operation_without_a_deterministic_kernel(world: str) -> None:
+    config = tiny_presets.rl2()
+    with Refusing():
+        train(dataclasses.replace(config, agent=dataclasses.replace(config.agent, hidden=4)), world)
+
+
+@pytest.mark.parametrize("preset", ["maml", "finetune", "rl2"])
+def test_no_agent_needs_an_operation_without_a_deterministic_kernel(preset: str) -> None:
+    config: AnyConfig = getattr(tiny_presets, preset)()
+    if preset == "finetune":
+        config = dataclasses.replace(
+            config, agent=dataclasses.replace(config.agent, episodes_per_task=2, episodes_per_adapt=2)
+        )
+    with Refusing():
+        train(config, "navigation")
