@@ -94,8 +94,8 @@ class MAMLConfig:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be above 0")
         for name in ("alpha", "later_alpha_factor", "damping"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must not be negative")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be finite and not negative")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must lie in [0, 1]")

@@ -161,14 +161,14 @@ class LiveTable:
     def _scores(self) -> RenderableType:
         """Return the rows of training and validation tasks, success only where the world has it."""
         has_success = any(k.endswith("_success") for k in (*self.record, *self.validation))
-        table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
         table.add_column("tasks")
         for column in ("return before", "after adaptation", *(("success before", "after") if has_success else ())):
             table.add_column(column, justify="right")
         keys = ("pre_return", "post_return", *(("pre_success", "post_success") if has_success else ()))
         table.add_row("train", *(number(self.record.get(f"train/{k}")) for k in keys))
         if self.validation:
-            name = f"validation, iteration {self.validation.get('iteration', '?')}"
+            name = f"validation at {self.validation.get('iteration', '?')}"
             table.add_row(name, *(number(self.validation.get(f"validation/{k}")) for k in keys))
         return table
 

@@ -390,8 +390,9 @@ def test_the_registry_knows_the_algorithm() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -0.1}, "alpha is -0.1; it must not be negative"),
+        ({"alpha": -0.1}, "alpha is -0.1; it must be finite and not negative"),
         ({"alpha": math.nan}, "alpha is nan"),
+        ({"alpha": math.inf}, "alpha is inf; it must be finite"),
         ({"later_alpha_factor": -1.0}, "later_alpha_factor"),
         ({"damping": -1e-5}, "damping"),
         ({"inner_steps": 0}, "inner_steps is 0; it must be at least 1"),

@@ -74,6 +74,7 @@ def test_flags_change_the_protocol_and_nothing_else(tmp_path: Path):
         "n_tasks": 5,
         "max_copies": 256,
         "greedy": True,
+        "greedy_adaptation": False,
         "seed": 9,
     }
     assert evaluation.trials.returns.shape == (2, 5, 2)

@@ -61,7 +61,7 @@ def test_the_table_shows_progress_scores_update_and_places() -> None:
 def test_the_validation_row_stays_until_the_next_validation() -> None:
     text = show(RECORD | VALIDATION, RECORD | {"iteration": 13})
     assert "iteration 13/300" in text
-    assert "validation, iteration 12" in text
+    assert "validation at 12" in text
     assert "-41.2" in text
     assert "-18.5" in text
 
@@ -84,7 +84,10 @@ def test_the_last_warnings_are_shown() -> None:
 
 
 def test_the_table_fits_a_narrow_terminal() -> None:
-    assert max(len(line) for line in show(RECORD, width=80).splitlines()) <= 80
+    for width in (40, 80):
+        assert max(len(line) for line in show(RECORD, width=width).splitlines()) <= width
+    rows = show(RECORD | VALIDATION, width=80).splitlines()
+    assert any("return before" in r and "after adaptation" in r and "success before" in r for r in rows)
 
 
 def test_lines_can_be_read_back_as_numbers() -> None:
