@@ -9,6 +9,7 @@ loss is Huber's, which bounds the pull of rare returns.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,11 +60,11 @@ class PPOConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("lr", "clip", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"ppo.{name} must be > 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"ppo.{name} must be > 0 and finite, got {getattr(self, name)}")
         for name in ("entropy_coef", "value_coef"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"ppo.{name} must be >= 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"ppo.{name} must be >= 0 and finite, got {getattr(self, name)}")
         for name in ("gamma", "lam", "anneal_to"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"ppo.{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -10,6 +10,7 @@ orthogonal weights without weight normalisation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -50,6 +51,9 @@ class RL2Config:
     """Normalise the memory's output before the heads read it."""
     separate_value: bool = False
     """Give the value function a memory of its own (it runs during updates only)."""
+    see_transition: bool = False
+    """Also show the memory the observation in which the previous action was taken, so that it need not recall it to
+    understand the reward: VariBAD's encoder input (s, a, r, s')."""
     normalise_inputs: bool = True
     """Standardise observations, and divide rewards by their root mean square; both by running statistics."""
     reward_scale: float = 1.0
@@ -71,8 +75,8 @@ class RL2Config:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"rl2.{name} must be >= 1, got {getattr(self, name)}")
         for name in ("reward_scale", "init_std", "min_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"rl2.{name} must be > 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
         if self.memory not in ("gru", "lstm"):
             raise ConfigError(f"rl2.memory must be 'gru' or 'lstm', got {self.memory!r}")
         if any(n < 1 for n in self.encoder):
@@ -101,7 +105,10 @@ class _Batch:
 
 
 class RL2:
-    """The agent. State: the memory's tensors, "h" [N, hidden] and for an LSTM "c"; zeros mean nothing is known."""
+    """The agent. A trial's state is its memory, where zeros mean that nothing is known.
+
+    "h" [N, hidden]; for an LSTM also "c"; with `see_transition` also "prev_obs" [N, obs_dim].
+    """
 
     name = "rl2"
     parallel_episodes = False
@@ -120,7 +127,7 @@ class RL2:
 
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet:
             return RecurrentNet(
-                spec.obs_dim + spec.action_dim + 2, n_outputs,
+                (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
                 kind=config.memory, hidden=config.hidden, encoder=config.encoder, layer_norm=config.layer_norm,
                 head_gains=gains, generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
@@ -142,23 +149,32 @@ class RL2:
 
     def init(self, n_tasks: int) -> State:
         """Return empty memories."""
-        return self.network.core.start(n_tasks)
+        state = self.network.core.start(n_tasks)
+        if self.config.see_transition:
+            state["prev_obs"] = torch.zeros(n_tasks, self.spec.obs_dim, device=self.device)
+        return state
 
-    def _inputs(self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor) -> Tensor:
-        """Return what the memory sees, [..., obs_dim + action_dim + 2]; the one place that decides it."""
+    def _inputs(
+        self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, prev_obs: Tensor | None
+    ) -> Tensor:
+        """Return what the memory sees, [..., n_inputs]; the one place that decides it."""
         reward = prev_reward * self.config.reward_scale
+        seen = [obs] if prev_obs is None else [obs, prev_obs]
         if self.config.normalise_inputs:
-            obs = ((obs - self._obs_moments.mean) / self._obs_moments.std).clamp(-INPUT_CLIP, INPUT_CLIP)
+            mean, std = self._obs_moments.mean, self._obs_moments.std
+            seen = [((x - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP) for x in seen]
             reward = (reward / self._reward_moments.rms).clamp(-INPUT_CLIP, INPUT_CLIP)
-        return torch.cat([obs, prev_action, reward.unsqueeze(-1), prev_done.to(obs.dtype).unsqueeze(-1)], dim=-1)
+        return torch.cat([*seen, prev_action, reward.unsqueeze(-1), prev_done.to(obs.dtype).unsqueeze(-1)], dim=-1)
 
     @torch.no_grad()
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
         """Choose one action per trial and remember the step; aux: "value" [B], raw, if the head shares it."""
-        x = self._inputs(step.obs, step.prev_action, step.prev_reward, step.prev_done)
-        out, memory = self.network.step(x, state)
+        x = self._inputs(step.obs, step.prev_action, step.prev_reward, step.prev_done, state.get("prev_obs"))
+        out, memory = self.network.step(x, {k: v for k, v in state.items() if k != "prev_obs"})
+        if self.config.see_transition:
+            memory = {**memory, "prev_obs": step.obs}
         params = self._head(out, step.action_mask)
         aux = {} if self._value is not None else {"value": out[..., -1]}
         if greedy:
@@ -174,13 +190,16 @@ class RL2:
         return state
 
     def sequence_inputs(self, rollout: Rollout) -> Tensor:
-        """Return what the memory saw during a rollout: [T, B, inputs], standardised as it would be now."""
+        """Return what the memory saw during a rollout that opens a trial: [T, B, inputs], standardised as of now."""
         start = rollout.start
         flat_action = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2)
         prev_action = torch.cat([start.prev_action[None], flat_action[:-1]])
         prev_reward = torch.cat([start.prev_reward[None], rollout.reward[:-1]])
         prev_done = torch.cat([start.prev_done[None], rollout.last[:-1]])
-        return self._inputs(rollout.obs, prev_action, prev_reward, prev_done)
+        prev_obs = None
+        if self.config.see_transition:
+            prev_obs = torch.cat([torch.zeros_like(rollout.obs[:1]), rollout.obs[:-1]])
+        return self._inputs(rollout.obs, prev_action, prev_reward, prev_done, prev_obs)
 
     def value_in_returns(self, head_value: Tensor) -> Tensor:
         """Return what the value head said about the steps of a trial [T, B] in units of a return."""

@@ -72,6 +72,15 @@ def test_two_worlds_that_differ_in_the_terminal_reward_only_are_told_apart() -> 
     assert float((memories[0] - memories[1]).detach().abs().max()) > 1e-3
 
 
+def test_a_transition_shows_the_observation_in_which_the_previous_action_was_taken() -> None:
+    agent, trial = toy_trial(replace(SMALL, normalise_inputs=False, see_transition=True), n=4)
+    x, obs = agent.sequence_inputs(trial.query), trial.query.obs
+    d = obs.shape[-1]
+    torch.testing.assert_close(x[..., :d], obs)
+    torch.testing.assert_close(x[1:, :, d : 2 * d], obs[:-1])
+    assert not x[0, :, d : 2 * d].any()
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_trap_5_5_the_reward_is_scaled_before_the_memory_sees_it(scale: float) -> None:
     agent, trial = toy_trial(replace(SMALL, normalise_inputs=False, reward_scale=scale), n=4)
@@ -166,7 +175,10 @@ def test_the_objective_of_an_update_uses_them() -> None:
 
 
 @pytest.mark.parametrize("actions", list(ACTION_SPACES))
-@pytest.mark.parametrize("options", [{"memory": "gru"}, {"memory": "lstm", "separate_value": True, "encoder": (5,)}])
+@pytest.mark.parametrize(
+    "options",
+    [{"memory": "gru"}, {"memory": "lstm", "separate_value": True, "encoder": (5,)}, {"see_transition": True}],
+)
 def test_unchanged_parameters_give_a_ratio_of_one_whatever_the_action_space(
     actions: str, options: dict[str, Any]
 ) -> None:
@@ -277,7 +289,7 @@ def test_carries_belong_to_the_current_parameters_not_to_those_that_collected() 
 # --- reproducibility ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"memory": "lstm", "separate_value": True}])
+@pytest.mark.parametrize("options", [{}, {"memory": "lstm", "separate_value": True}, {"see_transition": True}])
 def test_a_restored_agent_goes_on_bit_for_bit(options: dict[str, Any]) -> None:
     config = replace(SMALL, ppo=PPOConfig(epochs=2, minibatches=3, anneal_iters=5), **options)
     agent, trial = toy_trial(config)
