@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
@@ -34,9 +34,12 @@ _PARENT_CHECK_S = 2.0
 
 
 def split_rows(n_copies: int, n_workers: int) -> list[range]:
-    """Return the rows of each worker: neighbours, as evenly as possible."""
-    cuts = [n_copies * w // n_workers for w in range(n_workers + 1)]
-    return [range(a, b) for a, b in pairwise(cuts)]
+    """Return the rows of each worker: every `n_workers`-th one, as evenly as possible.
+
+    Neighbouring copies often run the same kind of environment; dealt out like this, slow kinds are shared by all
+    workers, and none waits for one that got them all.
+    """
+    return [range(w, n_copies, n_workers) for w in range(n_workers)]
 
 
 class WorkerPool:
@@ -62,6 +65,7 @@ class WorkerPool:
         self.links: list[Connection] = []
         self.processes: list[Any] = []
         self.started, self.closed = False, False
+        self._ready: list[select.poll] = []
         self._finalizer = Finalize(self, _shut_down, args=(self.links, self.processes), exitpriority=20)
 
     def start(self) -> None:
@@ -83,11 +87,15 @@ class WorkerPool:
             there.close()
             self.links.append(here)
             self.processes.append(process)
+            # Connection.poll builds a selector for each call, which takes longer than the wait is worth.
+            ready = select.poll()
+            ready.register(here.fileno(), select.POLLIN)
+            self._ready.append(ready)
 
     def call(
         self, verb: str, per_worker: Callable[[range], tuple[Any, ...]] = lambda rows: (), *, only_first: bool = False
     ) -> list[Any]:
-        """Run a method of `Chunk` in every worker at once (or the first alone); return the answers in order of rows."""
+        """Run a method of `Chunk` in every worker at once (or the first alone); return the answers worker by worker."""
         if self.closed:
             raise WorldError(f"world {self.name!r} is closed (or one of its processes failed); build it again")
         self.start()
@@ -102,7 +110,7 @@ class WorkerPool:
         deadline = time.monotonic() + self.timeout_s
         for worker, link in enumerate(links):
             try:
-                if not link.poll(max(0.0, deadline - time.monotonic())):
+                if not self._wait(worker, deadline):
                     self._silent(worker, verb)
                 answer = link.recv_bytes()
             except (EOFError, ConnectionResetError):
@@ -120,6 +128,10 @@ class WorkerPool:
         """End all processes and wait for them; may be called twice."""
         self.closed = True
         self._finalizer()
+
+    def _wait(self, worker: int, deadline: float) -> bool:
+        """Return True once a worker has answered or is gone, False if the deadline passes first."""
+        return bool(self._ready[worker].poll(1000.0 * max(0.0, deadline - time.monotonic())))
 
     def _died(self, worker: int) -> NoReturn:
         process = self.processes[worker]
@@ -147,7 +159,8 @@ class WorkerPool:
         for row in rows:
             if self.arrays["busy"][row]:
                 return f"copy {row} (task {self.task_names[row]!r}, step {int(self.arrays['age'][row])})"
-        return f"copies {rows.start} to {rows.stop - 1} (tasks {', '.join(self.task_names[rows.start : rows.stop])})"
+        names = [self.task_names[row] for row in rows]
+        return f"copies {', '.join(map(str, rows))} (tasks {', '.join(names)})"
 
 
 def world_error(name: str, failure: CopyFailure) -> WorldError:

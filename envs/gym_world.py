@@ -95,20 +95,21 @@ class GymWorld(World):
             has_success=has_success,
             device=device,
         )
-        self._hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
+        self.hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
         self._layout = Layout(observation_space, action_space, n_copies, horizon, has_success, has_action_mask)
-        self._n_workers, self._timeout_s = min(n_workers, n_copies), timeout_s
+        self.n_workers = min(n_workers, n_copies)
         self._leaves = self._layout.obs_leaves()
         self._pending: Tasks | None = None
         self._started = False
+        self._on_cpu = self.device.type == "cpu"
         self._pool: WorkerPool | None = None
         self._chunk: Chunk | None = None
-        if self._n_workers:
-            self._pool = WorkerPool(name, self._hooks, self._layout, self._n_workers, timeout_s)
+        if self.n_workers:
+            self._pool = WorkerPool(name, self.hooks, self._layout, self.n_workers, timeout_s)
             self._arrays = self._pool.arrays
         else:
             self._arrays = {k: np.zeros(shape, dtype) for k, (shape, dtype) in self._layout.arrays().items()}
-            self._chunk = Chunk(self._hooks, self._layout, self._arrays, range(n_copies))
+            self._chunk = Chunk(self.hooks, self._layout, self._arrays, range(n_copies))
 
     # ---------------------------------------------------------------- the World contract
 
@@ -116,7 +117,7 @@ class GymWorld(World):
         """Give copy i task i from its next reset on."""
         self.check_tasks(tasks)
         self._pending = tasks.to("cpu")
-        self._call("set_tasks", lambda rows: (self._pending[rows.start : rows.stop],))  # type: ignore[index]
+        self._call("set_tasks", lambda rows: (self._pending[list(rows)],))  # type: ignore[index]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start new episodes; see `World.reset`. Raises ConfigError before the first `set_tasks`."""
@@ -156,8 +157,12 @@ class GymWorld(World):
         if not self._started or self.tasks is None:
             raise ConfigError(f"world {self.name!r} has nothing to save before its first reset")
         parts = self._call("state")
+        rows = [range(self.num_envs)] if self._pool is None else self._pool.rows
+        order = [
+            (part, i) for _, part, i in sorted((row, p, i) for p, own in enumerate(rows) for i, row in enumerate(own))
+        ]
         return {
-            "copies": {key: [row for part in parts for row in part[key]] for key in parts[0]},
+            "copies": {key: [parts[part][key][i] for part, i in order] for key in parts[0]},
             "arrays": {k: torch.from_numpy(v.copy()) for k, v in self._arrays.items()},
             "tasks": self.tasks.to_json(),
             "pending": None if self._pending is None else self._pending.to_json(),
@@ -172,7 +177,7 @@ class GymWorld(World):
                 f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(copies['seeds'])}; "
                 f"build the world with n_copies={len(copies['seeds'])}"
             )
-        self._call("load_state", lambda rows: ({k: v[rows.start : rows.stop] for k, v in copies.items()},))
+        self._call("load_state", lambda rows: ({k: [v[row] for row in rows] for k, v in copies.items()},))
         for key, value in state["arrays"].items():
             self._arrays[key][...] = value.numpy()
         self.tasks = Tasks.from_json(state["tasks"])
@@ -248,7 +253,8 @@ class GymWorld(World):
 
     def _tensor(self, name: str) -> Tensor:
         """Return a copy of a shared array on the world's device."""
-        return torch.from_numpy(self._arrays[name].copy()).to(self.device)
+        value = torch.from_numpy(self._arrays[name].copy())
+        return value if self._on_cpu else value.to(self.device)
 
     def _obs(self, name: str) -> Obs:
         if not isinstance(self._layout.observation_space, spaces.Dict):
@@ -267,7 +273,7 @@ class GymWorld(World):
         return info
 
     def _check_hooks(self) -> None:
-        if self._hooks.snapshot is None:
+        if self.hooks.snapshot is None:
             raise ConfigError(
                 f"world {self.name!r} cannot save its environments in mid-episode; pass snapshot= and restore= to "
                 f"GymWorld, or save between trials, where no state is needed"

@@ -29,6 +29,7 @@ from metarl.tasks import TaskDistribution
 from .build import LoadedRun, build_agent, build_tasks, configure_torch, load_run, read_config
 from .config import AnyConfig
 from .doctor import wide_console
+from .limit import BareSlices, describe
 from .parser import Parser, check_writable
 from .presets import load_preset
 
@@ -56,6 +57,11 @@ class Stopwatch:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter(), cpu_seconds()
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        for counts in (self.wall_s, self.cpu_s, self.calls):
+            counts.clear()
 
     def timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return `call` with its time counted for `phase`."""
@@ -99,20 +105,35 @@ class TimedTasks(Timed):
 
     def __init__(self, target: TaskDistribution, watch: Stopwatch) -> None:
         super().__init__(target, _TASKS, watch)
-        self.__dict__["make_world"] = lambda *args, **kwargs: Timed(target.make_world(*args, **kwargs), _WORLD, watch)
+        self.__dict__.update(watch=watch, worlds=[])
+
+    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
+        """Build a world, remember it, and return its timed stand-in."""
+        world = self._target.make_world(n_copies, device=device)
+        self.worlds.append(world)
+        return Timed(world, _WORLD, self.watch)
 
 
 class Counting:
-    """A recorder that keeps the env steps of the iterations and writes nothing."""
+    """A recorder that keeps the records of the iterations and writes nothing.
+
+    `between` runs after each iteration; the time it takes is no part of the next record's.
+    """
 
     stop_requested = False
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[], None] | None = None) -> None:
         self.records: list[dict[str, Any]] = []
+        self._between, self._paused_s, self._paused_cpu_s = between, 0.0, cpu_seconds()
 
     def log(self, record: dict[str, Any]) -> None:
         """Keep the record."""
-        self.records.append(record)
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        self.records.append({**record, "wall_s": record["wall_s"] - self._paused_s, "cpu_s": cpu - self._paused_cpu_s})
+        if self._between is not None:
+            self._between()
+        self._paused_s += time.perf_counter() - wall
+        self._paused_cpu_s += cpu_seconds() - cpu
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:
         """Keep nothing."""
@@ -161,36 +182,42 @@ def profile(loaded: LoadedRun, n_iterations: int, warm_up: int = 1) -> dict[str,
     Per phase: wall and CPU seconds, share of the wall time, calls, and env steps per wall second of that phase alone.
     Validation is left out; it is no part of an iteration.
     """
-    config, first = loaded.config, loaded.iteration + warm_up
-    device = torch.device(config.device)
+    config, device = loaded.config, torch.device(loaded.config.device)
+    end = loaded.iteration + warm_up + n_iterations
+    watch = Stopwatch(device)
+    tasks, bare = TimedTasks(loaded.tasks, watch), BareSlices(loaded)
 
-    def go(watch: Stopwatch, start: int, end: int) -> Counting:
-        recorder = Counting()
+    def between() -> None:
+        if len(recorder.records) == warm_up:
+            watch.clear()
+        bare.measure(tasks.worlds, warming_up=len(recorder.records) <= warm_up)
+
+    recorder = Counting(between)
+    try:
         meta_train(
             cast(Agent, Timed(loaded.agent, _AGENT, watch)),
-            cast(TaskDistribution, TimedTasks(loaded.tasks, watch)),
+            cast(TaskDistribution, tasks),
             replace(config.train, n_iterations=end, validate_every_iters=0),
             recorder,
             seed=config.seed,
             device=device,
-            start_iteration=start,
+            start_iteration=loaded.iteration,
             env_steps=loaded.env_steps,
         )
-        return recorder
-
-    if warm_up:
-        go(Stopwatch(device), loaded.iteration, first)
-    watch = Stopwatch(device)
-    records = go(watch, first, first + n_iterations).records
-    n_steps = int(records[-1]["env_steps"]) - loaded.env_steps
-    return figures(config, watch, records, n_steps, n_iterations)
+    finally:
+        bare.close()
+    begin = recorder.records[warm_up - 1] if warm_up else {"env_steps": loaded.env_steps, "wall_s": 0.0, "cpu_s": 0.0}
+    found = figures(config, watch, begin, recorder.records[warm_up:])
+    limit = bare.figures(found)
+    return found if limit is None else {**found, "limit": limit}
 
 
 def figures(
-    config: AnyConfig, watch: Stopwatch, records: Sequence[Mapping[str, Any]], n_steps: int, n_iterations: int
+    config: AnyConfig, watch: Stopwatch, begin: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the table as JSON values; what no timed call covers is "everything else"."""
-    total_wall = float(records[-1]["wall_s"])
+    total_wall = float(records[-1]["wall_s"]) - float(begin["wall_s"])
+    n_steps, n_iterations = int(records[-1]["env_steps"]) - int(begin["env_steps"]), len(records)
     phases = {
         phase: {
             "wall_s": wall,
@@ -201,15 +228,17 @@ def figures(
         }
         for phase, wall in sorted(watch.wall_s.items(), key=lambda item: -item[1])
     }
+    total_cpu = float(records[-1]["cpu_s"]) - float(begin["cpu_s"])
     rest = max(0.0, total_wall - sum(watch.wall_s.values()))
-    phases[OTHER] = {"wall_s": rest, "share": rest / total_wall}
+    rest_cpu = max(0.0, total_cpu - sum(watch.cpu_s.values()))
+    phases[OTHER] = {"wall_s": rest, "cpu_s": rest_cpu, "share": rest / total_wall}
     return {
         "name": config.name,
         "n_iterations": n_iterations,
         "env_steps": n_steps,
         "wall_s": total_wall,
         "env_steps_per_s": n_steps / total_wall,
-        "env_steps_per_cpu_s": n_steps / max(sum(watch.cpu_s.values()), 1e-9),
+        "env_steps_per_cpu_s": n_steps / max(total_cpu, 1e-9),
         "threads": torch.get_num_threads(),
         "phases": phases,
         "provenance": provenance(),
@@ -238,3 +267,5 @@ def print_profile(found: Mapping[str, Any], console: Console) -> None:
         f"{found['wall_s']:.2f} s = {found['env_steps_per_s']:,.0f} env steps/s "
         f"({found['env_steps_per_cpu_s']:,.0f} per CPU second, {found['threads']} threads)"
     )
+    if "limit" in found:
+        console.print(describe(found["limit"]))

@@ -79,6 +79,8 @@ def start(request: Request, signals: StopSignals) -> int:
     device = configure_torch(config)
     sinks.check(config.log)
     tasks = build_tasks(config)
+    for note in getattr(tasks, "notes", ()):
+        print(f"note: {note}", flush=True)
     agent = build_agent(config, tasks, device)
     Plan.of(agent, config.train)
     if request.going_on:

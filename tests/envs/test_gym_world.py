@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from envs.gym_workers import split_rows
 from envs.gym_world import GymWorld
 from metarl import spaces
 from metarl.errors import ConfigError, WorldError
@@ -300,6 +301,8 @@ def test_results_depend_neither_on_worker_processes_nor_on_the_number_of_copies(
         # A snapshot of one goes on in the other.
         pool.load_state_dict(alone.state_dict())
         assert same(play(pool, actions), play(alone, actions))
+        alone.load_state_dict(pool.state_dict())
+        assert same(play(alone, actions), play(pool, actions))
         mask = torch.tensor([False, False, True, False, True])
         assert torch.equal(pool.reset(options={"mask": mask})[0], alone.reset(options={"mask": mask})[0])
         # An error in one process ends them all.
@@ -384,3 +387,9 @@ def test_a_plain_gymnasium_environment_needs_two_functions():
 
 def set_pole(env: gym.Env, task: Tasks) -> None:
     env.unwrapped.length = float(task.values["length"][0])
+
+
+def test_neighbouring_copies_are_dealt_out_to_all_workers():
+    # Tasks come class by class: each worker shall get its share of the slow ones.
+    assert [list(rows) for rows in split_rows(5, 2)] == [[0, 2, 4], [1, 3]]
+    assert sorted(row for rows in split_rows(20, 3) for row in rows) == list(range(20))

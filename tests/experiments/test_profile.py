@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from experiments.__main__ import main as command
-from experiments.profile import OTHER, Stopwatch, Timed, find_run, main, profile
+from experiments.build import build_agent, build_tasks
+from experiments.config import WorldConfig
+from experiments.doctor import wide_console
+from experiments.profile import OTHER, Counting, Stopwatch, Timed, find_run, main, print_profile, profile
 from experiments.train import main as train
 from metarl.errors import ConfigError
 
@@ -124,3 +127,31 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
     assert "at least 1" in capsys.readouterr().err
     assert command(["profile", TINY, "--json", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.metaworld
+def test_a_gymnasium_world_is_compared_with_its_bare_environments(capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = find_run("tests.experiments.tiny_presets:rl2")
+    world = WorldConfig("metaworld/ML1", {"n_workers": 0, "horizon": 10})
+    config = replace(loaded.config, world=world, train=replace(loaded.config.train, n_tasks=2))
+    tasks = build_tasks(config)
+    loaded = replace(loaded, config=config, tasks=tasks, agent=build_agent(config, tasks, torch.device("cpu")))
+    found = profile(loaded, 2, warm_up=1)
+    limit = found["limit"]
+    n_copies = found["env_steps"] // found["phases"]["world.step"]["calls"]
+    assert limit["bare_env_steps"] == 2 * n_copies * 10  # a horizon each, and the warm-up's slice does not count
+    assert limit["cores"] == 1
+    expected = limit["collect_env_steps_per_cpu_s"] / limit["bare_env_steps_per_cpu_s"]
+    assert limit["collect_share_of_cpu_limit"] == pytest.approx(expected)
+    assert 0.05 < expected < 1.0  # the adapter, the agent, the rollouts and the resets cost something
+    print_profile(found, wide_console())
+    assert "bare env.step in one process" in capsys.readouterr().out
+
+
+def test_what_runs_between_iterations_is_no_part_of_them() -> None:
+    recorder = Counting(lambda: time.sleep(0.2))
+    began = time.perf_counter()
+    for i in range(3):
+        recorder.log({"iteration": i + 1, "wall_s": time.perf_counter() - began})
+    assert recorder.records[-1]["wall_s"] < 0.2
+    assert "limit" not in profile(find_run(TINY), 1, warm_up=0)  # a tensor world has no bare environments

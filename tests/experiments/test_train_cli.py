@@ -299,3 +299,12 @@ def test_help_names_every_command_and_preset(capsys):
 def test_an_unknown_command_names_the_nearest(capsys):
     assert main(["trian"]) == 2
     assert "unknown command 'trian'; did you mean 'train'" in capsys.readouterr().err
+
+
+def test_what_a_reader_must_know_of_the_tasks_is_said_before_training(tmp_path, capsys, monkeypatch):
+    from tests.experiments.evaluated_runs import line_config, make_run
+    from tests.metarl.line_world import Line
+
+    monkeypatch.setattr(Line, "notes", ("goal 3 is not held out",), raising=False)
+    make_run(tmp_path / "run", line_config())
+    assert capsys.readouterr().out.splitlines()[0] == "note: goal 3 is not held out"
