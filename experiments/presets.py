@@ -65,13 +65,13 @@ def rl2_tabular_mdp() -> AnyConfig:
     from agents.ppo import PPOConfig
     from agents.rl2 import RL2Config
 
-    ppo = PPOConfig(lr=2e-3, gamma=0.99, lam=0.7, entropy_coef=0.05, anneal_iters=1200, anneal_to=0.03)
+    ppo = PPOConfig(lr=2e-3, gamma=0.99, lam=0.7, entropy_coef=0.05, anneal_iters=900, anneal_to=0.03)
     return ExperimentConfig(
         name="rl2-tabular-mdp",
         world=WorldConfig("tabular-mdp"),
         agent=RL2Config(episodes_per_trial=10, hidden=128, layer_norm=True, ppo=ppo),
         train=LoopSettings(
-            n_iterations=1200,
+            n_iterations=900,
             n_tasks=256,
             validate_every_iters=50,
             n_validation_tasks=200,
