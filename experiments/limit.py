@@ -41,25 +41,27 @@ class BareSlices:
     def figures(self, found: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the limit beside what the profile `found` for collecting; None for worlds of another kind.
 
-        Wall-clock figures say something on an idle machine only; those per CPU second hold on a busy one, too.
+        On a busy machine wall-clock rates say little. The estimate is what the CPU seconds come to where every process
+        has a core of its own: the main process and the workers take turns, and the workers share theirs evenly.
         """
         if self.steps is None or not self.steps.env_steps:
             return None
-        n = found["env_steps"]
-        wall, cpu = (
-            sum(r[k] for name, r in found["phases"].items() if name not in LEARNING) for k in ("wall_s", "cpu_s")
-        )
-        rate, cores = self.steps.env_steps / self.steps.wall_s, min(self.steps.n_processes, usable_cpus())
-        per_cpu_s = self.steps.env_steps / self.steps.cpu_s
+        n, phases = found["env_steps"], found["phases"].items()
+        wall, cpu = (sum(r[k] for name, r in phases if name not in LEARNING) for k in ("wall_s", "cpu_s"))
+        cores = min(self.steps.n_processes, usable_cpus())
+        turns = cpu - found["workers_cpu_s"] * (1 - 1 / cores)
+        per_s, per_cpu_s = (self.steps.env_steps / t for t in (self.steps.wall_s, self.steps.cpu_s))
         return {
-            "bare_env_steps": self.steps.env_steps,
-            "bare_env_steps_per_s": rate,
-            "bare_env_steps_per_cpu_s": per_cpu_s,
             "cores": cores,
+            "bare_env_steps": self.steps.env_steps,
+            "bare_env_steps_per_s": per_s,
+            "bare_env_steps_per_cpu_s": per_cpu_s,
             "collect_env_steps_per_s": n / wall,
-            "collect_env_steps_per_cpu_s": n / max(cpu, 1e-9),
-            "collect_share_of_limit": n / wall / (rate * cores),
-            "collect_share_of_cpu_limit": n / max(cpu, 1e-9) / per_cpu_s,
+            "collect_env_steps_per_cpu_s": n / cpu,
+            "collect_main_cpu_s": cpu - found["workers_cpu_s"],
+            "collect_workers_cpu_s": found["workers_cpu_s"],
+            "share_of_limit": n / wall / (per_s * cores),
+            "share_of_limit_estimated": n / turns / (per_cpu_s * cores),
         }
 
     def close(self) -> None:
@@ -69,11 +71,14 @@ class BareSlices:
 
 
 def describe(limit: Mapping[str, Any]) -> str:
-    """Return the figures in two lines."""
+    """Return the figures in three lines."""
+    n = limit["cores"]
     return (
-        f"bare env.step in one process: {limit['bare_env_steps_per_s']:,.0f} env steps/s; collecting, resets included: "
-        f"{limit['collect_env_steps_per_s']:,.0f} = {100 * limit['collect_share_of_limit']:.0f} % of "
-        f"{limit['cores']} times that (on an idle machine)\n"
-        f"per CPU second: {limit['bare_env_steps_per_cpu_s']:,.0f} bare, "
-        f"{limit['collect_env_steps_per_cpu_s']:,.0f} collecting = {100 * limit['collect_share_of_cpu_limit']:.0f} %"
+        f"bare env.step in one process: {limit['bare_env_steps_per_s']:,.0f} env steps/s "
+        f"({limit['bare_env_steps_per_cpu_s']:,.0f} per CPU second)\n"
+        f"collecting, resets included: {limit['collect_env_steps_per_s']:,.0f} env steps/s "
+        f"({limit['collect_env_steps_per_cpu_s']:,.0f} per CPU second) = {100 * limit['share_of_limit']:.0f} % of "
+        f"{n} x bare env.step\n"
+        f"{100 * limit['share_of_limit_estimated']:.0f} % of it by CPU time, with nothing else on the machine: main "
+        f"process {limit['collect_main_cpu_s']:.2f} s, then {n} at a time {limit['collect_workers_cpu_s']:.2f} s"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ REFERENCES: dict[str, tuple[str, Any, str]] = {
     "bayes_optimal": ("Bayes-optimal", (0, (6, 2)), "#000000"),
     "oracle": ("oracle (told the task)", (0, (6, 2, 1, 2)), "#777777"),
 }
-_OTHER = ((0, (3, 1, 1, 1, 1, 1)), "#777777")
+# A world's own reference policies, in the order it names them: told apart by dashes and by colour (Okabe and Ito 2008).
+_OTHERS: tuple[tuple[Any, str], ...] = (
+    ((0, (5, 1.5)), "#D55E00"),
+    ((0, (3, 1, 1, 1, 1, 1)), "#009E73"),
+    ((0, (1, 1)), "#CC79A7"),
+    ((0, (8, 2, 2, 2)), "#8C6D00"),
+)
 
 METRICS = {
     "return": "Return per episode (undiscounted)",
@@ -120,8 +127,10 @@ def _references(axes: Axes, run: Shown, metric: str) -> None:
     """Draw known policies, or the measured random one, as dashed lines."""
     evaluation = run.evaluation
     if metric == "return":
+        others = [name for name in evaluation.references if name not in REFERENCES]
+        styles = dict(zip(others, cycle(_OTHERS), strict=False))
         for name, values in evaluation.references.items():
-            label, dashes, colour = REFERENCES.get(name, (name.replace("_", " "), *_OTHER))
+            label, dashes, colour = REFERENCES.get(name) or (name.replace("_", " "), *styles[name])
             _dashed(axes, np.asarray(values, dtype=float), label, dashes, colour)
     measured = run.summary.get("random_policy", {}).get(metric)
     if measured is not None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
-from metarl.cputime import cpu_seconds
+from metarl.cputime import worker_cpu_seconds
 from metarl.errors import ConfigError
 from metarl.loop import meta_train
 from metarl.provenance import provenance
@@ -37,6 +37,9 @@ PROG = "python -m experiments profile"
 
 OTHER = "everything else"
 
+EVERY_STEP = ("agent.act", "world.step")
+"""Phases so short and frequent that timing them must cost next to nothing."""
+
 _AGENT = {"init": "agent.init", "act": "agent.act", "adapt": "agent.adapt", "update": "agent.update"}
 _WORLD = {"set_tasks": "world.reset", "reset": "world.reset", "step": "world.step"}
 _TASKS = {"sample": "tasks.sample"}
@@ -44,24 +47,32 @@ _TASKS = {"sample": "tasks.sample"}
 
 @dataclass
 class Stopwatch:
-    """Wall and CPU seconds and calls per phase. A call inside a timed call counts for the outer one only."""
+    """Wall and CPU seconds and calls per phase. A call inside a timed call counts for the outer one only.
+
+    The CPU time of worker processes is read around rare calls only, for reading it at each step would cost as much as
+    the step's own overhead. Workers are idle outside world calls, so what they used otherwise belongs to `world.step`;
+    `figures` adds it there.
+    """
 
     device: torch.device
     wall_s: dict[str, float] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    workers_s: float = 0.0
+    """CPU seconds of worker processes that were read around calls, and counted there."""
     _inside: bool = False
 
-    def now(self) -> tuple[float, float]:
-        """Return wall and CPU seconds, after the device has done what it was given."""
+    def now(self, phase: str) -> tuple[float, float, float]:
+        """Return wall seconds, and CPU seconds of this process and of workers, once the device has done its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter(), cpu_seconds()
+        return time.perf_counter(), time.process_time(), 0.0 if phase in EVERY_STEP else worker_cpu_seconds()
 
     def clear(self) -> None:
         """Forget what was counted."""
         for counts in (self.wall_s, self.cpu_s, self.calls):
             counts.clear()
+        self.workers_s = 0.0
 
     def timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return `call` with its time counted for `phase`."""
@@ -70,14 +81,15 @@ class Stopwatch:
             if self._inside:
                 return call(*args, **kwargs)
             self._inside = True
-            wall, cpu = self.now()
+            wall, cpu, workers = self.now(phase)
             try:
                 return call(*args, **kwargs)
             finally:
-                end_wall, end_cpu = self.now()
+                end_wall, end_cpu, end_workers = self.now(phase)
                 self._inside = False
                 self.wall_s[phase] = self.wall_s.get(phase, 0.0) + end_wall - wall
-                self.cpu_s[phase] = self.cpu_s.get(phase, 0.0) + end_cpu - cpu
+                self.cpu_s[phase] = self.cpu_s.get(phase, 0.0) + end_cpu - cpu + end_workers - workers
+                self.workers_s += end_workers - workers
                 self.calls[phase] = self.calls.get(phase, 0) + 1
 
         return wrapper
@@ -124,16 +136,17 @@ class Counting:
 
     def __init__(self, between: Callable[[], None] | None = None) -> None:
         self.records: list[dict[str, Any]] = []
-        self._between, self._paused_s, self._paused_cpu_s = between, 0.0, cpu_seconds()
+        self._between, self._paused_s, self._paused_cpu_s = between, 0.0, time.process_time()
 
     def log(self, record: dict[str, Any]) -> None:
         """Keep the record."""
-        wall, cpu = time.perf_counter(), cpu_seconds()
-        self.records.append({**record, "wall_s": record["wall_s"] - self._paused_s, "cpu_s": cpu - self._paused_cpu_s})
+        wall, cpu = time.perf_counter(), time.process_time()
+        own = {"cpu_s": cpu - self._paused_cpu_s, "workers_cpu_s": worker_cpu_seconds()}
+        self.records.append({**record, "wall_s": record["wall_s"] - self._paused_s, **own})
         if self._between is not None:
             self._between()
         self._paused_s += time.perf_counter() - wall
-        self._paused_cpu_s += cpu_seconds() - cpu
+        self._paused_cpu_s += time.process_time() - cpu
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:
         """Keep nothing."""
@@ -206,7 +219,11 @@ def profile(loaded: LoadedRun, n_iterations: int, warm_up: int = 1) -> dict[str,
         )
     finally:
         bare.close()
-    begin = recorder.records[warm_up - 1] if warm_up else {"env_steps": loaded.env_steps, "wall_s": 0.0, "cpu_s": 0.0}
+    begin = (
+        recorder.records[warm_up - 1]
+        if warm_up
+        else {"env_steps": loaded.env_steps, "wall_s": 0.0, "cpu_s": 0.0, "workers_cpu_s": 0.0}
+    )
     found = figures(config, watch, begin, recorder.records[warm_up:])
     limit = bare.figures(found)
     return found if limit is None else {**found, "limit": limit}
@@ -218,6 +235,8 @@ def figures(
     """Return the table as JSON values; what no timed call covers is "everything else"."""
     total_wall = float(records[-1]["wall_s"]) - float(begin["wall_s"])
     n_steps, n_iterations = int(records[-1]["env_steps"]) - int(begin["env_steps"]), len(records)
+    own_cpu, workers_cpu = (float(records[-1][k]) - float(begin[k]) for k in ("cpu_s", "workers_cpu_s"))
+    watch.cpu_s["world.step"] = watch.cpu_s.get("world.step", 0.0) + max(0.0, workers_cpu - watch.workers_s)
     phases = {
         phase: {
             "wall_s": wall,
@@ -228,7 +247,7 @@ def figures(
         }
         for phase, wall in sorted(watch.wall_s.items(), key=lambda item: -item[1])
     }
-    total_cpu = float(records[-1]["cpu_s"]) - float(begin["cpu_s"])
+    total_cpu = own_cpu + workers_cpu
     rest = max(0.0, total_wall - sum(watch.wall_s.values()))
     rest_cpu = max(0.0, total_cpu - sum(watch.cpu_s.values()))
     phases[OTHER] = {"wall_s": rest, "cpu_s": rest_cpu, "share": rest / total_wall}
@@ -239,6 +258,7 @@ def figures(
         "wall_s": total_wall,
         "env_steps_per_s": n_steps / total_wall,
         "env_steps_per_cpu_s": n_steps / max(total_cpu, 1e-9),
+        "workers_cpu_s": workers_cpu,
         "threads": torch.get_num_threads(),
         "phases": phases,
         "provenance": provenance(),

@@ -178,10 +178,16 @@ def main(argv: list[str]) -> int:
         epilog=f"reproductions:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help='one or more reproductions, or "all"')
+    parser.add_argument("--table", action="store_true", help="only print the committed results as Markdown tables")
+    parser.add_argument("names", nargs="*", metavar="NAME", help='one or more reproductions, or "all"')
     parser.add_argument("--seed", type=int, default=0, help="training seed (default 0)")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(argv)
+    if args.table:
+        print(tables(args.into))
+        return 0
+    if not args.names:
+        raise ConfigError(f"reproduce needs a name, or --table; known: {', '.join(REPRODUCTIONS)}, all")
     names = list(REPRODUCTIONS) if "all" in args.names else args.names
     for name in (*args.names, *names):
         if name not in REPRODUCTIONS and name != "all":
@@ -285,3 +291,27 @@ def _run(arguments: list[str]) -> dict[str, Any]:
         )
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}
+
+
+def tables(folder: Path) -> str:
+    """Return the results in `folder` as two Markdown tables: levels reached, and what the runs cost."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
+    levels = ["| run | measure | value | level | compares with |", "|---|---|---|---|---|"]
+    costs = ["| run | iterations | env steps | train CPU min | steps/s collecting | steps/s in all | commit |"]
+    costs.append("|---|---|---|---|---|---|---|")
+    for result in found:
+        name, training = result["reproduction"], result["training"]
+        name = f"[{name}](../experiments/results/{name})"
+        for level in result["levels"]:
+            verdict = "" if level["reached"] else " (missed)"
+            levels.append(
+                f"| {name} | {level['name']} | {level['value']:.2f} | ≥ {level['at_least']:g}{verdict} | "
+                f"{level['source']} |"
+            )
+        minutes = result["costs"]["train"]["cpu_s"] / 60
+        costs.append(
+            f"| {name} | {training['iterations']} | {training['env_steps']:,} | {minutes:.1f} | "
+            f"{training['collect_steps_per_s']:,.0f} | {training['end_to_end_steps_per_s']:,.0f} | "
+            f"{str(result['provenance']['git']['commit'])[:7]} |"
+        )
+    return "\n".join([*levels, "", *costs])

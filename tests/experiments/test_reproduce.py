@@ -1,0 +1,76 @@
+"""Reproductions: what is measured, what is written, and that the documents say what the results say."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import reproduce
+from experiments.presets import PRESETS
+from experiments.reproduce import REPRODUCTIONS, RESULTS, Level, Reproduction, main, tables
+from metarl.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def evaluation(returns, phases=(), success=None):
+    trials = SimpleNamespace(returns=np.asarray(returns, dtype=float), success_any=success)
+    return SimpleNamespace(trials=trials, phases=phases, query=slice(-1, None), world={"name": "toy"})
+
+
+def test_measures_are_means_of_the_episodes_they_name():
+    played = evaluation([[[1, 2, 3, 6], [3, 4, 5, 0]]], phases=(2, 1, 1))  # one seed, two tasks, four episodes
+    assert reproduce.episode_mean(0, 2)(played) == 2.5
+    assert reproduce.worst_episode(1, 4)(played) == 3.0
+    assert reproduce.trial_total(played) == 12.0
+    assert [reproduce.phase_mean(i)(played) for i in range(3)] == [2.5, 4.0, 3.0]
+
+
+def test_success_is_the_share_of_scored_episodes_and_needs_a_world_that_knows_it():
+    flags = np.array([[[True, False], [True, True]]])
+    assert reproduce.query_success(evaluation([[[0, 0], [0, 0]]], success=flags)) == 0.5
+    with pytest.raises(ConfigError, match="knows no success"):
+        reproduce.query_success(evaluation([[[0, 0]]]))
+
+
+def test_every_reproduction_names_a_preset():
+    assert {plan.preset for plan in REPRODUCTIONS.values()} <= set(PRESETS)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="rl2-gridworld"):
+        main(["rl2-gridwolrd"])
+    with pytest.raises(ConfigError, match="needs a name, or --table"):
+        main([])
+
+
+def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, capfd):
+    easy, hard = (Level(name, reproduce.trial_total, at, "nothing") for name, at in (("easy", -1e9), ("hard", 1e9)))
+    plan = Reproduction(
+        "tests.experiments.tiny_presets:tiny",
+        "a tiny run",
+        (easy, hard),
+        train=("--train.n-iterations", "2", "--wandb", "disabled"),
+    )
+    monkeypatch.setitem(REPRODUCTIONS, "tiny", plan)
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path / "runs")
+    monkeypatch.chdir(ROOT)
+    assert main(["tiny", "--into", str(tmp_path / "results")]) == 1  # one level was missed
+    result = json.loads((tmp_path / "results" / "tiny" / "result.json").read_text())
+    assert [level["reached"] for level in result["levels"]] == [True, False]
+    assert result["training"]["iterations"] == 2
+    assert len((tmp_path / "results" / "tiny" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert result["commands"][0] == "python -m experiments reproduce tiny --seed 0"
+    out = capfd.readouterr().out
+    assert "reached" in out
+    assert "MISSED" in out
+    table = tables(tmp_path / "results")
+    assert "| easy |" in table
+    assert "(missed)" in table
+
+
+def test_the_document_holds_the_tables_of_the_committed_results():
+    text = (ROOT / "docs" / "reproductions.md").read_text()
+    assert tables(ROOT / RESULTS) in text, "run `python -m experiments reproduce --table` and paste it"
