@@ -13,7 +13,12 @@ def cpu_seconds() -> float:
 
     Children are counted where the system has /proc (Linux); elsewhere only this process is.
     """
-    return time.process_time() + sum(_seconds(child.pid) for child in multiprocessing.active_children())
+    return time.process_time() + worker_cpu_seconds()
+
+
+def worker_cpu_seconds() -> float:
+    """Return the part of `cpu_seconds` that the children used; reading it takes some ten microseconds per child."""
+    return sum(_seconds(child.pid) for child in multiprocessing.active_children())
 
 
 def _seconds(pid: int | None) -> float:
