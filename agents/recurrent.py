@@ -38,9 +38,21 @@ class RecurrentCore(nn.Module):
     """
 
     def __init__(
-        self, kind: MemoryKind, n_inputs: int, hidden: int, generator: torch.Generator, device: torch.device | str
+        self,
+        kind: MemoryKind,
+        n_inputs: int,
+        hidden: int,
+        generator: torch.Generator,
+        device: torch.device | str,
+        *,
+        memory_steps: int | None = None,
     ) -> None:
-        """Draw the weights from `generator`; raises ConfigError for an unknown kind."""
+        """Draw the weights from `generator`.
+
+        With `memory_steps` the units start with time constants spread over 1 to `memory_steps` env steps ("chrono
+        initialisation", Tallec and Ollivier 2018, arXiv:1804.11188); otherwise a GRU starts out keeping half of what it
+        knows at each step. Raises ConfigError for an unknown kind.
+        """
         super().__init__()
         if kind not in _GATES:
             raise ConfigError(f"unknown memory {kind!r}; known: gru, lstm")
@@ -54,8 +66,15 @@ class RecurrentCore(nn.Module):
                 orthogonal(block, 1.0, generator)
             bias_ih.zero_()
             bias_hh.zero_()
-            if kind == "lstm":
-                bias_ih[hidden : 2 * hidden] = 1.0
+            # Both kinds keep their "keep" gate second: a GRU's z, an LSTM's forget gate.
+            keep = bias_ih[hidden : 2 * hidden]
+            if memory_steps is not None:
+                spread = torch.rand(hidden, generator=generator, device=generator.device).to(keep.device)
+                keep.copy_((1.0 + spread * (memory_steps - 2)).log())
+                if kind == "lstm":
+                    bias_ih[:hidden] = -keep  # the input gate takes in what the forget gate lets go
+            elif kind == "lstm":
+                keep.fill_(1.0)
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return input weights, recurrent weights, and the biases of both."""
@@ -105,6 +124,7 @@ class RecurrentNet(nn.Module):
         encoder: Sequence[int],
         layer_norm: bool,
         head_gains: Sequence[float],
+        memory_steps: int | None = None,
         generator: torch.Generator,
         device: torch.device | str,
     ) -> None:
@@ -112,7 +132,7 @@ class RecurrentNet(nn.Module):
         super().__init__()
         sizes = (n_inputs, *encoder)
         self.encoder = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(sizes))
-        self.core = RecurrentCore(kind, sizes[-1], hidden, generator, device)
+        self.core = RecurrentCore(kind, sizes[-1], hidden, generator, device, memory_steps=memory_steps)
         self.norm = nn.LayerNorm(hidden, device=device) if layer_norm else None
         self.head = empty_linear(hidden, n_outputs, device)
         with torch.no_grad():

@@ -45,6 +45,9 @@ class RL2Config:
     """Recurrent core: "gru" or "lstm"."""
     hidden: int = 64
     """Units of the memory, >= 1."""
+    memory_steps: int | None = None
+    """Longest time constant of a fresh memory, in env steps, >= 2; about the length of a trial helps where what matters
+    lies many steps back (None: torch's usual start, which forgets within a few steps until trained)."""
     encoder: tuple[int, ...] = ()
     """Units of tanh layers between the inputs and the memory."""
     layer_norm: bool = False
@@ -74,6 +77,8 @@ class RL2Config:
         for name in ("episodes_per_trial", "hidden", "bptt_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"rl2.{name} must be >= 1, got {getattr(self, name)}")
+        if self.memory_steps is not None and self.memory_steps < 2:
+            raise ConfigError(f"rl2.memory_steps must be >= 2, got {self.memory_steps}")
         for name in ("reward_scale", "init_std", "min_std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
@@ -129,7 +134,8 @@ class RL2:
             return RecurrentNet(
                 (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
                 kind=config.memory, hidden=config.hidden, encoder=config.encoder, layer_norm=config.layer_norm,
-                head_gains=gains, generator=stream(seed, "rl2", role), device=self.device,
+                memory_steps=config.memory_steps, head_gains=gains,
+                generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 
         self.network = net("policy", n_policy + shared, [0.01] * n_policy + [1.0] * shared)

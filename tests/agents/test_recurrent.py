@@ -109,6 +109,34 @@ def test_an_lstm_starts_out_remembering() -> None:
     assert core.rnn.bias_ih_l0.detach().split(5)[1].tolist() == [1.0] * 5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_steps_spreads_the_time_constants_of_a_fresh_memory(kind: MemoryKind) -> None:
+    """With no input a unit keeps the share 1 - 1/(1 + s) of its memory, s uniform between 1 and memory_steps - 1."""
+    core = RecurrentCore(kind, 3, 500, generator(0), "cpu", memory_steps=101)
+    bias = core.rnn.bias_ih_l0
+    assert isinstance(bias, Tensor)
+    constants = bias.detach().split(500)[1].exp()
+    assert 1.0 <= float(constants.min()) < 2.0
+    assert 98.0 < float(constants.max()) <= 100.0
+    assert float(constants.mean()) == pytest.approx(50.5, rel=0.05)
+    if kind == "lstm":
+        torch.testing.assert_close(bias.detach().split(500)[0], -constants.log())
+
+
+def test_a_long_memory_still_holds_what_a_usual_one_has_lost() -> None:
+    left = []
+    for memory_steps in (None, 100):
+        core = RecurrentCore("gru", 3, 64, generator(0), "cpu", memory_steps=memory_steps)
+        start = {"h": torch.zeros(2, 64)}
+        x = torch.zeros(30, 2, 3)
+        x[0, 0] = 1.0  # the two rows differ in the first input only
+        outputs, _ = core.unroll(x, start)
+        left.append(
+            float((outputs[-1, 0] - outputs[-1, 1]).detach().norm() / (outputs[0, 0] - outputs[0, 1]).detach().norm())
+        )
+    assert left[0] < 0.1 * left[1]
+
+
 def test_weights_follow_from_the_generator_and_leave_the_global_one_alone() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

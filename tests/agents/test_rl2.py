@@ -354,6 +354,7 @@ def test_a_trial_of_several_phases_is_refused() -> None:
         {"episodes_per_trial": 0},
         {"memory": "rnn"},
         {"encoder": (0,)},
+        {"memory_steps": 1},
         {"bptt_steps": 0},
         {"reward_scale": 0.0},
         {"init_std": -1.0},
