@@ -199,9 +199,7 @@ def test_a_reward_that_is_not_a_number_names_task_copy_phase_and_step():
 
     agent = Right(WorldSpec.of(world), parallel=True)
     # Walking right for two steps reaches (2, 0) in the second task's two copies.
-    with pytest.raises(
-        WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"
-    ):
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"):
         run_trial(world, agent, tasks, (2, 2), seed=0)
 
 
