@@ -112,7 +112,11 @@ class RecurrentCore(nn.Module):
 
 
 class RecurrentNet(nn.Module):
-    """Encoder layers (tanh), a recurrent core, optionally a layer norm, and one affine head."""
+    """Encoder layers (tanh), a recurrent core, optionally a layer norm, readout layers (ReLU), and one affine head.
+
+    The readout sees the memory's output *and* what the memory took in at this step, so that looking something up in the
+    memory, by what is seen now, needs no unit of the memory itself.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class RecurrentNet(nn.Module):
         hidden: int,
         encoder: Sequence[int],
         layer_norm: bool,
+        readout: Sequence[int] = (),
         head_gains: Sequence[float],
         memory_steps: int | None = None,
         generator: torch.Generator,
@@ -134,9 +139,11 @@ class RecurrentNet(nn.Module):
         self.encoder = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(sizes))
         self.core = RecurrentCore(kind, sizes[-1], hidden, generator, device, memory_steps=memory_steps)
         self.norm = nn.LayerNorm(hidden, device=device) if layer_norm else None
-        self.head = empty_linear(hidden, n_outputs, device)
+        wide = (hidden + sizes[-1], *readout) if readout else (hidden,)
+        self.readout = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(wide))
+        self.head = empty_linear(wide[-1], n_outputs, device)
         with torch.no_grad():
-            for layer in self.encoder:
+            for layer in (*self.encoder, *self.readout):
                 orthogonal(cast(Tensor, layer.weight), math.sqrt(2.0), generator)
                 cast(Tensor, layer.bias).zero_()
             orthogonal(self.head.weight, 1.0, generator)
@@ -148,15 +155,22 @@ class RecurrentNet(nn.Module):
             x = layer(x).tanh()
         return x
 
-    def _read(self, h: Tensor) -> Tensor:
-        return cast(Tensor, self.head(h if self.norm is None else self.norm(h)))
+    def _read(self, h: Tensor, x: Tensor) -> Tensor:
+        y = h if self.norm is None else self.norm(h)
+        if self.readout:
+            y = torch.cat([y, x], dim=-1)
+        for layer in self.readout:
+            y = layer(y).relu()
+        return cast(Tensor, self.head(y))
 
     def step(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [N, n_outputs] and the memory after one row per sequence."""
-        memory = self.core.step(self._encode(x), memory)
-        return self._read(memory["h"]), memory
+        x = self._encode(x)
+        memory = self.core.step(x, memory)
+        return self._read(memory["h"], x), memory
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [T, N, n_outputs] and the last memory of whole sequences x [T, N, n_inputs]."""
-        outputs, memory = self.core.unroll(self._encode(x), memory)
-        return self._read(outputs), memory
+        x = self._encode(x)
+        outputs, memory = self.core.unroll(x, memory)
+        return self._read(outputs, x), memory

@@ -50,6 +50,8 @@ class RL2Config:
     lies many steps back (None: torch's usual start, which forgets within a few steps until trained)."""
     encoder: tuple[int, ...] = ()
     """Units of tanh layers between the inputs and the memory."""
+    readout: tuple[int, ...] = ()
+    """Units of ReLU layers between memory and heads; they see the memory's output and this step's input."""
     layer_norm: bool = False
     """Normalise the memory's output before the heads read it."""
     separate_value: bool = False
@@ -84,8 +86,9 @@ class RL2Config:
                 raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
         if self.memory not in ("gru", "lstm"):
             raise ConfigError(f"rl2.memory must be 'gru' or 'lstm', got {self.memory!r}")
-        if any(n < 1 for n in self.encoder):
-            raise ConfigError(f"rl2.encoder layers need at least 1 unit each, got {self.encoder}")
+        for name in ("encoder", "readout"):
+            if any(n < 1 for n in getattr(self, name)):
+                raise ConfigError(f"rl2.{name} layers need at least 1 unit each, got {getattr(self, name)}")
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> RL2:
         """Return the agent with weights that follow from `seed`.
@@ -134,7 +137,7 @@ class RL2:
             return RecurrentNet(
                 (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
                 kind=config.memory, hidden=config.hidden, encoder=config.encoder, layer_norm=config.layer_norm,
-                memory_steps=config.memory_steps, head_gains=gains,
+                memory_steps=config.memory_steps, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 

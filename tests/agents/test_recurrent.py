@@ -15,9 +15,9 @@ from metarl.seeding import generator
 KINDS = get_args(MemoryKind)
 
 
-def _net(kind: MemoryKind, *, layer_norm: bool = True) -> RecurrentNet:
+def _net(kind: MemoryKind, *, layer_norm: bool = True, readout: tuple[int, ...] = (6, 5)) -> RecurrentNet:
     return RecurrentNet(
-        3, 2, kind=kind, hidden=5, encoder=(4,), layer_norm=layer_norm, head_gains=[1.0, 1.0],
+        3, 2, kind=kind, hidden=5, encoder=(4,), layer_norm=layer_norm, readout=readout, head_gains=[1.0, 1.0],
         generator=generator(0), device="cpu",
     )  # fmt: skip
 
@@ -166,6 +166,20 @@ def test_every_parameter_receives_a_gradient() -> None:
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_the_readout_sees_this_steps_input_beside_the_memory() -> None:
+    """With a core that takes nothing in, outputs still follow the input; without a readout they cannot."""
+    outputs = []
+    for readout in ((6,), ()):
+        net = _net("gru", readout=readout)
+        with torch.no_grad():
+            for weight in net.core.parameters():
+                weight.zero_()
+        out, _ = net.unroll(_inputs(), net.core.start(6))
+        outputs.append(out.detach())
+    assert float(outputs[0].std(dim=1).min()) > 1e-3
+    assert float(outputs[1].std(dim=1).max()) == 0.0
 
 
 def test_an_unknown_memory_is_refused() -> None:

@@ -177,7 +177,11 @@ def test_the_objective_of_an_update_uses_them() -> None:
 @pytest.mark.parametrize("actions", list(ACTION_SPACES))
 @pytest.mark.parametrize(
     "options",
-    [{"memory": "gru"}, {"memory": "lstm", "separate_value": True, "encoder": (5,)}, {"see_transition": True}],
+    [
+        {"memory": "gru"},
+        {"memory": "lstm", "separate_value": True, "encoder": (5,), "readout": (7,)},
+        {"see_transition": True},
+    ],
 )
 def test_unchanged_parameters_give_a_ratio_of_one_whatever_the_action_space(
     actions: str, options: dict[str, Any]
@@ -354,6 +358,7 @@ def test_a_trial_of_several_phases_is_refused() -> None:
         {"episodes_per_trial": 0},
         {"memory": "rnn"},
         {"encoder": (0,)},
+        {"readout": (4, 0)},
         {"memory_steps": 1},
         {"bptt_steps": 0},
         {"reward_scale": 0.0},
