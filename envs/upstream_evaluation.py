@@ -29,7 +29,7 @@ from metarl.errors import ConfigError
 from metarl.rollout import Rollout
 
 from .metaworld import N_GOALS, MetaWorldTasks
-from .metaworld_tasks import metaworld_module
+from .metaworld.tasks import metaworld_module
 
 
 class UpstreamScore(NamedTuple):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import envs
-from envs import metaworld_tasks
-from envs.metaworld import apply_task, make_env
-from envs.metaworld_state import restore, snapshot
-from envs.metaworld_tasks import benchmark_splits, class_rows, goal_of, metaworld_module
+from envs.metaworld import tasks as metaworld_tasks
+from envs.metaworld.tasks import benchmark_splits, class_rows, goal_of, metaworld_module
+from envs.metaworld.upstream import apply_task, make_env
+from envs.metaworld.upstream_state import restore, snapshot
 from metarl.agent import WorldSpec
 from metarl.episodes import episode_table
 from metarl.errors import ConfigError, WorldError

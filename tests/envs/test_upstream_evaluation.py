@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import envs
-from envs.metaworld_tasks import metaworld_module
+from envs.metaworld.tasks import metaworld_module
 from envs.upstream_evaluation import UpstreamAgent, evaluate_upstream
 from metarl.agent import WorldSpec
 from metarl.episodes import episode_table

@@ -11,9 +11,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.gym_chunk import Env
 from metarl.errors import ConfigError
-
-from .gym_chunk import Env
 
 SIZE = 480
 """Pixels of each side."""

@@ -17,7 +17,7 @@ import torch
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks
 
-from .metaworld_picture import APT
+from .picture import APT
 
 SUPPORTED_VERSION = "3.1.1"
 """The Meta-World release whose environments these files were checked against, all 50 classes bit for bit."""

@@ -10,30 +10,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from functools import cache, partial
 from typing import Any
 
-import gymnasium as gym
 import torch
 
+from envs.gym_world import GymWorld
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks, check_split
 
-from .gym_chunk import Env
-from .gym_world import GymWorld
-from .metaworld_picture import forget, picture
-from .metaworld_state import restore, snapshot
-from .metaworld_tasks import (
+from .tasks import (
     MAX_STEPS,
     SUPPORTED_VERSION,
     Splits,
     benchmark_splits,
     check_classes,
     class_rows,
-    goal_of,
-    metaworld_module,
-    upstream_task,
 )
+from .upstream import upstream_world
 
 N_GOALS = 50
 """Goals per class and benchmark split, upstream's constant."""
@@ -89,22 +82,12 @@ class MetaWorldTasks:
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GymWorld:
         """Build a world of `n_copies` that can run any task of the family."""
-        observation_space, action_space = _spaces()
-        return GymWorld(
-            partial(make_env, reward_version=self.reward_version),
-            apply_task,
+        return upstream_world(
+            self.name,
             n_copies,
             horizon=self.horizon,
-            observation_space=observation_space,
-            action_space=action_space,
-            env_key=class_name,
-            snapshot=snapshot,
-            restore=restore,
-            render=picture,
-            name=self.name,
+            reward_version=self.reward_version,
             n_workers=self.n_workers,
-            fixed_horizon=True,
-            has_success=True,
             device=device,
         )
 
@@ -194,48 +177,3 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{name}: {option} must be a whole number from {low} to {high}, got {value!r}")
     return chosen
-
-
-# ---------------------------------------------------------------- hooks of GymWorld; they run in worker processes
-
-
-def class_name(task: Tasks) -> str:
-    """Return the class of one task."""
-    return goal_of(task)[0]
-
-
-def make_env(task: Tasks, *, reward_version: str) -> Env:
-    """Return an upstream environment of the task's class."""
-    environment = metaworld_module().ALL_V3_ENVIRONMENTS[class_name(task)]
-    return _Closing(environment(reward_function_version=reward_version))
-
-
-def apply_task(env: Env, task: Tasks) -> None:
-    """Give an upstream environment its goal. Raises ConfigError for a goal that the class cannot have."""
-    upstream: Any = env.unwrapped
-    name, goal = goal_of(task)
-    space = upstream._random_reset_space
-    if goal.shape != space.low.shape or (goal < space.low).any() or (goal > space.high).any():
-        raise ConfigError(
-            f"task {task.names[0]!r}: goal {goal.tolist()} is outside what {name} can have, "
-            f"{space.low.tolist()} to {space.high.tolist()}"
-        )
-    upstream.set_task(upstream_task(task))
-
-
-class _Closing(gym.Wrapper[Any, Any, Any, Any]):
-    """Frees the picture's OpenGL context together with the environment."""
-
-    def close(self) -> None:
-        forget(self)
-        super().close()
-
-
-@cache
-def _spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
-    """Return upstream's observation and action space, which are the same for all classes while the goal is hidden."""
-    env = metaworld_module().ALL_V3_ENVIRONMENTS["reach-v3"]()
-    try:
-        return env.sawyer_observation_space, env.action_space
-    finally:
-        env.close()

@@ -1,0 +1,89 @@
+"""Upstream's own Meta-World environments behind the World contract: the oracle that the fast engine is held to."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from envs.gym_chunk import Env
+from envs.gym_world import GymWorld
+from metarl.errors import ConfigError
+from metarl.tasks import Tasks
+
+from .picture import forget, picture
+from .tasks import goal_of, metaworld_module, upstream_task
+from .upstream_state import restore, snapshot
+
+
+def upstream_world(
+    name: str,
+    n_copies: int,
+    *,
+    horizon: int,
+    reward_version: str,
+    n_workers: int,
+    device: torch.device | str = "cpu",
+) -> GymWorld:
+    """Return a world of `n_copies` upstream environments, spread over `n_workers` processes (0: none)."""
+    return GymWorld(
+        partial(make_env, reward_version=reward_version),
+        apply_task,
+        n_copies,
+        horizon=horizon,
+        observation_space=spaces()[0],
+        action_space=spaces()[1],
+        env_key=class_name,
+        snapshot=snapshot,
+        restore=restore,
+        render=picture,
+        name=name,
+        n_workers=n_workers,
+        fixed_horizon=True,
+        has_success=True,
+        device=device,
+    )
+
+
+def class_name(task: Tasks) -> str:
+    """Return the class of one task."""
+    return goal_of(task)[0]
+
+
+def make_env(task: Tasks, *, reward_version: str) -> Env:
+    """Return an upstream environment of the task's class."""
+    environment = metaworld_module().ALL_V3_ENVIRONMENTS[class_name(task)]
+    return _Closing(environment(reward_function_version=reward_version))
+
+
+def apply_task(env: Env, task: Tasks) -> None:
+    """Give an upstream environment its goal. Raises ConfigError for a goal that the class cannot have."""
+    upstream: Any = env.unwrapped
+    name, goal = goal_of(task)
+    space = upstream._random_reset_space
+    if goal.shape != space.low.shape or (goal < space.low).any() or (goal > space.high).any():
+        raise ConfigError(
+            f"task {task.names[0]!r}: goal {goal.tolist()} is outside what {name} can have, "
+            f"{space.low.tolist()} to {space.high.tolist()}"
+        )
+    upstream.set_task(upstream_task(task))
+
+
+class _Closing(gym.Wrapper[Any, Any, Any, Any]):
+    """Frees the picture's OpenGL context together with the environment."""
+
+    def close(self) -> None:
+        forget(self)
+        super().close()
+
+
+@cache
+def spaces() -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Return upstream's observation and action space, which are the same for all classes while the goal is hidden."""
+    env = metaworld_module().ALL_V3_ENVIRONMENTS["reach-v3"]()
+    try:
+        return env.sawyer_observation_space, env.action_space
+    finally:
+        env.close()
