@@ -1,0 +1,99 @@
+"""The contract between the world and whatever steps the physics of its copies: compiled threads, or Python ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .program import Program
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A run of numbers in an array of mjModel that resets write, so that every copy has its own."""
+
+    field: str
+    """"body_pos", "site_pos", ..."""
+    start: int
+    """Flat position of the first."""
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class TaskClass:
+    """Everything that copies of one class share."""
+
+    name: str
+    program: Program
+    model: Any
+    """mujoco.MjModel; nobody writes to it while copies step."""
+    action_scale: float
+    """Metres of hand movement per unit of action; upstream multiplies in float32."""
+    mocap_low: Floats
+    """[3], metres."""
+    mocap_high: Floats
+    frame_skip: int
+    """Physics steps per environment step, 5."""
+    entries: tuple[ModelEntry, ...]
+    """What resets write into the model."""
+    n_state: int
+    """Length of mjSTATE_INTEGRATION."""
+
+
+@dataclass(frozen=True, eq=False)
+class CopyState:
+    """All that decides what a copy of a given class does next. Plain arrays; never written to."""
+
+    physics: Floats
+    """[n_state], mjSTATE_INTEGRATION."""
+    model: Floats
+    """Values of the class's model entries, one after the other."""
+    slots: Floats
+    """[n_slots] of the program."""
+
+
+class Core(Protocol):
+    """B copies, each of some task class, that step together. Arrays are written in place by `step`.
+
+    The result for a copy depends on its state and its actions only: not on B, its position, nor the thread count.
+    """
+
+    kind: str
+    """"compiled" or "python"."""
+    n_threads: int
+    obs: Floats
+    """[B, 39] after the last step; clipped, goal hidden."""
+    reward: Floats
+    """[B]."""
+    info: Floats
+    """[B, 7], see `program.INFO`."""
+    unstable: NDArray[np.uint8]
+    """[B]: 1 where MuJoCo found the last step unstable (NaN or huge values; it then resets its own state)."""
+
+    def place(self, copy: int, task_class: TaskClass) -> None:
+        """Make `copy` one of `task_class`, reusing what it has if it is one already. `load` must follow."""
+
+    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+        """Put copies into states of their class, exactly.
+
+        Derived quantities (positions, contacts) are up to date afterwards, and the next step goes as it would have gone
+        where the state was saved.
+        """
+
+    def save(self, copy: int) -> CopyState:
+        """Return the state of a copy."""
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """Advance all copies by one environment step; `actions` is [B, 4], C-contiguous, finite, not clipped."""
+
+    def simulation(self, copy: int) -> tuple[Any, Any]:
+        """Return (mujoco.MjModel, mujoco.MjData) that show the copy as it is now, for pictures; read only."""
+
+    def close(self) -> None:
+        """End the threads and free memory; harmless when called twice."""
