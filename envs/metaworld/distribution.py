@@ -18,6 +18,7 @@ from envs.gym_world import GymWorld
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks, check_split
 
+from .options import EpisodeRules
 from .tasks import (
     MAX_STEPS,
     SUPPORTED_VERSION,
@@ -42,12 +43,17 @@ class MetaWorldTasks:
     entries, the last three are the goal proper, which no observation shows."""
 
     def __init__(
-        self, name: str, parts: Splits, settings: dict[str, Any], *, n_workers: int, horizon: int, reward_version: str
+        self, name: str, parts: Splits, settings: dict[str, Any], *, n_workers: int, rules: EpisodeRules
     ) -> None:
         self.name, self.parts, self.settings = name, parts, settings
         self.notes: tuple[str, ...] = parts.notes
         """What a reader of results must know; evaluation prints and stores it."""
-        self.n_workers, self.horizon, self.reward_version = n_workers, horizon, reward_version
+        self.n_workers, self.rules, self.reward_version = n_workers, rules, str(settings["reward_version"])
+
+    @property
+    def horizon(self) -> int:
+        """Env steps of upstream per episode at most; a world's own `horizon` counts decisions."""
+        return self.rules.horizon
 
     def all(self, split: str) -> Tasks:
         """Return every task of a split, class by class."""
@@ -75,8 +81,8 @@ class MetaWorldTasks:
         return tasks[chosen]
 
     def fingerprint(self) -> str:
-        """Return a digest of tasks, splits, reward, horizon and Meta-World's version."""
-        parts = [self.name, SUPPORTED_VERSION, self.reward_version, str(self.horizon)]
+        """Return a digest of tasks, splits, reward, rules of an episode and Meta-World's version."""
+        parts = [self.name, SUPPORTED_VERSION, self.reward_version, *self.rules.identity()]
         parts += [self.all(split).fingerprint() for split in self.splits]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
@@ -85,7 +91,7 @@ class MetaWorldTasks:
         return upstream_world(
             self.name,
             n_copies,
-            horizon=self.horizon,
+            rules=self.rules,
             reward_version=self.reward_version,
             n_workers=self.n_workers,
             device=device,
@@ -102,6 +108,7 @@ def make_ml1(task: str = "reach-v3", **options: Any) -> MetaWorldTasks:
 
     Options (of all `make_...` here): `seed` of upstream's goals; `n_workers` processes (default: one per usable CPU;
     0: none); `reward_version` "v2" or "v1"; `validation_goals` per train class; `horizon`, env steps, at most 500;
+    `action_repeat`, env steps that each action lasts; `terminate_on_success`, see `options` for what both mean;
     `backend`, only "upstream".
 
     Raises: ConfigError for an unknown class or a bad option.
@@ -141,9 +148,14 @@ _DEFAULTS: dict[str, Any] = {
     "reward_version": "v2",
     "validation_goals": 10,
     "horizon": MAX_STEPS,
+    "action_repeat": 1,
+    "terminate_on_success": False,
     "backend": "upstream",
 }
 """The options that all benchmarks share."""
+
+RULES = ("horizon", "action_repeat", "terminate_on_success")
+"""Those that say how an episode goes."""
 
 
 def _make(
@@ -151,11 +163,9 @@ def _make(
 ) -> MetaWorldTasks:
     chosen = _checked(name, options)
     parts = benchmark_splits(kind, train, test, chosen["seed"], chosen["validation_goals"])
-    workers, horizon = chosen.pop("n_workers"), chosen.pop("horizon")
+    workers, rules = chosen.pop("n_workers"), EpisodeRules(**{key: chosen[key] for key in RULES})
     classes = {"train_classes": list(class_rows(parts.train)), "test_classes": list(class_rows(parts.test))}
-    return MetaWorldTasks(
-        name, parts, chosen | classes, n_workers=workers, horizon=horizon, reward_version=chosen["reward_version"]
-    )
+    return MetaWorldTasks(name, parts, chosen | classes, n_workers=workers, rules=rules)
 
 
 def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -170,10 +180,12 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{name}: unknown backend {chosen['backend']!r}; the only one is 'upstream'")
     if chosen["reward_version"] not in ("v1", "v2"):
         raise ConfigError(f"{name}: reward_version must be 'v1' or 'v2', got {chosen['reward_version']!r}")
-    ranges = {"validation_goals": (1, N_GOALS - 1), "horizon": (1, MAX_STEPS), "n_workers": (0, 1024)}
+    ranges = {"validation_goals": (1, N_GOALS - 1), "n_workers": (0, 1024), "horizon": (1, MAX_STEPS)}
+    ranges["action_repeat"] = (1, MAX_STEPS)
     ranges["seed"] = (0, 2**32 - 2)  # NumPy's range, and upstream adds 1
     for option, (low, high) in ranges.items():
         value = chosen[option]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{name}: {option} must be a whole number from {low} to {high}, got {value!r}")
+    EpisodeRules(**{key: chosen[key] for key in RULES})  # what only holds of them together
     return chosen

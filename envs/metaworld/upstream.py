@@ -13,26 +13,29 @@ from envs.gym_world import GymWorld
 from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
+from .options import EpisodeRules
 from .picture import forget, picture
 from .tasks import goal_of, metaworld_module, upstream_task
 from .upstream_state import restore, snapshot
+
+UPSTREAM_RULES = EpisodeRules()
 
 
 def upstream_world(
     name: str,
     n_copies: int,
     *,
-    horizon: int,
+    rules: EpisodeRules,
     reward_version: str,
     n_workers: int,
     device: torch.device | str = "cpu",
 ) -> GymWorld:
     """Return a world of `n_copies` upstream environments, spread over `n_workers` processes (0: none)."""
     return GymWorld(
-        partial(make_env, reward_version=reward_version),
+        partial(make_env, reward_version=reward_version, rules=rules),
         apply_task,
         n_copies,
-        horizon=horizon,
+        horizon=rules.n_decisions,
         observation_space=spaces()[0],
         action_space=spaces()[1],
         env_key=class_name,
@@ -41,7 +44,7 @@ def upstream_world(
         render=picture,
         name=name,
         n_workers=n_workers,
-        fixed_horizon=True,
+        fixed_horizon=rules.fixed_horizon,
         has_success=True,
         device=device,
     )
@@ -52,10 +55,10 @@ def class_name(task: Tasks) -> str:
     return goal_of(task)[0]
 
 
-def make_env(task: Tasks, *, reward_version: str) -> Env:
-    """Return an upstream environment of the task's class."""
+def make_env(task: Tasks, *, reward_version: str, rules: EpisodeRules = UPSTREAM_RULES) -> Env:
+    """Return an upstream environment of the task's class, whose episodes follow `rules`."""
     environment = metaworld_module().ALL_V3_ENVIRONMENTS[class_name(task)]
-    return _Closing(environment(reward_function_version=reward_version))
+    return _Closing(rules.wrap(environment(reward_function_version=reward_version)))
 
 
 def apply_task(env: Env, task: Tasks) -> None:
