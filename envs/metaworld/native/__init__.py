@@ -1,0 +1,1 @@
+"""Physics and programs compiled for this machine."""

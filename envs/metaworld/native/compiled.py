@@ -1,0 +1,228 @@
+"""The compiled core: copies that step in native threads, without Python inside."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.metaworld.core import CopyState, TaskClass
+from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Program
+from metarl.errors import ConfigError, WorldError
+
+from .build import BuildError, core_library
+from .programs import program_function
+
+_BUSY = 2
+_MOST_THREADS = 1024
+
+
+class _Class(ctypes.Structure):
+    _fields_ = (
+        ("model", ctypes.c_void_p),
+        ("program", ctypes.c_void_p),
+        ("action_scale", ctypes.c_double),
+        ("mocap_low", ctypes.c_double * 3),
+        ("mocap_high", ctypes.c_double * 3),
+        ("frame_skip", ctypes.c_int),
+        ("n_slots", ctypes.c_int),
+    )
+
+
+class _Entry(ctypes.Structure):
+    _fields_ = (("field", ctypes.c_char_p), ("start", ctypes.c_int), ("size", ctypes.c_int))
+
+
+class CompiledCore:
+    """B copies stepped by `n_threads` native threads (the caller is one of them); see the contract `core.Core`.
+
+    A forked child may go on with the copies it inherited: it starts its own threads at the next `load` or `step`.
+    """
+
+    kind = "compiled"
+
+    def __init__(
+        self, n_copies: int, n_threads: int = 1, *, function: Callable[[Program], int | None] = program_function
+    ) -> None:
+        """Allocate the arrays; `function` gives the address of a program's compiled code, None for physics alone.
+
+        Raises: ConfigError for a size out of range, BuildError if the core cannot be compiled here.
+        """
+        if n_copies < 1 or not 1 <= n_threads <= _MOST_THREADS:
+            raise ConfigError(
+                f"engine: needs n_copies >= 1 and n_threads in 1..{_MOST_THREADS}, got {n_copies} and {n_threads}"
+            )
+        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
+        self.obs = np.zeros((n_copies, OBS_SIZE))
+        self.reward = np.zeros(n_copies)
+        self.info = np.zeros((n_copies, len(INFO)))
+        self.unstable = np.zeros(n_copies, np.uint8)
+        self._actions = np.zeros((n_copies, ACTION_SIZE), np.float32)
+        self._classes: list[TaskClass | None] = [None] * n_copies  # keeps the shared models alive
+        self._spare: dict[Any, tuple[Any, Any]] = {}
+        self._function = function
+        self._library = _library()
+        arrays = (self._actions, self.obs, self.reward, self.info, self.unstable)
+        self._core: int | None = self._library.core_new(n_copies, self.n_threads, *[_address(a) for a in arrays])
+        self._step = self._library.core_step
+        self._finalizer = weakref.finalize(self, self._library.core_free, self._core)
+
+    def place(self, copy: int, task_class: TaskClass) -> None:
+        """Make `copy` one of `task_class`; raises ConfigError if its model is not a hand on a mocap body."""
+        core = self._open()
+        program = task_class.program
+        record = _Class(
+            task_class.model._address,
+            self._function(program),
+            task_class.action_scale,
+            tuple(task_class.mocap_low),
+            tuple(task_class.mocap_high),
+            task_class.frame_skip,
+            program.n_slots,
+        )
+        entries = [_Entry(entry.field.encode(), entry.start, entry.size) for entry in task_class.entries]
+        self._check(
+            self._library.core_place(
+                core, self._index(copy), ctypes.byref(record), (_Entry * len(entries))(*entries), len(entries)
+            ),
+            ConfigError,
+        )
+        self._classes[copy] = task_class
+
+    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+        """Put different copies into states of their class, exactly; the threads share the work."""
+        core = self._open()
+        if len(copies) != len(states) or len(set(copies)) != len(copies):
+            raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+        for copy, state in zip(copies, states, strict=True):
+            self._check_state(copy, state)
+        chosen = np.array(copies, np.int32)
+        parts = [np.array([_address(getattr(s, part)) for s in states], np.uintp) for part in _PARTS]
+        self._check(self._library.core_load(core, len(states), _address(chosen), *[_address(p) for p in parts]))
+
+    def save(self, copy: int) -> CopyState:
+        """Return the state of a copy; raises WorldError before its first `load`."""
+        core = self._open()
+        task_class = self._class(self._index(copy))
+        parts = [np.empty(size) for size in _sizes(task_class)]
+        self._check(self._library.core_save(core, copy, *[_address(p) for p in parts]))
+        return CopyState(*parts)
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """Advance all copies by one environment step; `actions` is float32 [B, 4].
+
+        Raises: WorldError naming the copy if MuJoCo cannot go on with one; it can be loaded again.
+        """
+        if actions.shape != self._actions.shape:
+            raise ConfigError(f"engine: actions must be {self._actions.shape}, got {actions.shape}")
+        np.copyto(self._actions, actions, casting="no")
+        status = self._step(self._core or self._open())
+        if status:
+            self._check(status)
+
+    def simulation(self, copy: int) -> tuple[Any, Any]:
+        """Return a model and data of their own that show the copy as it is now; the next call writes to them again."""
+        import mujoco
+
+        state, task_class = self.save(copy), self._class(copy)
+        if task_class not in self._spare:
+            from copy import copy as duplicate
+
+            model = duplicate(task_class.model)
+            self._spare[task_class] = (model, mujoco.MjData(model))
+        model, data = self._spare[task_class]
+        start = 0
+        for entry in task_class.entries:
+            values = state.model[start : start + entry.size]
+            getattr(model, entry.field).reshape(-1)[entry.start : entry.start + entry.size] = values
+            start += entry.size
+        mujoco.mj_setState(model, data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        return model, data
+
+    def close(self) -> None:
+        """End the threads and free memory; harmless when called twice. Raises WorldError during a step."""
+        if self._core is not None and self._finalizer.alive:
+            self._check(self._library.core_free(self._core))
+            self._finalizer.detach()
+            self._core = None
+            self._spare.clear()
+
+    def _open(self) -> int:
+        if self._core is None:
+            raise WorldError("engine: this core is closed")
+        return self._core
+
+    def _index(self, copy: int) -> int:
+        if not 0 <= copy < self.n_copies:
+            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
+        return copy
+
+    def _class(self, copy: int) -> TaskClass:
+        task_class = self._classes[copy]
+        if task_class is None:
+            raise WorldError(f"engine: copy {copy} has no class yet; place it first")
+        return task_class
+
+    def _check_state(self, copy: int, state: CopyState) -> None:
+        parts = (state.physics, state.model, state.slots)
+        for name, part, size in zip(_PARTS, parts, _sizes(self._class(self._index(copy))), strict=True):
+            if part.dtype != np.float64 or part.shape != (size,) or not part.flags.c_contiguous:
+                raise ConfigError(
+                    f"engine: copy {copy} needs {name} as {size} contiguous float64, got {part.dtype} {part.shape}"
+                )
+
+    def _check(self, status: int, error: type[Exception] = WorldError) -> None:
+        if status == _BUSY:
+            raise WorldError(
+                "engine: another thread is inside this core (or was when this process was forked: build a new world)"
+            )
+        if status:
+            raise error("engine: " + self._library.core_error(self._core).decode(errors="replace"))
+
+
+_PARTS = ("physics", "model", "slots")
+
+
+def _sizes(task_class: TaskClass) -> tuple[int, int, int]:
+    return task_class.n_state, sum(entry.size for entry in task_class.entries), task_class.program.n_slots
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+@cache
+def _library() -> Any:
+    """Load the core; ctypes lets go of the interpreter lock while one of its functions runs."""
+    import mujoco  # its library must be the one that the core finds
+
+    path = core_library()
+    try:
+        library: Any = ctypes.CDLL(str(path))
+    except OSError as problem:
+        raise BuildError(f"{path} cannot be loaded: {problem}") from problem
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "core_mujoco_version": (integer, []),
+        "core_new": (pointer, [integer, integer] + [pointer] * 5),
+        "core_free": (integer, [pointer]),
+        "core_error": (ctypes.c_char_p, [pointer]),
+        "core_place": (integer, [pointer, integer, pointer, pointer, integer]),
+        "core_load": (integer, [pointer, integer, pointer, pointer, pointer, pointer]),
+        "core_save": (integer, [pointer, integer, pointer, pointer, pointer]),
+        "core_step": (integer, [pointer]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    if library.core_mujoco_version() != mujoco.mj_version():
+        raise BuildError(
+            f"{path} was compiled for another MuJoCo than {mujoco.__version__}, which is loaded; remove it"
+        )
+    return library

@@ -1,0 +1,228 @@
+// The compiled core behind a C interface, see compiled.py. Functions that can fail return 0, or 1 with the reason in
+// core_error, or 2 because another thread is inside a call on the same core.
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "copy.hpp"
+#include "guard.hpp"
+#include "pool.hpp"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace metarl {
+
+struct Core {
+  int n_copies, n_threads;
+  const float* actions;
+  double *obs, *reward, *info;
+  uint8_t* unstable;
+  std::vector<Copy> copies;
+  std::vector<int> order;  // copies of one class beside each other: they share code and model
+  bool sorted = false;
+  std::unique_ptr<Pool> pool;
+  pid_t home = getpid();
+  std::atomic<bool> busy{false};
+  std::mutex failing;
+  int failed = -1;  // the first copy that failed in this call
+  std::string error;
+
+  Core(int n, int threads) : n_copies(n), n_threads(threads), copies(n), order(n) {}
+
+  void fail(int copy, const char* text) {
+    std::lock_guard<std::mutex> lock(failing);
+    if (failed >= 0 && failed <= copy) return;
+    failed = copy;
+    error = "copy " + std::to_string(copy) + ": MuJoCo says: " + text;
+  }
+
+  int complain(std::string text) {
+    error = std::move(text);
+    return 1;
+  }
+
+  // Makes sure of the threads; false if the system has none left. A forked child has this memory but not the threads,
+  // and their locks may be in any state: it leaves the old pool alone and starts its own.
+  bool adopt() {
+    if (home == getpid() && pool) return true;
+    if (home != getpid()) (void)pool.release();
+    home = getpid();
+    try {
+      pool.reset(new Pool(n_threads));
+      return true;
+    } catch (const std::system_error& problem) {
+      error = "cannot start " + std::to_string(n_threads - 1) + " threads: " + problem.what();
+      return false;
+    }
+  }
+};
+
+// Holds a core for one call.
+class Hold {
+ public:
+  explicit Hold(Core* core) : core_(core), free_(!core->busy.exchange(true, std::memory_order_acquire)) {}
+  ~Hold() {
+    if (free_) core_->busy.store(false, std::memory_order_release);
+  }
+  bool refused() const { return !free_; }
+
+ private:
+  Core* core_;
+  bool free_;
+};
+
+constexpr int kRefused = 2;  // without a text: core_error belongs to the call that holds the core
+
+struct StepTask {
+  Core* core;
+  int copy;
+};
+
+void step_body(StepTask& task) {
+  Core& core = *task.core;
+  const int i = task.copy;
+  double out[1 + kInfo] = {0};
+  core.unstable[i] = core.copies[i].step(core.actions + kAction * i, core.obs + kObs * i, out);
+  core.reward[i] = out[0];
+  std::copy_n(out + 1, kInfo, core.info + kInfo * i);
+}
+
+void step_one(void* context, int position) {
+  Core* core = static_cast<Core*>(context);
+  StepTask task{core, core->order[position]};
+  if (const char* text = guarded(step_body, task)) {
+    core->copies[task.copy].state = Copy::kFailed;
+    core->fail(task.copy, text);
+  }
+}
+
+struct LoadTask {
+  Core* core;
+  const int* copies;
+  const double *const *physics, *const *model, *const *slots;
+  int k;
+};
+
+void load_body(LoadTask& task) {
+  const int i = task.copies[task.k];
+  task.core->copies[i].load(task.physics[task.k], task.model[task.k], task.slots[task.k]);
+  task.core->unstable[i] = 0;
+}
+
+void load_one(void* context, int k) {
+  LoadTask task = *static_cast<LoadTask*>(context);
+  task.k = k;
+  if (const char* text = guarded(load_body, task)) {
+    task.core->copies[task.copies[k]].state = Copy::kFailed;
+    task.core->fail(task.copies[k], text);
+  }
+}
+
+struct MakeTask {
+  const mjModel* model;
+  mjData* made;
+};
+
+void make_body(MakeTask& task) { task.made = mj_makeData(task.model); }
+
+void sort_copies(Core* core) {
+  for (int i = 0; i < core->n_copies; ++i) core->order[i] = i;
+  std::stable_sort(core->order.begin(), core->order.end(), [core](int a, int b) {
+    return std::less<const mjModel*>()(core->copies[a].type.model, core->copies[b].type.model);
+  });
+  core->sorted = true;
+}
+
+}  // namespace metarl
+
+using namespace metarl;
+
+EXPORT int core_mujoco_version() { return mj_version() == mjVERSION_HEADER ? mjVERSION_HEADER : -mj_version(); }
+
+// The arrays belong to the caller and must live as long as the core. Threads start with the first load.
+EXPORT Core* core_new(int n_copies, int n_threads, const float* actions, double* obs, double* reward, double* info,
+                      uint8_t* unstable) {
+  Core* core = new Core(n_copies, n_threads);
+  core->actions = actions;
+  core->obs = obs;
+  core->reward = reward;
+  core->info = info;
+  core->unstable = unstable;
+  return core;
+}
+
+EXPORT int core_free(Core* core) {
+  if (core->home != getpid()) {
+    (void)core->pool.release();  // a forked child has no threads to join
+  } else if (core->busy.exchange(true, std::memory_order_acquire)) {
+    return kRefused;
+  }
+  delete core;
+  return 0;
+}
+
+EXPORT const char* core_error(Core* core) { return core->error.c_str(); }
+
+EXPORT int core_place(Core* core, int copy, const Class* type, const Entry* entries, int n_entries) {
+  Hold hold(core);
+  if (hold.refused()) return kRefused;
+  Copy& at = core->copies[copy];
+  if (type->model->nmocap != 1 || type->model->nu != 2) {
+    return core->complain("the model must have one mocap body and two actuators");
+  }
+  MakeTask task{type->model, nullptr};
+  if (!at.has_data() || at.type.model != type->model) {
+    if (const char* text = guarded(make_body, task)) return core->complain(std::string("MuJoCo says: ") + text);
+  }
+  const std::string wrong = at.place(*type, entries, n_entries, task.made);
+  core->sorted = false;
+  std::fill_n(core->obs + kObs * copy, kObs, 0.0);
+  std::fill_n(core->info + kInfo * copy, kInfo, 0.0);
+  core->reward[copy] = 0;
+  core->unstable[copy] = 0;
+  return wrong.empty() ? 0 : core->complain(wrong);
+}
+
+// Copies must differ. Sizes of the arrays are the caller's care.
+EXPORT int core_load(Core* core, int n, const int* copies, const double* const* physics, const double* const* model,
+                     const double* const* slots) {
+  Hold hold(core);
+  if (hold.refused()) return kRefused;
+  if (!core->adopt()) return 1;
+  core->failed = -1;
+  LoadTask task{core, copies, physics, model, slots, 0};
+  core->pool->run(n, load_one, &task);
+  return core->failed >= 0;
+}
+
+EXPORT int core_save(Core* core, int copy, double* physics, double* model, double* slots) {
+  Hold hold(core);
+  if (hold.refused()) return kRefused;
+  if (core->copies[copy].state != Copy::kReady) {
+    return core->complain("copy " + std::to_string(copy) + " is in no state yet; load one first");
+  }
+  core->copies[copy].save(physics, model, slots);
+  return 0;
+}
+
+EXPORT int core_step(Core* core) {
+  Hold hold(core);
+  if (hold.refused()) return kRefused;
+  for (int i = 0; i < core->n_copies; ++i) {
+    if (core->copies[i].state != Copy::kReady) {
+      return core->complain("copy " + std::to_string(i) + " is in no state yet; load one first");
+    }
+  }
+  if (!core->adopt()) return 1;
+  if (!core->sorted) sort_copies(core);
+  core->failed = -1;
+  core->pool->run(core->n_copies, step_one, core);
+  return core->failed >= 0;
+}
