@@ -15,7 +15,7 @@ Deviations from the paper, each for a reason:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +29,7 @@ from metarl.seeding import generator as stream
 
 from .inner_loop import Batch, Objective, adapt_through, gradient_step, inner_loss, make_batch, ratio_loss
 from .nets import Params, PolicyNet, check_net
+from .normaliser import Normaliser, NormaliserConfig
 from .trust_region import LineSearch, Product, fisher_product, flatten, line_search, natural_step, unflatten
 
 _PREFIX = "param/"
@@ -78,6 +79,9 @@ class MAMLConfig:
     """Most line-search tries (>= 1)."""
     fisher_rows: int | None = None
     """Query rows per task behind the Fisher matrix, drawn anew each update; None takes all (>= 1)."""
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
+    """Observations in units of all training steps so far, the same in inner and outer loop. Rewards need no such thing:
+    advantages are standardised per task, so that a factor on a task's rewards cancels."""
 
     def __post_init__(self) -> None:
         """Check every range; raises ConfigError."""
@@ -133,6 +137,7 @@ class MAML:
         )  # fmt: skip
         self.train_phases: tuple[int, ...] = (config.episodes_per_step,) * (config.inner_steps + 1)
         self._theta = self.net.init(stream(seed, "init", self.name), self.device)
+        self._normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
 
     def parameters(self) -> Params:
         """Return the meta-parameters theta by name; they are never written in place."""
@@ -165,7 +170,8 @@ class MAML:
         """Sample from each task's own policy, or take its mode; the state stays."""
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
-        out = self.net(_phi(state), step.obs.reshape(n_tasks, n_rows // n_tasks, -1), mask).flatten(0, 1)
+        obs = self._normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
+        out = self.net(_phi(state), obs, mask).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(out)
@@ -176,7 +182,7 @@ class MAML:
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take one policy-gradient step per task on the episodes it has just collected."""
         config = self.config
-        batch = make_batch(self.net, rollout, config.gamma, config.lam)
+        batch = self._batch(rollout)
         with torch.enable_grad():
             phi = {name: value.detach().requires_grad_() for name, value in _phi(state).items()}
             new = gradient_step(
@@ -186,6 +192,10 @@ class MAML:
                 create_graph=False,
             )
         return {**{_PREFIX + name: value.detach() for name, value in new.items()}, "k": state["k"] + 1}
+
+    def _batch(self, rollout: Rollout) -> Batch:
+        """Return what the losses need of one phase, with the observations that the policy saw when it collected it."""
+        return make_batch(self.net, self._normaliser.rollout(rollout), self.config.gamma, self.config.lam)
 
     def _step_size(self, k: Tensor) -> Tensor:
         """Return the inner step size after k steps: alpha for trained steps, less for later ones; float [N]."""
@@ -199,7 +209,7 @@ class MAML:
                 f"maml-trpo trains on {self.config.inner_steps} support phases, got a trial with "
                 f"{len(trial.supports)}; collect it with phases=agent.train_phases"
             )
-        made = [make_batch(self.net, rollout, self.config.gamma, self.config.lam) for rollout in trial.rollouts]
+        made = [self._batch(rollout) for rollout in trial.rollouts]
         return MetaBatch(tuple(made[:-1]), made[-1])
 
     def adapted(self, theta: Params, batch: MetaBatch, *, differentiable: bool) -> Params:
@@ -238,7 +248,9 @@ class MAML:
         if found.accepted:
             moved = unflatten(flatten(parts).detach() + found.step, parts)
             self._theta = dict(zip(theta, moved, strict=True))
-        return self._metrics(theta, batch, out.detach(), loss.detach(), gradient, found)
+        metrics = self._metrics(theta, batch, out.detach(), loss.detach(), gradient, found)
+        self._normaliser.update(*trial.rollouts)
+        return metrics
 
     def fisher(
         self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, generator: torch.Generator
@@ -304,11 +316,11 @@ class MAML:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the meta-parameters; there is no other state."""
-        return {"theta": {name: value.clone() for name, value in self._theta.items()}}
+        """Return the meta-parameters, and the normaliser's sums if there is one; there is no other state."""
+        return {"theta": {name: value.clone() for name, value in self._theta.items()}} | self._normaliser.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the meta-parameters bit for bit.
+        """Restore `state_dict` bit for bit.
 
         Raises: CheckpointError if names or shapes are not those of this configuration.
         """
@@ -319,6 +331,7 @@ class MAML:
                 f"the checkpoint's parameters {found} are not those of this maml-trpo agent, {wanted}; "
                 f"load it with the configuration and world it was written with"
             )
+        self._normaliser.load_state_dict(state)
         self._theta = {name: stored[name].detach().clone().to(self.device) for name in self._theta}
 
 

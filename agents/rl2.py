@@ -26,8 +26,10 @@ from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
+from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
 from .recurrent import MemoryKind, RecurrentNet
+from .reward_scale import ClassScale, RewardInput, RewardObjective, TrialScale
 
 INPUT_CLIP = 10.0
 """Largest standardised observation entry or reward that the memory sees."""
@@ -62,7 +64,16 @@ class RL2Config:
     normalise_inputs: bool = True
     """Standardise observations, and divide rewards by their root mean square; both by running statistics."""
     reward_scale: float = 1.0
-    """Factor on the reward that the memory sees, > 0. The objective always counts plain rewards."""
+    """Factor on the reward that the memory sees, > 0. No part of the objective."""
+    reward_input: RewardInput = "running"
+    """Units of the reward that the memory sees. "running": as `normalise_inputs` says, one scale for all tasks.
+    "trial": the trial's own rewards so far, for classes whose rewards differ in size; see `reward_scale.TrialScale`."""
+    reward_objective: RewardObjective = "raw"
+    """Units of the reward in the objective: "raw", or "class", divided by the running root mean square of the task's
+    class, so that all classes weigh alike; see `reward_scale.ClassScale`. Reported returns are raw in both cases."""
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
+    """Observations in units of all training steps so far, in float64; stands in for the moving average of
+    `normalise_inputs`, which still sees to rewards."""
     init_std: float = 1.0
     """Initial standard deviation of Box actions, in units of half the range of the Box (1 if unbounded), > 0."""
     min_std: float = 0.05
@@ -84,6 +95,10 @@ class RL2Config:
         for name in ("reward_scale", "init_std", "min_std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
+        choices = {"reward_input": ("running", "trial"), "reward_objective": ("raw", "class")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"rl2.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
         if self.memory not in ("gru", "lstm"):
             raise ConfigError(f"rl2.memory must be 'gru' or 'lstm', got {self.memory!r}")
         for name in ("encoder", "readout"):
@@ -115,7 +130,8 @@ class _Batch:
 class RL2:
     """The agent. A trial's state is its memory, where zeros mean that nothing is known.
 
-    "h" [N, hidden]; for an LSTM also "c"; with `see_transition` also "prev_obs" [N, obs_dim].
+    "h" [N, hidden]; for an LSTM also "c"; with `see_transition` also "prev_obs" [N, obs_dim]; with `reward_input`
+    "trial" also the sums that scale the trial's rewards.
     """
 
     name = "rl2"
@@ -149,6 +165,9 @@ class RL2:
         self._optimiser = Optimiser(list(self._modules.parameters()), config.ppo)
         self._obs_moments = RunningMoments((spec.obs_dim,), rate=0.01, device=self.device)
         self._reward_moments = RunningMoments((), rate=0.01, device=self.device)
+        self._normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
+        self._trial_scale = TrialScale(self.device) if config.reward_input == "trial" else None
+        self._class_scale = ClassScale(self.device) if config.reward_objective == "class" else None
         n_times = config.episodes_per_trial * spec.horizon
         self._value_scale = ValueScale(config.ppo, self.device, n_times)
 
@@ -161,17 +180,27 @@ class RL2:
         state = self.network.core.start(n_tasks)
         if self.config.see_transition:
             state["prev_obs"] = torch.zeros(n_tasks, self.spec.obs_dim, device=self.device)
+        if self._trial_scale is not None:
+            state |= self._trial_scale.start(n_tasks)
         return state
 
     def _inputs(
         self, obs: Tensor, prev_action: Tensor, prev_reward: Tensor, prev_done: Tensor, prev_obs: Tensor | None
     ) -> Tensor:
-        """Return what the memory sees, [..., n_inputs]; the one place that decides it."""
-        reward = prev_reward * self.config.reward_scale
+        """Return what the memory sees, [..., n_inputs]; the one place that decides it.
+
+        `prev_reward` is raw, or in units of the trial where `reward_input` says so.
+        """
+        reward, plain = prev_reward * self.config.reward_scale, self.config.normalise_inputs
         seen = [obs] if prev_obs is None else [obs, prev_obs]
-        if self.config.normalise_inputs:
+        if self._normaliser.enabled:
+            seen = [self._normaliser(x) for x in seen]
+        elif plain:
             mean, std = self._obs_moments.mean, self._obs_moments.std
             seen = [((x - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP) for x in seen]
+        if self._trial_scale is not None:
+            reward = reward.clamp(-INPUT_CLIP, INPUT_CLIP)
+        elif plain:
             reward = (reward / self._reward_moments.rms).clamp(-INPUT_CLIP, INPUT_CLIP)
         return torch.cat([*seen, prev_action, reward.unsqueeze(-1), prev_done.to(obs.dtype).unsqueeze(-1)], dim=-1)
 
@@ -180,10 +209,14 @@ class RL2:
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
         """Choose one action per trial and remember the step; aux: "value" [B], raw, if the head shares it."""
-        x = self._inputs(step.obs, step.prev_action, step.prev_reward, step.prev_done, state.get("prev_obs"))
-        out, memory = self.network.step(x, {k: v for k, v in state.items() if k != "prev_obs"})
+        prev_reward, sums = step.prev_reward, State()
+        if self._trial_scale is not None:
+            prev_reward, sums = self._trial_scale.step(prev_reward, state)
+        x = self._inputs(step.obs, step.prev_action, prev_reward, step.prev_done, state.get("prev_obs"))
+        out, memory = self.network.step(x, {k: v for k, v in state.items() if k in ("h", "c")})
+        memory = {**memory, **sums}
         if self.config.see_transition:
-            memory = {**memory, "prev_obs": step.obs}
+            memory["prev_obs"] = step.obs
         params = self._head(out, step.action_mask)
         aux = {} if self._value is not None else {"value": out[..., -1]}
         if greedy:
@@ -204,6 +237,9 @@ class RL2:
         flat_action = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2)
         prev_action = torch.cat([start.prev_action[None], flat_action[:-1]])
         prev_reward = torch.cat([start.prev_reward[None], rollout.reward[:-1]])
+        if self._trial_scale is not None:
+            counts = torch.cat([torch.ones_like(rollout.valid[:1]), rollout.valid[:-1]])
+            prev_reward = self._trial_scale.sequence(torch.where(counts, prev_reward, 0.0))
         prev_done = torch.cat([start.prev_done[None], rollout.last[:-1]])
         prev_obs = None
         if self.config.see_transition:
@@ -211,7 +247,7 @@ class RL2:
         return self._inputs(rollout.obs, prev_action, prev_reward, prev_done, prev_obs)
 
     def value_in_returns(self, head_value: Tensor) -> Tensor:
-        """Return what the value head said about the steps of a trial [T, B] in units of a return."""
+        """Return what the value head said about the steps of a trial [T, B] in units of a return of the objective."""
         return self._value_scale.to_return(head_value)
 
     def evaluate_actions(
@@ -247,7 +283,7 @@ class RL2:
         if len(trial.rollouts) != 1:
             raise ConfigError(f"rl2 trains on trials of one phase, got {len(trial.rollouts)}; use agent.train_phases")
         rollout = trial.query
-        batch, metrics = self._prepare(rollout)
+        batch, metrics = self._prepare(rollout, self._objective_reward(trial))
         sums: list[dict[str, Tensor]] = []
         for shares in minibatches(rollout.obs.shape[1], self.config.ppo, generator, self.device):
             for rows in shares:
@@ -258,12 +294,24 @@ class RL2:
         if self.config.normalise_inputs:
             self._obs_moments.update(rollout.obs, rollout.valid)
             self._reward_moments.update(rollout.reward * self.config.reward_scale, rollout.valid)
+        self._normaliser.update(rollout)
         self._optimiser.end_update()
         return dict(zip(metrics, torch.stack([v.float() for v in metrics.values()]).tolist(), strict=True))
 
+    def _objective_reward(self, trial: Trial) -> Tensor:
+        """Return the reward that the update maximises, [T, B].
+
+        A class's scale takes the batch in first: nothing that acted depended on it, and the first batch needs one too.
+        """
+        rollout = trial.query
+        if self._class_scale is None:
+            return rollout.reward
+        self._class_scale.update(rollout.reward, rollout.valid, trial.tasks.groups)
+        return self._class_scale(rollout.reward, trial.tasks.groups)
+
     @torch.no_grad()
-    def _prepare(self, rollout: Rollout) -> tuple[_Batch, dict[str, Tensor]]:
-        """Compute all that stays fixed during an update: inputs, advantages and value targets."""
+    def _prepare(self, rollout: Rollout, reward: Tensor) -> tuple[_Batch, dict[str, Tensor]]:
+        """Compute all that stays fixed during an update: inputs, and advantages and value targets of `reward`."""
         ppo, valid = self.config.ppo, rollout.valid
         inputs = self.sequence_inputs(rollout)
         if self._value is None:
@@ -271,7 +319,7 @@ class RL2:
         else:
             head = self._value.unroll(inputs, self._value.core.start(inputs.shape[1]))[0][..., 0]
         value = self.value_in_returns(head)
-        advantage = trial_advantages(rollout.reward, value, valid, ppo.gamma, ppo.lam)
+        advantage = trial_advantages(reward, value, valid, ppo.gamma, ppo.lam)
         returns = torch.where(valid, advantage + value, torch.zeros_like(value))
         head_layer = (self._value or self.network).head
         self._value_scale.update(returns, valid, head_layer.weight[-1], head_layer.bias[-1])
@@ -304,15 +352,17 @@ class RL2:
         return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}
 
     def _parts(self) -> dict[str, Any]:
+        scale = {} if self._class_scale is None else {"class_scale": self._class_scale}
         return {
             "optimiser": self._optimiser, "obs_moments": self._obs_moments, "reward_moments": self._reward_moments,
-            "value_scale": self._value_scale,
+            "value_scale": self._value_scale, **scale,
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimiser state and running statistics, copied."""
         weights = {k: v.detach().clone() for k, v in self._modules.state_dict().items()}
-        return {"weights": weights} | {k: v.state_dict() for k, v in self._parts().items()}
+        parts = {k: v.state_dict() for k, v in self._parts().items()}
+        return {"weights": weights} | parts | self._normaliser.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
@@ -322,7 +372,8 @@ class RL2:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"this checkpoint does not fit the rl2 agent of this config: {reason}") from error
         for key, part in self._parts().items():
-            part.load_state_dict(state[key])
+            part.load_state_dict(state.get(key, {}) if key == "class_scale" else state[key])
+        self._normaliser.load_state_dict(state)
 
 
 def trial_advantages(reward: Tensor, value: Tensor, valid: Tensor, gamma: float, lam: float) -> Tensor:
