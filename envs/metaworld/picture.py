@@ -12,73 +12,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.gym_chunk import Env
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, nearest
 
 SIZE = 480
 """Pixels of each side."""
+CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
+"""Cameras in all of upstream's models."""
 CAMERA = "corner2"
+"""The one that shows most: table, hand and object from the front."""
 APT = {
     "egl": "apt-get install -y --no-install-recommends libegl1 libgl1-mesa-dri libopengl0",
     "osmesa": "apt-get install -y --no-install-recommends libosmesa6",
     "glfw": "apt-get install -y --no-install-recommends xvfb libglfw3, and run under `xvfb-run -a`",
 }
 
-_cameras: WeakKeyDictionary[Env, _Camera] = WeakKeyDictionary()
+_studios: WeakKeyDictionary[Env, Studio] = WeakKeyDictionary()
 
 
-def picture(env: Env) -> NDArray[np.uint8]:
-    """Return an RGB picture of `env`, uint8 [480, 480, 3].
+def picture(env: Env, camera: str = CAMERA) -> NDArray[np.uint8]:
+    """Return an RGB picture of an upstream environment, uint8 [480, 480, 3].
 
     Raises: ConfigError with the line that installs what is missing, if there is no OpenGL library.
     """
-    if env not in _cameras:
-        _cameras[env] = _Camera(env)
-    return _cameras[env].shoot()
+    upstream: Any = env.unwrapped
+    if env not in _studios:
+        _studios[env] = Studio(upstream.model)
+    return _studios[env].shoot(upstream.model, upstream.data, camera)
 
 
 def forget(env: Env) -> None:
     """Free what pictures of `env` needed."""
-    camera = _cameras.pop(env, None)
-    if camera is not None:
-        camera.close()
+    studio = _studios.pop(env, None)
+    if studio is not None:
+        studio.close()
 
 
-class _Camera:
-    """One OpenGL context for one environment; the first picture takes a second, later ones hundredths."""
+class Studio:
+    """An OpenGL context with the shapes of one class; the first picture takes a second, later ones hundredths."""
 
-    def __init__(self, env: Env) -> None:
+    def __init__(self, model: Any) -> None:
+        """Load the shapes of `model`, an MjModel; raises ConfigError if there is no OpenGL library."""
         import mujoco
 
-        upstream: Any = env.unwrapped
-        self.model, self.data = upstream.model, upstream.data
         # Shadows and multi-sampling cost six times the rest on a software renderer; physics does not see them.
-        self.model.vis.quality.offsamples = 0
-        self.model.vis.quality.shadowsize = 0
-        self.model.vis.global_.offwidth = max(SIZE, self.model.vis.global_.offwidth)
-        self.model.vis.global_.offheight = max(SIZE, self.model.vis.global_.offheight)
+        model.vis.quality.offsamples = 0
+        model.vis.quality.shadowsize = 0
+        model.vis.global_.offwidth = max(SIZE, model.vis.global_.offwidth)
+        model.vis.global_.offheight = max(SIZE, model.vis.global_.offheight)
         self.context = _open_context()
         self.context.make_current()
-        self.scene = mujoco.MjvScene(self.model, maxgeom=2000)
-        self.gpu = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        self.scene = mujoco.MjvScene(model, maxgeom=2000)
+        self.gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.gpu)
         self.option = mujoco.MjvOption()
         self.view = mujoco.MjvCamera()
         self.view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self.view.fixedcamid = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
 
-    def shoot(self) -> NDArray[np.uint8]:
-        """Draw the present state."""
+    def shoot(self, model: Any, data: Any, camera: str = CAMERA) -> NDArray[np.uint8]:
+        """Draw `data`, uint8 [480, 480, 3], the right way up; `model` is any model of the same class.
+
+        Raises: ConfigError for an unknown camera.
+        """
         import mujoco
 
+        self.view.fixedcamid = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        if self.view.fixedcamid < 0:
+            raise ConfigError(f"Meta-World has no camera {camera!r}; {nearest(camera, CAMERAS)}")
         self.context.make_current()
         everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self.model, self.data, self.option, None, self.view, everything, self.scene)
+        mujoco.mjv_updateScene(model, data, self.option, None, self.view, everything, self.scene)
         frame = mujoco.MjrRect(0, 0, SIZE, SIZE)
         mujoco.mjr_render(frame, self.scene, self.gpu)
         pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, frame, self.gpu)
-        # OpenGL's rows run upwards and this camera hangs upside down, so the first turns out right; columns do not.
-        return np.ascontiguousarray(pixels[:, ::-1])
+        # OpenGL's rows run upwards. A camera that hangs upside down (upstream's corners do) turns them round once more,
+        # and the columns with them.
+        hangs = data.cam_xmat[self.view.fixedcamid].reshape(3, 3)[2, 1] < 0
+        return np.ascontiguousarray(pixels[:, ::-1] if hangs else pixels[::-1])
 
     def close(self) -> None:
         """Free the context while its library is still loaded."""

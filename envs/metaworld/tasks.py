@@ -140,9 +140,13 @@ def goal_of(task: Tasks) -> tuple[str, np.ndarray[Any, np.dtype[np.float64]]]:
 
 def upstream_task(task: Tasks) -> Any:
     """Return one task as upstream's own `Task`, goal hidden."""
+    return upstream_goal(*goal_of(task))
+
+
+def upstream_goal(name: str, goal: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+    """Return the task of class `name` with `goal` as upstream's own `Task`, goal hidden."""
     from metaworld.types import Task
 
-    name, goal = goal_of(task)
     environment = metaworld_module().ALL_V3_ENVIRONMENTS[name]
     data = {"rand_vec": goal, "env_cls": environment, "partially_observable": True}
     return Task(env_name=name, data=pickle.dumps(data))
