@@ -5,11 +5,11 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test learn lint format types arch check bench build clean
+.PHONY: help setup demo demo-ml1 test learn lint format types arch check bench parity build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with everything in it (TORCH=, PIP_ARGS=, PYTHON= choose other builds)
 
@@ -50,6 +50,13 @@ check: lint types arch test  ## everything a change must pass
 bench: setup  ## where the time of a training iteration goes, per agent
 	$(PY) -m experiments profile rl2-gridworld
 	$(PY) -m experiments profile maml-navigation
+
+parity: setup  ## the Meta-World engine against upstream, every number (15 to 30 minutes on 2 cores)
+	$(PY) -m experiments parity --leak 1000000 --out experiments/results/metaworld-parity.json
+
+bench-metaworld: setup  ## speed of Meta-World's engine beside its peers and the bare physics (10-20 minutes, quiet machine)
+	$(PY) -m experiments bench metaworld
+	$(PY) -m experiments bench metaworld --collect
 
 build: setup  ## wheel and sdist, each tried in a bare environment
 	@bash .ci/build.sh

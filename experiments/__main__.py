@@ -16,7 +16,9 @@ COMMANDS = {
     "reproduce": ("experiments.reproduce:main", "run a published experiment again and compare"),
     "report": ("experiments.report:main", "one HTML page about one or several runs"),
     "worlds": ("experiments.worlds:main", "list task distributions, or show one"),
+    "bench": ("experiments.bench:main", "how fast worlds step, beside their peers and the bare physics"),
     "profile": ("experiments.profile:main", "where the time of a training iteration goes"),
+    "parity": ("experiments.parity:main", "is the Meta-World engine upstream, number for number"),
     "doctor": ("experiments.doctor:main", "check a world against the contract"),
 }
 
