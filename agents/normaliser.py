@@ -62,7 +62,7 @@ class Moments:
     def update(self, rows: Tensor, valid: Tensor) -> None:
         """Take in the valid rows of `rows` [..., width]; `valid` is bool [...]. The others may hold anything."""
         weight = valid.reshape(-1, 1)
-        wide = torch.where(weight, rows.reshape(len(weight), -1).to(torch.float64), 0.0)
+        wide = torch.where(weight, rows.reshape(-1, len(self.mean)).to(torch.float64), 0.0)
         fresh = weight.sum().to(torch.float64)
         some = fresh.clamp(min=1.0)
         mean = wide.sum(0) / some
