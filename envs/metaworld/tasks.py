@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,7 @@ from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks
 
 from .picture import APT
-
-SUPPORTED_VERSION = "3.1.1"
-"""The Meta-World release whose environments these files were checked against, all 50 classes bit for bit."""
+from .versions import check_installed
 
 MAX_STEPS = 500
 """Env steps per episode upstream; one more raises."""
@@ -34,18 +31,8 @@ TEST_ONLY_NOTE = (
 
 
 def metaworld_module() -> Any:
-    """Import Meta-World; raises ConfigError if it is missing or another version."""
-    try:
-        found = version("metaworld")
-    except PackageNotFoundError:
-        raise ConfigError(
-            f"Meta-World is not installed; install it with `pip install metaworld=={SUPPORTED_VERSION}`"
-        ) from None
-    if found != SUPPORTED_VERSION:
-        raise ConfigError(
-            f"Meta-World {found} is installed, but these worlds need {SUPPORTED_VERSION} (goals and rewards differ "
-            f"between versions); install it with `pip install metaworld=={SUPPORTED_VERSION}`"
-        )
+    """Import Meta-World; raises ConfigError if it or MuJoCo is missing or another version (see `versions`)."""
+    check_installed()
     try:
         import metaworld
     except (
