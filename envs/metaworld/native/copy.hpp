@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "data.hpp"
+
 namespace metarl {
 
 typedef void (*Program)(const mjModel*, const mjData*, const float*, double*, double*, double*);
@@ -85,14 +87,14 @@ class Copy {
 
   Copy() = default;
   Copy(const Copy&) = delete;
-  ~Copy() { mj_deleteData(data_); }
+  ~Copy() { free_data(data_); }
 
-  // Becomes one of `wanted`. Takes over `data`, fresh from mj_makeData; nullptr: keep the present one. Returns what is
+  // Becomes one of `wanted`. Takes over `data`, fresh from make_data; nullptr: keep the present one. Returns what is
   // wrong, or an empty text.
   std::string place(const Class& wanted, const Entry* entries, int n_entries, mjData* data) {
     state = kEmpty;
     if (data) {
-      mj_deleteData(data_);
+      free_data(data_);
       data_ = data;
     }
     type = wanted;

@@ -130,7 +130,7 @@ struct MakeTask {
   mjData* made;
 };
 
-void make_body(MakeTask& task) { task.made = mj_makeData(task.model); }
+void make_body(MakeTask& task) { task.made = make_data(task.model); }
 
 void sort_copies(Core* core) {
   for (int i = 0; i < core->n_copies; ++i) core->order[i] = i;

@@ -1,0 +1,30 @@
+"""`python -m envs.metaworld.native`: compile everything now, so that nobody waits for it later."""
+
+from __future__ import annotations
+
+import time
+
+from envs.metaworld.catalogue import task_class
+from envs.metaworld.tasks import class_names
+from metarl.errors import ConfigError
+
+from .build import core_library, find_compiler
+from .programs import prepare
+
+
+def main() -> None:
+    """Compile the core and the programs of all classes, and say in one line what came of it; never fatal."""
+    start = time.monotonic()
+    try:
+        find_compiler()
+        core_library()
+        programs = [task_class(name).program for name in class_names()]
+        prepare(programs)
+    except ConfigError as problem:
+        print(f"Meta-World will step in Python, slower but with the same results: {problem}")
+    else:
+        print(f"Meta-World engine: core and {len(programs)} programs compiled ({time.monotonic() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
