@@ -210,13 +210,23 @@ class UpstreamAgent:
         )
 
 
+def refuse_repeats(family: MetaWorldTasks) -> None:
+    """Raise ConfigError if actions of `family` last several env steps, which upstream's environments do not know."""
+    if family.rules.action_repeat > 1:
+        raise ConfigError(
+            f"upstream's own evaluation plays each action for one env step, but this run has action_repeat="
+            f"{family.rules.action_repeat}; leave --upstream out"
+        )
+
+
 def make_test_envs(family: MetaWorldTasks, *, goals_per_class: int, num_evals: int) -> Any:
     """Build upstream's own vector environment of a family's test classes, stepped in this process.
 
     `goals_per_class` goals of each class run side by side, and `num_evals` evaluations meet each goal at most once.
     ML25 keeps the class that is in its train split too, as upstream has it. Raises: ConfigError if upstream has fewer
-    goals than asked for.
+    goals than asked for, or cannot play by the family's rules.
     """
+    refuse_repeats(family)
     if goals_per_class < 1 or num_evals < 1 or goals_per_class * num_evals > N_GOALS:
         raise ConfigError(
             f"{num_evals} evaluations of {goals_per_class} goals per class need {goals_per_class * num_evals} goals, "

@@ -59,11 +59,13 @@ class Request:
     ) -> None:
         """Check everything. Raises: ConfigError for another world, split, or numbers that upstream cannot play."""
         from envs.metaworld import N_GOALS, MetaWorldTasks
+        from envs.upstream_evaluation import refuse_repeats
 
         if not isinstance(tasks, MetaWorldTasks):
             raise ConfigError(
                 f"--upstream is Meta-World's own evaluation, but this run's world is {tasks.name!r}; leave it out"
             )
+        refuse_repeats(tasks)
         if protocol.split != "test":
             raise ConfigError(
                 f"--upstream plays upstream's test split, but the split is {protocol.split!r}; leave one out"
