@@ -2,7 +2,8 @@
 // as NumPy's does.
 #pragma once
 
-#include <mujoco/mujoco.h>
+#include <mujoco/mjdata.h>
+#include <mujoco/mjmodel.h>
 
 #include <cmath>
 #include <cstddef>
