@@ -1,0 +1,90 @@
+"""A few persistent Python threads that share out calls into MuJoCo, which lets go of the interpreter lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+Call = tuple[Callable[[Any, Any], None], Any, Any]
+"""A function and its two arguments (model and data)."""
+
+_Outcome = BaseException | None
+_Inbox = SimpleQueue[tuple[Iterator[Call], SimpleQueue[_Outcome]] | None]
+
+
+class Crew:
+    """`n_threads` threads, the caller among them, that work through lists of calls; each takes the next one left.
+
+    They end with `close`, with the last reference, or with the interpreter. A forked child starts its own.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        """Start all but the first thread."""
+        self.n_threads = n_threads
+        self._start()
+
+    def run(self, calls: Sequence[Call]) -> None:
+        """Make all calls and return when the last is done; raises what the first failing one raised."""
+        if self.n_threads == 1 or len(calls) == 1:
+            for function, model, data in calls:
+                function(model, data)
+            return
+        if self._pid != os.getpid():
+            self._start()
+        left = iter(calls)  # shared: taking the next element of a list's iterator is one bytecode's work
+        done: SimpleQueue[_Outcome] = SimpleQueue()
+        helpers = self._inboxes[: len(calls) - 1]
+        for inbox in helpers:
+            inbox.put((left, done))
+        try:
+            for function, model, data in left:
+                function(model, data)
+        finally:  # also when interrupted: nobody may be inside a copy once this returns
+            for _ in left:
+                pass
+            outcomes = [done.get() for _ in helpers]
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    def close(self) -> None:
+        """End the threads; harmless when called twice."""
+        self._end()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._inboxes: list[_Inbox] = [SimpleQueue() for _ in range(self.n_threads - 1)]
+        threads = [
+            threading.Thread(target=_work, args=(inbox,), name="metarl-python-core", daemon=True)
+            for inbox in self._inboxes
+        ]
+        for thread in threads:
+            thread.start()
+        self._end = weakref.finalize(self, _dismiss, self._inboxes, threads, self._pid)
+
+
+def _work(inbox: _Inbox) -> None:
+    while (order := inbox.get()) is not None:
+        left, done = order
+        try:
+            for function, model, data in left:
+                function(model, data)
+        except BaseException as problem:
+            done.put(problem)
+        else:
+            done.put(None)
+        del order, left, done  # an idle thread keeps no copy alive
+
+
+def _dismiss(inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
+    if pid != os.getpid():
+        return  # a fork's threads are its parent's
+    for inbox in inboxes:
+        inbox.put(None)
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()

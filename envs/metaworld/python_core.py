@@ -1,0 +1,168 @@
+"""The core without a compiler: MuJoCo's Python bindings step each copy, NumPy computes whole batches.
+
+Physics runs copy by copy, on several threads because the bindings let go of the interpreter lock; mocap, observation,
+reward and info are computed for all copies of a class at once. The numbers are upstream's to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import ConfigError, WorldError
+
+from .core import CopyState, TaskClass
+from .crew import Crew
+from .emit import compile_arrays
+from .program import ACTION_SIZE, INFO, OBS_SIZE, Program
+from .python_batch import Batch, Copy, Evaluate
+
+_MOST_THREADS = 1024
+_STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+class PythonCore:
+    """B copies stepped by `n_threads` Python threads, the caller among them; see the contract `core.Core`."""
+
+    kind = "python"
+
+    def __init__(
+        self, n_copies: int, n_threads: int = 1, *, function: Callable[[Program], Evaluate] = compile_arrays
+    ) -> None:
+        """Allocate the arrays and start the threads; `function` turns a program into array code.
+
+        Raises: ConfigError for a size out of range.
+        """
+        if n_copies < 1 or not 1 <= n_threads <= _MOST_THREADS:
+            raise ConfigError(
+                f"engine: needs n_copies >= 1 and n_threads in 1..{_MOST_THREADS}, got {n_copies} and {n_threads}"
+            )
+        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
+        self.obs = np.zeros((n_copies, OBS_SIZE))
+        self.reward = np.zeros(n_copies)
+        self.info = np.zeros((n_copies, len(INFO)))
+        self.unstable = np.zeros(n_copies, np.uint8)
+        self._copies: list[Copy | None] = [None] * n_copies
+        self._stale: set[int] = set()  # copies whose next step computes all, not only what a new action changes
+        self._function = function
+        self._functions: dict[TaskClass, Evaluate] = {}
+        self._batch: Batch | None = None  # None: to be gathered before the next step
+        self._ready = False
+        self._closed = False
+        self._crew = Crew(self.n_threads)
+
+    def place(self, copy: int, task_class: TaskClass) -> None:
+        """Make `copy` one of `task_class`; raises ConfigError if its model has no mocap hand with two fingers."""
+        present = self._copies[self._index(copy)]
+        self._ready = False
+        if present is not None and present.task_class is task_class:
+            present.loaded = False
+            return
+        model = task_class.model
+        if model.nmocap != 1 or model.nu != 2:
+            raise ConfigError(
+                f"engine: {task_class.name} has {model.nmocap} mocap bodies and {model.nu} controls; expected a hand "
+                "on a mocap body with two fingers"
+            )
+        if task_class not in self._functions:
+            self._functions[task_class] = self._function(task_class.program)
+        self._batch = None  # it looks into the memory of the copy that goes
+        self._copies[copy] = Copy(task_class)
+
+    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+        """Put different copies into states of their class, exactly."""
+        if len(copies) != len(states) or len(set(copies)) != len(copies):
+            raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+        chosen = [self._placed(copy) for copy in copies]
+        for copy, target, state in zip(copies, chosen, states, strict=True):
+            _check_state(copy, target.task_class, state)
+        for copy, target, state in zip(copies, chosen, states, strict=True):
+            model, data, physics = target.model.model, target.data, state.physics.copy()  # mujoco wants it writable
+            target.model.write(target.task_class.entries, state.model)
+            mujoco.mj_setState(model, data, physics, _STATE)
+            mujoco.mj_forward(model, data)
+            mujoco.mj_setState(model, data, physics, _STATE)  # the forward has overwritten the warm start
+            target.slots[:] = state.slots
+            target.loaded = True
+            self._stale.add(copy)
+            self.unstable[copy] = 0
+
+    def save(self, copy: int) -> CopyState:
+        """Return the state of a copy; raises WorldError before its first `load`."""
+        chosen = self._loaded(copy)
+        physics = np.empty(chosen.task_class.n_state)
+        mujoco.mj_getState(chosen.model.model, chosen.data, physics, _STATE)
+        return CopyState(physics, chosen.model.read(chosen.task_class.entries), chosen.slots.copy())
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """Advance all copies by one environment step; `actions` is float32 [B, 4]."""
+        if actions.shape != (self.n_copies, ACTION_SIZE) or actions.dtype != np.float32:
+            raise ConfigError(
+                f"engine: actions must be float32 {(self.n_copies, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
+            )
+        batch = self._batch if self._ready and self._batch is not None else self._gather()
+        batch.drive(actions)
+        self._crew.run(batch.calls(self._stale))
+        unstable, bad = batch.watch()
+        self.unstable.fill(0)
+        self.unstable[unstable] = 1
+        self._stale = {*unstable, *bad}
+        for rows in batch.rows:
+            rows.evaluate(actions, self.obs, self.reward, self.info)
+
+    def simulation(self, copy: int) -> tuple[Any, Any]:
+        """Return (mujoco.MjModel, mujoco.MjData) that show the copy as it is now, for pictures; read only.
+
+        The model is the class's: what resets wrote into the copy's own shows in the data's positions.
+        """
+        chosen = self._loaded(copy)
+        return chosen.task_class.model, chosen.data
+
+    def close(self) -> None:
+        """End the threads and free memory; harmless when called twice."""
+        self._crew.close()
+        self._closed, self._ready, self._batch = True, False, None
+        self._copies = [None] * self.n_copies
+        self._functions.clear()
+
+    def _index(self, copy: int) -> int:
+        if self._closed:
+            raise WorldError("engine: this core is closed")
+        if not 0 <= copy < self.n_copies:
+            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
+        return copy
+
+    def _placed(self, copy: int) -> Copy:
+        chosen = self._copies[self._index(copy)]
+        if chosen is None:
+            raise WorldError(f"engine: copy {copy} has no class yet; place it first")
+        return chosen
+
+    def _loaded(self, copy: int) -> Copy:
+        chosen = self._placed(copy)
+        if not chosen.loaded:
+            raise WorldError(f"engine: copy {copy} has no state yet; load one first")
+        return chosen
+
+    def _gather(self) -> Batch:
+        copies = [self._loaded(copy) for copy in range(self.n_copies)]
+        if self._batch is None:
+            self._batch = Batch(copies, self._functions)
+        self._ready = True
+        return self._batch
+
+
+def _check_state(copy: int, task_class: TaskClass, state: CopyState) -> None:
+    n_entries = sum(entry.size for entry in task_class.entries)
+    parts = {
+        "physics": (state.physics, task_class.n_state),
+        "model": (state.model, n_entries),
+        "slots": (state.slots, task_class.program.n_slots),
+    }
+    for name, (part, size) in parts.items():
+        if part.dtype != np.float64 or part.shape != (size,):
+            raise ConfigError(f"engine: copy {copy} needs {name} as {size} float64, got {part.dtype} {part.shape}")
