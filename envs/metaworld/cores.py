@@ -37,7 +37,13 @@ def make_core(kind: str, n_copies: int, n_threads: int) -> Core:
         except ConfigError as missing:
             if kind == "compiled":
                 raise
-            _tell(str(missing))
+            return fall_back(missing, n_copies, n_threads)
+    return _python(n_copies, n_threads)
+
+
+def fall_back(problem: ConfigError, n_copies: int, n_threads: int) -> Core:
+    """Build the core in Python and say in one line why it is not the compiled one."""
+    _tell(str(problem))
     return _python(n_copies, n_threads)
 
 

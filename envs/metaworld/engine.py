@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import Any
 
@@ -22,7 +22,7 @@ from metarl.world import StepResult, World
 from .assignments import Assignments
 from .catalogue import GoalKey, Start, start_of, task_class
 from .core import CopyState, TaskClass
-from .cores import make_core
+from .cores import fall_back, make_core
 from .options import EpisodeRules
 from .picture import CAMERA, Studio
 from .program import ACTION_SIZE, INFO, OBS_SIZE
@@ -80,15 +80,20 @@ class EngineWorld(World):
         if n_threads < 1:
             raise ConfigError(f"world {name!r} needs n_threads >= 1, got {n_threads}")
         self.rules, self.reward_version = rules, reward_version
+        self._may_fall_back = core == "auto"
         self.core = make_core(core, n_copies, min(n_threads, n_copies))
         self._on_cpu = self.device.type == "cpu"
         self._started = False
         self._assigned = Assignments(n_copies)
         self._placed: list[TaskClass | None] = [None] * n_copies
-        self._age = np.zeros(n_copies, np.int64)
-        self._broken = np.zeros(n_copies, np.bool_)
-        self._any_broken = False
+        # Env steps so far, when each copy's episode began, and the first moment at which one can be over.
+        self._clock, self._began, self._deadline = 0, np.zeros(n_copies, np.int64), 0
+        self._broken: dict[int, str] = {}  # copies that must be reset before the next step, and why
         self._action = np.zeros((n_copies, ACTION_SIZE), np.float32)
+        self._flat_action = self._action.reshape(-1)
+        # Arrays, because NumPy takes longer over a Python number than over a small array.
+        self._low, self._high = np.full_like(self._action, -1.0), np.full_like(self._action, 1.0)
+        self._never, self._zero = np.zeros(n_copies, np.bool_), np.zeros(n_copies)
         self._now = np.zeros((n_copies, OBS_SIZE), np.float32)
         self._studios: dict[str, Studio] = {}
 
@@ -123,32 +128,33 @@ class EngineWorld(World):
         copy whose physics became unstable: the others have made their step and go on after
         `reset(options={"mask": ...})` of those that the message names.
         """
-        if not self._started or self._any_broken:
+        if not self._started or self._broken:
             self._refuse_to_step()
         self._take(actions)
-        if self.rules.action_repeat == 1:
-            ended_by_time, reward, success, unstable = self._env_step()
-        else:
-            ended_by_time, reward, success, unstable = self._decision()
+        play = self._env_step if self.rules.action_repeat == 1 else self._decision
+        reward, success, unstable = play()
+        truncated = self._never.copy() if self._clock < self._deadline else self._age() >= self.rules.horizon
         if self.rules.terminate_on_success:
-            terminated, truncated = success, ended_by_time & ~success
+            terminated = success.copy()
+            truncated &= ~terminated
         else:
-            terminated, truncated = np.zeros_like(success), ended_by_time
-        final = self._now.copy()
-        result = (
-            self._tensor(reward.astype(np.float32)), self._tensor(terminated.copy()), self._tensor(truncated),
-        )  # fmt: skip
-        info = {"final_obs": self._tensor(final), "success": self._tensor(success)}
+            terminated = self._never.copy()
+        final = self._tensor(self._now.copy())
         ended = terminated | truncated
-        if unstable.any():
+        if np.count_nonzero(unstable):
             ended &= ~unstable
-            self._broken |= unstable
-            self._any_broken = True
-        if ended.any():
+            self._break(np.flatnonzero(unstable).tolist(), "became unstable in MuJoCo at")
+        if np.count_nonzero(ended):
             self._begin(np.flatnonzero(ended).tolist())
-        if self._any_broken:
-            self._report_unstable()
-        return self._tensor(self._now.copy()), *result, info
+        if self._broken:
+            self._refuse_broken()
+        return (
+            self._tensor(self._now.copy()),
+            self._tensor(reward),
+            self._tensor(terminated),
+            self._tensor(truncated),
+            {"final_obs": final, "success": self._tensor(success)},
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot, mid-episode included; it fits any core and any number of threads.
@@ -164,8 +170,8 @@ class EngineWorld(World):
                 {"physics": _own(c.physics), "model": _own(c.model), "slots": _own(c.slots)} for c in copies
             ],
             "obs": _own(self._now),
-            "age": _own(self._age),
-            "broken": _own(self._broken),
+            "age": _own(self._age()),
+            "broken": dict(self._broken),
             **self._assigned.state_dict(),
         }  # fmt: skip
 
@@ -194,9 +200,10 @@ class EngineWorld(World):
         self._place(range(self.num_envs), classes)
         self.core.load(range(self.num_envs), copies)
         self._assigned, self.tasks = assigned, assigned.tasks
-        for own, name in ((self._now, "obs"), (self._age, "age"), (self._broken, "broken")):
-            own[...] = state[name].numpy()
-        self._any_broken = bool(self._broken.any())
+        self._now[...] = state["obs"].numpy()
+        self._began = self._clock - state["age"].numpy()
+        self._deadline = int(self._began.min()) + self.rules.horizon
+        self._broken = dict(state["broken"])
         self._started = True
 
     def render(self) -> Any:
@@ -230,44 +237,53 @@ class EngineWorld(World):
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads and free the copies' memory."""
         self._started = False
-        for studio in self._studios.values():
+        made = vars(self)  # a world that could not be built is closed too, by the garbage collector
+        for studio in made.pop("_studios", {}).values():
             studio.close()
-        self._studios.clear()
-        self.core.close()
+        if "core" in made:
+            self.core.close()
 
     # ---------------------------------------------------------------- stepping
 
-    def _env_step(self) -> tuple[Bools, NDArray[np.float64], Bools, Bools]:
-        """Play one env step; returns who ran out of time, reward, success and who became unstable."""
+    def _env_step(self) -> tuple[NDArray[np.float32], Bools, Bools]:
+        """Play one env step; returns reward, success and who became unstable."""
         core = self.core
-        core.step(self._action)
+        self._advance()
         self._now[...] = core.obs
-        self._age += 1
-        return self._age >= self.rules.horizon, core.reward, core.info[:, _SUCCESS] != 0.0, core.unstable != 0
+        return core.reward.astype(np.float32), core.info[:, _SUCCESS] != self._zero, core.unstable.view(np.bool_)
 
-    def _decision(self) -> tuple[Bools, NDArray[np.float64], Bools, Bools]:
+    def _decision(self) -> tuple[NDArray[np.float32], Bools, Bools]:
         """Play one decision of several env steps, each copy up to where its episode ends.
 
         All copies take all steps, which does no harm: one whose episode ended is about to be reset.
         """
-        total = np.zeros(self.num_envs)
-        success, unstable, late = (np.zeros(self.num_envs, np.bool_) for _ in range(3))
+        core, total = self.core, np.zeros(self.num_envs)
+        success, unstable = self._never.copy(), self._never.copy()
         playing = ~success
         for _ in range(self.rules.action_repeat):
-            age, now = self._age.copy(), self._now.copy()
-            out_of_time, reward, succeeded, broke = self._env_step()
-            np.copyto(self._age, age, where=~playing)
-            np.copyto(self._now, now, where=~playing[:, None])
-            total[playing] += reward[playing]
-            success |= succeeded & playing
-            unstable |= broke & playing
-            late |= out_of_time & playing
-            playing &= ~(out_of_time | broke)
+            self._advance()
+            np.copyto(self._now, core.obs, where=playing[:, None], casting="same_kind")
+            np.add(total, core.reward, out=total, where=playing)
+            success |= (core.info[:, _SUCCESS] != 0.0) & playing
+            unstable |= core.unstable.view(np.bool_) & playing
+            playing &= ~unstable & (self._age() < self.rules.horizon)
             if self.rules.terminate_on_success:
                 playing &= ~success
             if not playing.any():
                 break
-        return late, total, success, unstable
+        return total.astype(np.float32), success, unstable
+
+    def _advance(self) -> None:
+        try:
+            self.core.step(self._action)
+        except BaseException as problem:  # Ctrl-C, too: nobody knows which copies have moved
+            self._break(range(self.num_envs), f"was interrupted ({type(problem).__name__}) after")
+            raise
+        self._clock += 1
+
+    def _age(self) -> NDArray[np.int64]:
+        """Return the env steps that each copy's episode has lasted."""
+        return self._clock - self._began
 
     def _take(self, actions: Any) -> None:
         """Put checked, clipped actions into `_action`."""
@@ -281,32 +297,38 @@ class EngineWorld(World):
                 f"world {self.name!r} got actions of shape {values.shape} and dtype {values.dtype}, expected "
                 f"{self._action.shape} of float32: one row per copy, numbers from -1 to 1"
             )
-        np.maximum(values, -1.0, out=self._action, casting="unsafe")
-        np.minimum(self._action, 1.0, out=self._action)
-        flat = self._action.reshape(-1)
-        if isnan(flat @ flat):  # clipped numbers cannot overflow, so only a NaN gives NaN
+        np.maximum(values, self._low, out=self._action, casting="unsafe")
+        np.minimum(self._action, self._high, out=self._action)
+        if isnan(self._flat_action @ self._flat_action):  # of clipped numbers, so only a NaN gives NaN
             copy = int(np.isnan(self._action).any(axis=1).argmax())
             raise WorldError(
                 f"world {self.name!r} got a NaN action for copy {copy} (task {self._assigned.name(copy)!r}) at step "
-                f"{self._age[copy]} of its episode: {values[copy]}"
+                f"{self._age()[copy]} of its episode: {values[copy]}"
             )
 
     def _refuse_to_step(self) -> None:
         self._refuse_closed()
         if not self._started:
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
-        self._report_unstable()
+        self._refuse_broken()
 
     def _refuse_closed(self) -> None:
         if self.closed:
             raise WorldError(f"world {self.name!r} is closed; build another one")
 
-    def _report_unstable(self) -> None:
-        copies = np.flatnonzero(self._broken).tolist()
-        where = ", ".join(f"copy {i} (task {self._assigned.name(i)!r}) at step {self._age[i]}" for i in copies)
+    def _break(self, copies: Iterable[int], what: str) -> None:
+        """Note that `copies` cannot go on."""
+        ages = self._age().tolist()
+        self._broken = {
+            i: f"copy {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode" for i in copies
+        }
+
+    def _refuse_broken(self) -> None:
+        shown = list(self._broken.values())
+        more = f"; {len(shown) - 3} more" if len(shown) > 3 else ""
         raise WorldError(
-            f"world {self.name!r}: MuJoCo found the physics unstable in {where} of the episode; the other copies are "
-            f"well, start these anew with reset(options={{'mask': ...}})"
+            f"world {self.name!r}: {'; '.join(shown[:3])}{more}; start {'them' if len(shown) > 1 else 'it'} anew with "
+            f"reset(options={{'mask': ...}}), all other copies are well"
         )
 
     # ---------------------------------------------------------------- beginning episodes
@@ -324,9 +346,10 @@ class EngineWorld(World):
             self._now[i] = start.obs
         self._assigned.begin(rows)
         self.tasks = self._assigned.tasks
-        self._age[rows] = 0
-        self._broken[rows] = False
-        self._any_broken = bool(self._broken.any())
+        self._began[rows] = self._clock
+        self._deadline = int(self._began.min()) + self.rules.horizon
+        for i in rows:
+            self._broken.pop(i, None)
 
     def _class_of(self, copy: int, key: GoalKey, task: str) -> TaskClass:
         try:
@@ -348,8 +371,26 @@ class EngineWorld(World):
         """Make each of `rows` a copy of its class."""
         for i, kind in zip(rows, classes, strict=True):
             if self._placed[i] is not kind:
-                self.core.place(i, kind)
+                try:
+                    self.core.place(i, kind)
+                except ConfigError as problem:
+                    if not self._may_fall_back or self.core.kind == "python":
+                        raise
+                    self._fall_back(problem)
+                    self.core.place(i, kind)
                 self._placed[i] = kind
+
+    def _fall_back(self, problem: ConfigError) -> None:
+        """Go on in Python where a class cannot be compiled; copies that live already move over as they are."""
+        old = self.core
+        states = [old.save(i) for i in range(self.num_envs)] if self._started else []
+        self.core = fall_back(problem, self.num_envs, old.n_threads)
+        for i, kind in enumerate(self._placed):
+            if kind is not None:
+                self.core.place(i, kind)
+        if states:
+            self.core.load(range(self.num_envs), states)
+        old.close()
 
     # ---------------------------------------------------------------- parts
 
