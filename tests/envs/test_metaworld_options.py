@@ -190,6 +190,13 @@ def test_a_success_in_the_last_env_step_terminates_and_does_not_truncate(backend
         assert bool(info["success"])
         assert (bool(terminated), bool(truncated)) == expected
         world.close()
+    env = EpisodeRules(horizon=first, terminate_on_success=True).wrap(make_env(task, reward_version="v2"))
+    apply_task(env, task)
+    env.reset()
+    ends = [env.step(action.numpy())[2:4] for action in actions[:first]]
+    env.close()
+    assert ends[-1] == (True, False)  # what Gymnasium's own users see
+    assert set(ends[:-1]) == {(False, False)}
 
 
 def test_a_trial_counts_each_episode_once_though_they_end_at_success(backend: str) -> None:
