@@ -137,9 +137,10 @@ def signatures() -> list[tuple[str, DType, tuple[DType, ...]]]:
         found += [(op, dtype, (dtype,) * (ARITY[op] or 0)) for dtype in ("f64", "f32", "i64")]
     for op in FLOAT_ONLY:
         found += [(op, dtype, (dtype,) * (ARITY[op] or 6)) for dtype in ("f64", "f32")]
-    found += [(op, "bool", ("bool",) * (ARITY[op] or 0)) for op in LOGIC]
-    found += [(op, "bool", (dtype, dtype)) for op in COMPARISONS for dtype in DTYPES]
-    found += [("select", dtype, ("bool", dtype, dtype)) for dtype in DTYPES]
+    truth: DType = "bool"
+    found += [(op, truth, (truth,) * (ARITY[op] or 0)) for op in LOGIC]
+    found += [(op, truth, (dtype, dtype)) for op in COMPARISONS for dtype in DTYPES]
+    found += [("select", dtype, (truth, dtype, dtype)) for dtype in DTYPES]
     return found + [("cast", new, (old,)) for new in DTYPES for old in DTYPES if new != old]
 
 

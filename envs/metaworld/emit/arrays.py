@@ -77,7 +77,8 @@ class _Writer:
         op = nodes[0].op
         if op == "dot":
             half = len(nodes[0].args) // 2
-            return f"dot({self._vector(nodes[0].args[:half])}, {self._vector(nodes[0].args[half:])})"
+            x, y = nodes[0].args[:half], nodes[0].args[half:]
+            return f"dot(v := {self._vector(x)}, v)" if x == y else f"dot({self._vector(x)}, {self._vector(y)})"
         columns = [[node.args[k] for node in nodes] for k in range(len(nodes[0].args))]
         if op == "cast":
             return f'cast({self._operand(columns[0], True)}, "{nodes[0].dtype}")'

@@ -1,6 +1,7 @@
 """Check a program and bring it into the form that both emitters expect.
 
-That form: no constant expressions, no operation twice, nothing that no output needs, and leaves in the type in which
+That form: no constant expressions, no operation twice, no condition twice or on either side of itself, nothing that no
+output needs, and leaves in the type in which
 they are stored (reads and slots float64, actions float32; another type is a `cast` node).
 """
 
@@ -13,10 +14,14 @@ from envs.metaworld.program import ARITY, INFO, OBS_SIZE, DType, Node, Program
 from metarl.errors import ConfigError
 
 from .semantics import FLOAT_ONLY, constant
+from .truth import FALSE, TRUE, Truth
 
 _LEAF_DTYPE: dict[str, DType] = {"read": "f64", "slot": "f64", "action": "f32"}
 _LOGIC = ("and", "or", "not")
 _COMPARISON = ("lt", "le", "eq", "ne")
+
+_MOST_FUNCTIONS = 100_000
+"""Beyond it truth values are no longer compared; derived programs stay far below."""
 
 
 def simplify(program: Program) -> Program:
@@ -51,12 +56,16 @@ class _Builder:
         """Where each old node is now."""
         self._known: dict[tuple[Any, ...], int] = {}
 
+        self._truth = Truth()
+        self._function: dict[int, int] = {}
+        """What each new truth value is as a function of comparisons and the like."""
+        self._with_function: dict[int, int] = {}
+        """Function -> the first node that has it."""
+
     def add(self, node: Node) -> None:
+        """Append an equivalent of the program's next node."""
         node = replace(node, args=tuple(self.new[i] for i in node.args))
         args = [self.nodes[i] for i in node.args]
-        if node.op == "select" and args[0].op == "const":
-            self.new.append(node.args[1] if args[0].value else node.args[2])
-            return
         if args and all(arg.op == "const" for arg in args):
             value = constant(node.op, node.dtype, [(arg.dtype, arg.value) for arg in args])
             node = replace(node, op="const", args=(), value=value)
@@ -64,7 +73,10 @@ class _Builder:
         if stored != node.dtype:
             leaf = self._insert(replace(node, dtype=stored))
             node = replace(node, op="cast", args=(leaf,), index=0)
-        self.new.append(self._insert(node))
+        if node.dtype == "bool":
+            self.new.append(self._insert_truth(node))
+        else:
+            self.new.append(self._choice(node) if node.op == "select" else self._insert(node))
 
     def _insert(self, node: Node) -> int:
         # repr, because 0.0 and -0.0 are equal and NaN is not equal to itself
@@ -74,6 +86,58 @@ class _Builder:
             found = self._known[key] = len(self.nodes)
             self.nodes.append(node)
         return found
+
+    def _insert_truth(self, node: Node) -> int:
+        """Insert a truth value unless an equal one is there."""
+        function = self._function_of(node)
+        if function is None:
+            i = self._insert(node)
+            function = self._function[i] if i in self._function else self._truth.atom()
+        elif function in (FALSE, TRUE):
+            i = self._insert(replace(node, op="const", args=(), value=function == TRUE))
+        else:
+            i = self._with_function[function] if function in self._with_function else self._insert(node)
+        self._function[i] = function
+        self._with_function.setdefault(function, i)
+        return i
+
+    def _function_of(self, node: Node) -> int | None:
+        """Return a truth value as a function of others, or None if it is of its own kind."""
+        if node.op == "const":
+            return TRUE if node.value else FALSE
+        if node.op not in (*_LOGIC, "select") or len(self._truth) > _MOST_FUNCTIONS:
+            return None
+        f = [self._function[i] for i in node.args]
+        if node.op == "and":
+            return self._truth.choose(f[0], f[1], FALSE)
+        if node.op == "or":
+            return self._truth.choose(f[0], TRUE, f[1])
+        return self._truth.negate(f[0]) if node.op == "not" else self._truth.choose(f[0], f[1], f[2])
+
+    def _choice(self, node: Node) -> int:
+        """Insert a select, less what its condition decides."""
+        condition, yes, no = node.args
+        if self.nodes[condition].op == "not":
+            condition, yes, no = self.nodes[condition].args[0], no, yes
+        function = self._function[condition]
+        yes = self._given(function, yes)
+        no = self._given(self._truth.negate(function), no)
+        if function in (FALSE, TRUE) or yes == no:
+            return yes if function == TRUE else no
+        return self._insert(replace(node, args=(condition, yes, no)))
+
+    def _given(self, function: int, i: int) -> int:
+        """Return the node that `i` equals wherever a condition holds."""
+        while self.nodes[i].op == "select":
+            condition, yes, no = self.nodes[i].args
+            inner = self._function[condition]
+            if self._truth.implies(function, inner):
+                i = yes
+            elif self._truth.implies(function, self._truth.negate(inner)):
+                i = no
+            else:
+                break
+        return i
 
 
 def _prune(program: Program) -> Program:
