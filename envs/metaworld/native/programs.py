@@ -55,7 +55,7 @@ def cached_program(name: str, reward_version: str, derive: Callable[[], Program]
 
     A cache that cannot be read or written only costs the time to derive.
     """
-    path = cache_folder() / f"derived-{_upstream_digest()}" / f"{name}_{reward_version}.json"
+    path = cache_folder() / f"derived-{upstream_digest()}" / f"{name}_{reward_version}.json"
     try:
         return loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def _emitter_digest() -> str:
 
 
 @cache
-def _upstream_digest() -> str:
+def upstream_digest() -> str:
     """Return a digest of all that a derived program follows from: upstream's code and scenes, and our reading of it."""
     import metaworld
     import mujoco
