@@ -20,7 +20,7 @@ from metarl.world import World
 from .backends import Backend
 from .options import EpisodeRules
 from .tasks import MAX_STEPS, Splits, benchmark_splits, check_classes, class_rows
-from .versions import accept_installed, installed_version, mismatch_notes
+from .versions import accept_installed, check_installed, installed_version, mismatch_notes
 
 N_GOALS = 50
 """Goals per class and benchmark split, upstream's constant."""
@@ -196,9 +196,10 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_versions(options: dict[str, Any]) -> None:
-    """Take note if the user accepts whatever releases are installed, before anything is imported from them."""
+    """Raise ConfigError for releases that were not checked, unless the user accepts them."""
     allowed = options.get("allow_version_mismatch", False)
     if not isinstance(allowed, bool):
         raise ConfigError(f"metaworld: allow_version_mismatch is True or False, got {allowed!r}")
     if allowed:
         accept_installed()
+    check_installed()

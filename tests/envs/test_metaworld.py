@@ -9,6 +9,7 @@ import torch
 
 import envs
 from envs.metaworld import tasks as metaworld_tasks
+from envs.metaworld import versions
 from envs.metaworld.tasks import benchmark_splits, class_rows, goal_of, metaworld_module
 from envs.metaworld.upstream import apply_task, make_env
 from envs.metaworld.upstream_state import restore, snapshot
@@ -24,13 +25,18 @@ from .scripted import Reacher
 pytestmark = pytest.mark.metaworld
 
 
+@pytest.fixture(params=["upstream", "engine"])
+def backend(request) -> str:
+    return request.param
+
+
 def ml1(task: str = "reach-v3", **options):
     return envs.make("metaworld/ML1", task=task, **({"n_workers": 0} | options))
 
 
-def pick(*classes: str):
+def pick(*classes: str, backend: str = "upstream"):
     """Return one train task of each class."""
-    family = envs.make("metaworld/custom", train=list(classes), test=["door-close-v3"], n_workers=0)
+    family = envs.make("metaworld/custom", train=list(classes), test=["door-close-v3"], n_workers=0, backend=backend)
     rows = class_rows(family.all("train"))
     return family, family.all("train")[[rows[c][0] for c in classes]]
 
@@ -116,8 +122,8 @@ def test_trap_5_14_another_horizon_is_another_family():
     assert ml1().fingerprint() != ml1(horizon=150).fingerprint()
 
 
-def test_trap_5_18_every_goal_of_a_class_is_restored_to_its_own_environment():
-    family = ml1()
+def test_trap_5_18_every_goal_of_a_class_is_restored_to_its_own_environment(backend):
+    family = ml1(backend=backend)
     tasks = family.all("test")[[0, 1, 2]]
     world, other = family.make_world(3), family.make_world(3)
     for one, seed in ((world, 1), (other, 2)):
@@ -154,7 +160,9 @@ def test_a_draw_is_even_over_classes_in_their_fixed_order():
         ("custom", {"train": ["reach-v3"], "test": ["pusch-v3"]}, "'push-v3'"),
         ("custom", {"train": ["reach-v3"], "test": ["push-v3", "reach-v3"]}, "reach-v3 in both train and test"),
         ("custom", {"train": [], "test": ["push-v3"]}, "at least one"),
-        ("ML1", {"backend": "native"}, "unknown backend 'native'"),
+        ("ML1", {"backend": "native"}, "unknown backend 'native'; known: engine, upstream"),
+        ("ML1", {"core": "pyton"}, "unknown core 'pyton'; did you mean 'python'"),
+        ("ML1", {"n_threads": 0}, "n_threads must be a whole number from 1 to 1024, got 0"),
         ("ML1", {"reward_version": "v3"}, "'v1' or 'v2'"),
         ("ML1", {"validation_goals": 50}, "1 to 49"),
         ("ML1", {"horizon": 501}, "1 to 500"),
@@ -176,14 +184,14 @@ def test_a_bad_option_is_refused_with_one_line(name, options, message):
 
 
 def test_another_version_of_meta_world_is_refused(monkeypatch):
-    monkeypatch.setattr(metaworld_tasks, "version", lambda name: "2.0.0")
+    monkeypatch.setattr(versions, "version", lambda name: "2.0.0")
     with pytest.raises(ConfigError, match=r"2\.0\.0 is installed, but .* need 3\.1\.1"):
         metaworld_module()
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(metaworld_tasks, "version", missing)
+    monkeypatch.setattr(versions, "version", missing)
     with pytest.raises(ConfigError, match="not installed; install it with `pip install"):
         metaworld_module()
 
@@ -193,11 +201,12 @@ def test_meta_world_is_imported_only_when_it_is_used():
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
-def test_a_goal_that_its_class_cannot_have_is_refused():
-    task = ml1().all("test")[0]
+def test_a_goal_that_its_class_cannot_have_is_refused(backend):
+    family = ml1(backend=backend)
+    task = family.all("test")[0]
     values = dict(task.values)
     values["goal"] = values["goal"] + 5.0
-    world = ml1().make_world(1)
+    world = family.make_world(1)
     world.set_tasks(Tasks(values, task.names, task.groups))
     with pytest.raises(WorldError, match=r"goal .* is outside what reach-v3 can have"):
         world.reset(seed=0)
@@ -206,8 +215,8 @@ def test_a_goal_that_its_class_cannot_have_is_refused():
 # ---------------------------------------------------------------- stepping
 
 
-def test_a_world_is_upstream_bit_for_bit_whatever_its_copies_did_before():
-    family, tasks = pick("pick-place-v3", "lever-pull-v3", "basketball-v3")
+def test_a_world_is_upstream_bit_for_bit_whatever_its_copies_did_before(backend):
+    family, tasks = pick("pick-place-v3", "lever-pull-v3", "basketball-v3", backend=backend)
     world, steps = family.make_world(3), actions(40, 3)
     elsewhere = family.all("train")[[5, 60, 100]][[2, 0, 1]]  # other classes, other goals
     world.set_tasks(elsewhere)
@@ -235,27 +244,27 @@ def test_a_world_is_upstream_bit_for_bit_whatever_its_copies_did_before():
     world.close()
 
 
-def test_the_goal_stays_fixed_across_resets_and_out_of_the_observation():
-    family = ml1(horizon=3)
+def test_the_goal_stays_fixed_across_resets_and_out_of_the_observation(backend):
+    family = ml1(horizon=3, backend=backend)
     world = family.make_world(2)
     world.set_tasks(family.all("train")[:2])
     first, _ = world.reset(seed=0)
-    assert world._chunk is not None
-    goals = [env.unwrapped._target_pos.copy() for env in world._chunk.envs.values()]
-    assert not np.array_equal(*goals)
-    for action in actions(7, 2):
-        obs, *_, info = world.step(action)
+    steps, rewards = actions(3, 2), []
+    for t in range(7):
+        obs, reward, *_, info = world.step(steps[t % 3])
         assert (obs[:, -3:] == 0).all()
         assert (info["final_obs"][:, -3:] == 0).all()
+        rewards.append(reward)
+    assert rewards[0][0] != rewards[0][1]  # two goals
+    assert torch.equal(rewards[0], rewards[3])
     again, _ = world.reset()
-    for env, goal in zip(world._chunk.envs.values(), goals, strict=True):
-        assert np.array_equal(env.unwrapped._target_pos, goal)
     assert torch.equal(first, again)  # the reset itself draws nothing: the task fixes it
+    assert torch.equal(world.step(steps[0])[1], rewards[0])
     world.close()
 
 
-def test_a_world_never_steps_past_500():
-    family = ml1()
+def test_a_world_never_steps_past_500(backend):
+    family = ml1(backend=backend)
     world = family.make_world(1)
     world.set_tasks(family.all("train")[0])
     first, _ = world.reset(seed=0)
@@ -267,13 +276,18 @@ def test_a_world_never_steps_past_500():
     assert torch.equal(obs, first)
     assert not torch.equal(info["final_obs"], first)
     assert not world.step(zero)[3]
-    # The trap: upstream raises at the 501st step.
-    assert world._chunk is not None
-    upstream = world._chunk.envs[0].unwrapped
-    upstream.curr_path_length = 500
-    with pytest.raises(ValueError, match="must reset"):
-        upstream.step(np.zeros(4, np.float32))
     world.close()
+
+
+def test_the_trap_upstream_raises_at_the_501st_step():
+    task = ml1().all("train")[0]
+    env = make_env(task, reward_version="v2")
+    apply_task(env, task)
+    env.reset()
+    env.unwrapped.curr_path_length = 500
+    with pytest.raises(ValueError, match="must reset"):
+        env.step(np.zeros(4, np.float32))
+    env.close()
 
 
 def test_success_at_any_step_counts_though_the_last_step_fails():
@@ -322,7 +336,8 @@ def test_a_mid_episode_snapshot_continues_bit_for_bit_in_another_environment(nam
 
 def test_a_world_snapshot_goes_on_in_worker_processes():
     family, tasks = pick("reach-v3", "push-v3")
-    pooled = envs.make("metaworld/custom", train=["reach-v3", "push-v3"], test=["door-close-v3"], n_workers=1)
+    options = {"train": ["reach-v3", "push-v3"], "test": ["door-close-v3"], "backend": "upstream", "n_workers": 1}
+    pooled = envs.make("metaworld/custom", **options)
     world, other = family.make_world(2), pooled.make_world(2)
     try:
         world.set_tasks(tasks)
@@ -342,8 +357,8 @@ def test_a_world_snapshot_goes_on_in_worker_processes():
 # ---------------------------------------------------------------- pictures
 
 
-def test_a_picture_shows_the_table_the_right_way_up():
-    family = ml1()
+def test_a_picture_shows_the_table_the_right_way_up(backend):
+    family = ml1(backend=backend)
     world = family.make_world(1)
     world.set_tasks(family.all("train")[0])
     world.reset(seed=0)
@@ -360,8 +375,8 @@ def test_a_picture_shows_the_table_the_right_way_up():
     world.close()
 
 
-def test_a_missing_opengl_library_is_named_with_the_line_that_installs_it(monkeypatch):
-    world = ml1().make_world(1)
+def test_a_missing_opengl_library_is_named_with_the_line_that_installs_it(backend, monkeypatch):
+    world = ml1(backend=backend).make_world(1)
     world.set_tasks(ml1().all("train")[0])
     world.reset(seed=0)
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
