@@ -210,7 +210,8 @@ def _enter(contenders: list[Contender], settings: BenchSettings, recording: Reco
 
 def _memory(skipped: dict[str, str], console: Console) -> dict[str, Any]:
     console.print("memory per copy, in processes of their own")
-    kinds = {core: label for core, label in LABELS.items() if label not in skipped} | {"upstream": "upstream serial"}
+    kinds = {core: label for core, label in LABELS.items() if label not in skipped}
+    kinds |= {"mjdata": "a bare mujoco.MjData", "upstream": "upstream serial"}
     return {label: memory_per_copy(kind) for kind, label in kinds.items()}
 
 

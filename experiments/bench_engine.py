@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import envs
+from envs.metaworld.engine import EngineWorld
 from metarl.world import World
 
 from .bench_clock import Sample, timed
@@ -27,15 +27,9 @@ def engine_world(core: str) -> WorldMaker:
     """Return what makes engine worlds with the given core, "compiled" or "python"."""
 
     def make(recording: Recording, n_copies: int, n_threads: int) -> World:
-        family = envs.make(
-            "metaworld/ML1",
-            task=recording.scenario.task,
-            backend="engine",
-            core=core,
-            n_threads=n_threads,
-            reward_version=REWARD_VERSION,
+        return EngineWorld(
+            recording.scenario.task, n_copies, n_threads=n_threads, reward_version=REWARD_VERSION, core=core
         )
-        return family.make_world(n_copies)
 
     return make
 

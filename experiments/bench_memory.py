@@ -5,6 +5,9 @@ Fresh, because an allocator that has seen other work would hand out what it kept
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -19,6 +22,7 @@ from metarl.errors import ConfigError
 
 from .bench_contenders import Serial
 from .bench_engine import engine_world
+from .bench_raw import Raw
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
 
 FEW, MANY = 32, 160
@@ -30,8 +34,18 @@ SCENARIO = "pick-place expert"
 """Contacts take memory too."""
 
 
+KINDS = ("compiled", "python", "mjdata", "upstream")
+"""What copies are: of one of the engine's cores, nothing but a `mujoco.MjData`, or upstream's environments."""
+
+
 def resident_bytes() -> int:
-    """Return this process's resident memory; raises ConfigError where the system does not say (other than Linux)."""
+    """Return this process's resident memory; raises ConfigError where the system does not say (other than Linux).
+
+    What was freed goes back to the system first, or the next batch would use it and seem to take less.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError as error:
@@ -39,7 +53,7 @@ def resident_bytes() -> int:
 
 
 def memory_per_copy(what: str) -> dict[str, Any]:
-    """Return bytes per extra copy of "compiled", "python" or "upstream", measured in a process of its own.
+    """Return bytes per extra copy of one of `KINDS`, measured in a process of its own.
 
     Raises: ConfigError if that process fails, with the last line it printed.
     """
@@ -57,11 +71,11 @@ def measure(what: str) -> dict[str, Any]:
     A first batch loads libraries and the class. Then one of few copies and one of many are made and stepped; what the
     second took beyond the first, divided by the copies it has more, is the price of a copy.
     """
-    if what not in ("compiled", "python", "upstream"):
-        raise ConfigError(f"memory is measured of 'compiled', 'python' or 'upstream' copies, got {what!r}")
+    if what not in KINDS:
+        raise ConfigError(f"memory is measured of {', '.join(KINDS)}, got {what!r}")
     torch.set_num_threads(1)
     recording = record(SCENARIOS[SCENARIO], 4, Windows(1, 120, 120), seed=0)
-    make = _make_upstream if what == "upstream" else _make_engine(what)
+    make = {"upstream": _make_upstream, "mjdata": _make_mjdata}.get(what) or _make_engine(what)
     few, many = (UPSTREAM_FEW, UPSTREAM_MANY) if what == "upstream" else (FEW, MANY)
     kept, sizes = [make(recording, 2)], [resident_bytes()]
     for n in (few, many):
@@ -87,6 +101,12 @@ def _make_engine(core: str) -> Callable[[Recording, int], Any]:
         return world
 
     return make
+
+
+def _make_mjdata(recording: Recording, n: int) -> Any:
+    raw = Raw(recording, n)
+    raw.measure(0, 0)
+    return raw
 
 
 def _make_upstream(recording: Recording, n: int) -> Any:

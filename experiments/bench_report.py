@@ -106,7 +106,8 @@ def speed_figure(cells: Sequence[Cell]) -> Figure:
         for row, (clock, threads, title) in zip(grid, rows, strict=True):
             for axes, scenario in zip(row, scenarios, strict=True):
                 _panel(axes, [c for c in cells if c.scenario == scenario], clock, threads)
-                axes.set_title(scenario)
+                if clock == "cpu":
+                    axes.set_title(scenario)
             row[0].set_ylabel(title)
         for axes in grid[1]:
             axes.set_xlabel("copies N")
@@ -123,7 +124,7 @@ def _panel(axes: Axes, cells: Sequence[Cell], clock: Clock, threads: int) -> Non
     for label, (colour, marker) in LOOKS.items():
         own = sorted((c for c in cells if c.label == label), key=lambda c: c.n_copies)
         threaded = label not in ("upstream serial", "AsyncVectorEnv")
-        own = [c for c in own if not threaded or c.n_threads == threads]
+        own = [c for c in own if not threaded or c.n_threads == min(threads, c.n_copies)]
         if not own:
             continue
         n = np.array([c.n_copies for c in own], dtype=float)
