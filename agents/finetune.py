@@ -100,7 +100,7 @@ class Finetune:
         self._value = {name: tensor.requires_grad_() for name, tensor in value.items()}
         self._optimiser = Optimiser([*self._theta.values(), *self._value.values()], config.ppo)
         self._value_scale = ValueScale(config.ppo, self.device)
-        self._normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
+        self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
 
     def phases(self, n_episodes: int) -> tuple[int, ...]:
         """Return one phase per fine-tuning: `episodes_per_adapt` each, or a single shorter one.
@@ -129,7 +129,7 @@ class Finetune:
         phi = _phi(state)
         n_tasks, mask = len(next(iter(phi.values()))), step.action_mask
         grouped = None if mask is None else mask.reshape(n_tasks, -1, mask.shape[-1])
-        obs = self._normaliser(step.obs).reshape(n_tasks, -1, step.obs.shape[-1])
+        obs = self.normaliser(step.obs).reshape(n_tasks, -1, step.obs.shape[-1])
         params = self.net(phi, obs, grouped).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
@@ -145,7 +145,7 @@ class Finetune:
         task from running away from the episodes it has.
         """
         config = self.config
-        batch = make_batch(self.net, self._normaliser.rollout(rollout), config.ppo.gamma, config.ppo.lam)
+        batch = make_batch(self.net, self.normaliser.rollout(rollout), config.ppo.gamma, config.ppo.lam)
 
         def loss_of(phi: Params) -> Tensor:
             log_prob = self.net.distribution.log_prob(self.net(phi, batch.obs, batch.action_mask), batch.action)
@@ -193,7 +193,7 @@ class Finetune:
             raise ConfigError(
                 f"finetune trains on trials of one phase, got {len(trial.rollouts)}; use agent.train_phases"
             )
-        rollout = self._normaliser.rollout(trial.query)
+        rollout = self.normaliser.rollout(trial.query)
         targets, metrics = self.targets(rollout)
         rows = rollout.valid.flatten().nonzero().squeeze(1)
         obs = rollout.obs.flatten(0, 1)
@@ -215,7 +215,7 @@ class Finetune:
                 sums.append({k: v / len(at) for k, v in parts.items()} | {"grad_norm": self._optimiser.step()})
         metrics |= {k: torch.stack([s[k] for s in sums]).mean() for k in sums[0]}
         metrics["kl"] = sums[-1]["kl"]
-        self._normaliser.update(trial.query)
+        self.normaliser.update(trial.query)
         self._optimiser.end_update()
         return dict(zip(metrics, torch.stack([v.float() for v in metrics.values()]).tolist(), strict=True))
 
@@ -226,7 +226,7 @@ class Finetune:
             "value": {k: v.detach().clone() for k, v in self._value.items()},
             "optimiser": self._optimiser.state_dict(),
             "value_scale": self._value_scale.state_dict(),
-            **self._normaliser.state_dict(),
+            **self.normaliser.state_dict(),
         }
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ class Finetune:
                 own[name].copy_(value)
         self._optimiser.load_state_dict(state["optimiser"])
         self._value_scale.load_state_dict(state["value_scale"])
-        self._normaliser.load_state_dict(state)
+        self.normaliser.load_state_dict(state)
 
 
 def _phi(state: State) -> Params:

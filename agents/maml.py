@@ -137,7 +137,7 @@ class MAML:
         )  # fmt: skip
         self.train_phases: tuple[int, ...] = (config.episodes_per_step,) * (config.inner_steps + 1)
         self._theta = self.net.init(stream(seed, "init", self.name), self.device)
-        self._normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
+        self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
 
     def parameters(self) -> Params:
         """Return the meta-parameters theta by name; they are never written in place."""
@@ -170,7 +170,7 @@ class MAML:
         """Sample from each task's own policy, or take its mode; the state stays."""
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
-        obs = self._normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
+        obs = self.normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
         out = self.net(_phi(state), obs, mask).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
@@ -195,7 +195,7 @@ class MAML:
 
     def _batch(self, rollout: Rollout) -> Batch:
         """Return what the losses need of one phase, with the observations that the policy saw when it collected it."""
-        return make_batch(self.net, self._normaliser.rollout(rollout), self.config.gamma, self.config.lam)
+        return make_batch(self.net, self.normaliser.rollout(rollout), self.config.gamma, self.config.lam)
 
     def _step_size(self, k: Tensor) -> Tensor:
         """Return the inner step size after k steps: alpha for trained steps, less for later ones; float [N]."""
@@ -249,7 +249,7 @@ class MAML:
             moved = unflatten(flatten(parts).detach() + found.step, parts)
             self._theta = dict(zip(theta, moved, strict=True))
         metrics = self._metrics(theta, batch, out.detach(), loss.detach(), gradient, found)
-        self._normaliser.update(*trial.rollouts)
+        self.normaliser.update(*trial.rollouts)
         return metrics
 
     def fisher(
@@ -317,7 +317,7 @@ class MAML:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the meta-parameters, and the normaliser's sums if there is one; there is no other state."""
-        return {"theta": {name: value.clone() for name, value in self._theta.items()}} | self._normaliser.state_dict()
+        return {"theta": {name: value.clone() for name, value in self._theta.items()}} | self.normaliser.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit.
@@ -331,7 +331,7 @@ class MAML:
                 f"the checkpoint's parameters {found} are not those of this maml-trpo agent, {wanted}; "
                 f"load it with the configuration and world it was written with"
             )
-        self._normaliser.load_state_dict(state)
+        self.normaliser.load_state_dict(state)
         self._theta = {name: stored[name].detach().clone().to(self.device) for name in self._theta}
 
 

@@ -165,7 +165,7 @@ class RL2:
         self._optimiser = Optimiser(list(self._modules.parameters()), config.ppo)
         self._obs_moments = RunningMoments((spec.obs_dim,), rate=0.01, device=self.device)
         self._reward_moments = RunningMoments((), rate=0.01, device=self.device)
-        self._normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
+        self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
         self._trial_scale = TrialScale(self.device) if config.reward_input == "trial" else None
         self._class_scale = ClassScale(self.device) if config.reward_objective == "class" else None
         n_times = config.episodes_per_trial * spec.horizon
@@ -193,8 +193,8 @@ class RL2:
         """
         reward, plain = prev_reward * self.config.reward_scale, self.config.normalise_inputs
         seen = [obs] if prev_obs is None else [obs, prev_obs]
-        if self._normaliser.enabled:
-            seen = [self._normaliser(x) for x in seen]
+        if self.normaliser.enabled:
+            seen = [self.normaliser(x) for x in seen]
         elif plain:
             mean, std = self._obs_moments.mean, self._obs_moments.std
             seen = [((x - mean) / std).clamp(-INPUT_CLIP, INPUT_CLIP) for x in seen]
@@ -294,7 +294,7 @@ class RL2:
         if self.config.normalise_inputs:
             self._obs_moments.update(rollout.obs, rollout.valid)
             self._reward_moments.update(rollout.reward * self.config.reward_scale, rollout.valid)
-        self._normaliser.update(rollout)
+        self.normaliser.update(rollout)
         self._optimiser.end_update()
         return dict(zip(metrics, torch.stack([v.float() for v in metrics.values()]).tolist(), strict=True))
 
@@ -362,7 +362,7 @@ class RL2:
         """Return weights, optimiser state and running statistics, copied."""
         weights = {k: v.detach().clone() for k, v in self._modules.state_dict().items()}
         parts = {k: v.state_dict() for k, v in self._parts().items()}
-        return {"weights": weights} | parts | self._normaliser.state_dict()
+        return {"weights": weights} | parts | self.normaliser.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
@@ -373,7 +373,7 @@ class RL2:
             raise CheckpointError(f"this checkpoint does not fit the rl2 agent of this config: {reason}") from error
         for key, part in self._parts().items():
             part.load_state_dict(state.get(key, {}) if key == "class_scale" else state[key])
-        self._normaliser.load_state_dict(state)
+        self.normaliser.load_state_dict(state)
 
 
 def trial_advantages(reward: Tensor, value: Tensor, valid: Tensor, gamma: float, lam: float) -> Tensor:
