@@ -93,25 +93,25 @@ class Batch:
 
     def __init__(self, copies: Sequence[Copy], functions: dict[TaskClass, Evaluate]) -> None:
         """Look up addresses, keep the copies of a class together."""
-        self._copies = list(copies)
-        self.memory = memory = Memory([at for copy in self._copies for at in copy.landmarks()])
+        self.copies = list(copies)
+        self.memory = memory = Memory([at for copy in self.copies for at in copy.landmarks()])
         positions: dict[TaskClass, list[int]] = {}
-        for i, copy in enumerate(self._copies):
+        for i, copy in enumerate(self.copies):
             positions.setdefault(copy.task_class, []).append(i)
         self.rows = [Rows([copies[i] for i in at], at, functions[each], memory) for each, at in positions.items()]
         self._order = [i for at in positions.values() for i in at]
         fits = {each: fusable(each.model) for each in positions}
-        self._calls = [_call(self._copies[i], fits[self._copies[i].task_class]) for i in self._order]
-        classes = [copy.task_class for copy in self._copies]
+        self._calls = [_call(self.copies[i], fits[self.copies[i].task_class]) for i in self._order]
+        classes = [copy.task_class for copy in self.copies]
         self._scale = np.array([each.action_scale for each in classes], np.float32)[:, None]
         self._low = np.array([each.mocap_low for each in classes])
         self._high = np.array([each.mocap_high for each in classes])
-        self._inputs = memory.doubles([_input_addresses(copy) for copy in self._copies])
+        self._inputs = memory.doubles([_input_addresses(copy) for copy in self.copies])
         self._mocap = np.ascontiguousarray(self._inputs[:, :3])
         self._values = np.empty(self._inputs.shape)
-        states = [_span(copy.arrays[name]) for copy in self._copies for name in ("qpos", "qvel")]
+        states = [_span(copy.arrays[name]) for copy in self.copies for name in ("qpos", "qvel")]
         self._state_of = np.repeat(np.arange(len(states)) // 2, [len(state) for state in states])
-        states += [_warning_addresses(copy.data) for copy in self._copies]
+        states += [_warning_addresses(copy.data) for copy in self.copies]
         self._watched = memory.doubles(np.concatenate(states))
 
     def drive(self, actions: NDArray[np.float32]) -> None:
@@ -133,7 +133,7 @@ class Batch:
         """Return the physics of one step, class by class; the `stale` copies compute everything."""
         if not stale:
             return self._calls
-        changed = {i: _call(self._copies[i], fuse=False) for i in stale}
+        changed = {i: _call(self.copies[i], fuse=False) for i in stale}
         return [changed.get(i, call) for i, call in zip(self._order, self._calls, strict=True)]
 
     def watch(self) -> tuple[list[int], list[int]]:

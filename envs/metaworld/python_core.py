@@ -7,6 +7,7 @@ reward and info are computed for all copies of a class at once. The numbers are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy as duplicate
 from typing import Any
 
 import mujoco
@@ -50,6 +51,7 @@ class PythonCore:
         self._stale: set[int] = set()  # copies whose next step computes all, not only what a new action changes
         self._function = function
         self._functions: dict[TaskClass, Evaluate] = {}
+        self._pictured: dict[TaskClass, Any] = {}
         self._batch: Batch | None = None  # None: to be gathered before the next step
         self._ready = False
         self._closed = False
@@ -99,14 +101,17 @@ class PythonCore:
         return CopyState(physics, chosen.model.read(chosen.task_class.entries), chosen.slots.copy())
 
     def step(self, actions: NDArray[np.float32]) -> None:
-        """Advance all copies by one environment step; `actions` is float32 [B, 4]."""
+        """Advance all copies by one environment step; `actions` is float32 [B, 4].
+
+        Raises: WorldError if MuJoCo cannot go on with a copy; all must then be loaded again.
+        """
         if actions.shape != (self.n_copies, ACTION_SIZE) or actions.dtype != np.float32:
             raise ConfigError(
                 f"engine: actions must be float32 {(self.n_copies, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
             )
         batch = self._batch if self._ready and self._batch is not None else self._gather()
         batch.drive(actions)
-        self._crew.run(batch.calls(self._stale))
+        self._run(batch)
         unstable, bad = batch.watch()
         self.unstable.fill(0)
         self.unstable[unstable] = 1
@@ -115,12 +120,15 @@ class PythonCore:
             rows.evaluate(actions, self.obs, self.reward, self.info)
 
     def simulation(self, copy: int) -> tuple[Any, Any]:
-        """Return (mujoco.MjModel, mujoco.MjData) that show the copy as it is now, for pictures; read only.
-
-        The model is the class's: what resets wrote into the copy's own shows in the data's positions.
-        """
+        """Return a mujoco.MjModel, which the next call for the class writes to, and the copy's own mujoco.MjData."""
         chosen = self._loaded(copy)
-        return chosen.task_class.model, chosen.data
+        task_class = chosen.task_class
+        if task_class not in self._pictured:
+            self._pictured[task_class] = duplicate(task_class.model)  # megabytes, once per class
+        model = self._pictured[task_class]
+        for name, array in chosen.model.arrays.items():
+            getattr(model, name)[...] = array
+        return model, chosen.data
 
     def close(self) -> None:
         """End the threads and free memory; harmless when called twice."""
@@ -128,6 +136,7 @@ class PythonCore:
         self._closed, self._ready, self._batch = True, False, None
         self._copies = [None] * self.n_copies
         self._functions.clear()
+        self._pictured.clear()
 
     def _index(self, copy: int) -> int:
         if self._closed:
@@ -147,6 +156,19 @@ class PythonCore:
         if not chosen.loaded:
             raise WorldError(f"engine: copy {copy} has no state yet; load one first")
         return chosen
+
+    def _run(self, batch: Batch) -> None:
+        finished = False
+        try:
+            self._crew.run(batch.calls(self._stale))
+            finished = True
+        except mujoco.FatalError as problem:
+            raise WorldError(f"engine: MuJoCo cannot go on with a copy: {problem}; load all copies again") from problem
+        finally:
+            if not finished:  # also when interrupted: some copies have made the step and others have not
+                self._ready = False
+                for copy in batch.copies:
+                    copy.loaded = False
 
     def _gather(self) -> Batch:
         copies = [self._loaded(copy) for copy in range(self.n_copies)]

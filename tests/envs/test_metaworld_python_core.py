@@ -20,6 +20,7 @@ from metaworld.types import Task  # noqa: E402
 
 from envs.metaworld.core import CopyState, ModelEntry, TaskClass  # noqa: E402
 from envs.metaworld.crew import Crew  # noqa: E402
+from envs.metaworld.memory import layout  # noqa: E402
 from envs.metaworld.program import Attribute, Node, Program, Read  # noqa: E402
 from envs.metaworld.python_core import PythonCore  # noqa: E402
 from metarl.errors import ConfigError, WorldError  # noqa: E402
@@ -229,7 +230,8 @@ def test_each_copy_has_model_entries_of_its_own(make_core):
     core.step(np.zeros((2, 4), np.float32))
     body = env.model.body("door").id
     for i in range(2):
-        _, data = core.simulation(i)
+        model, data = core.simulation(i)
+        np.testing.assert_array_equal(model.body_pos.ravel(), states[i].model[: model.body_pos.size])
         np.testing.assert_array_equal(data.xpos[body], positions[i])
         np.testing.assert_array_equal(core.save(i).model, states[i].model)
     assert not np.array_equal(*positions)
@@ -249,6 +251,23 @@ def test_an_unstable_copy_is_reported_and_leaves_the_others_alone(make_core):
     assert core.unstable.tolist() == [0, 0]  # MuJoCo began anew
     core.load([1], [first])
     np.testing.assert_array_equal(replay(core, actions[:5], wanted=1)[:, : TOUCHING + 1], reads[:5])
+
+
+def test_after_a_step_that_mujoco_refuses_copies_can_be_loaded_again(make_core):
+    first, actions, reads, _ = episode("pick-place-v3", "random", 60)
+    core = make_core(3, 2)
+    core.load(range(3), [first] * 3)
+    struct = layout("mjData").from_address(core.simulation(1)[1]._address)
+    size, struct.narena = struct.narena, 1000
+    with pytest.raises(WorldError, match="cannot go on with a copy"):
+        replay(core, actions[:1])
+    struct.narena = size
+    with pytest.raises(WorldError, match="no state yet"):
+        replay(core, actions[:1])
+    core.place(1, class_of("reach-v3"))
+    core.place(1, class_of("pick-place-v3"))
+    core.load(range(3), [first] * 3)
+    np.testing.assert_array_equal(replay(core, actions[:5], wanted=2)[:, : TOUCHING + 1], reads[:5])
 
 
 @pytest.mark.parametrize("failing", range(4))
