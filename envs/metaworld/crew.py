@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -13,7 +14,21 @@ Call = tuple[Callable[[Any, Any], None], Any, Any]
 """A function and its two arguments (model and data)."""
 
 _Outcome = BaseException | None
-_Inbox = SimpleQueue[tuple[Iterator[Call], SimpleQueue[_Outcome]] | None]
+
+
+class _Order:
+    """Calls to be shared out, and who is at it."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.left: Iterator[Call] = iter(calls)  # taking the next element of a list's iterator is one bytecode's work
+        self.entered: list[None] = []
+        self.exited: list[_Outcome] = []
+        """What each helper's calls raised, in the order in which they ended."""
+        self.told: SimpleQueue[None] = SimpleQueue()
+        """Wakes the caller after each entry in `exited`."""
+
+
+_Inbox = SimpleQueue[_Order | None]
 
 
 class Crew:
@@ -35,19 +50,25 @@ class Crew:
             return
         if self._pid != os.getpid():
             self._start()
-        left = iter(calls)  # shared: taking the next element of a list's iterator is one bytecode's work
-        done: SimpleQueue[_Outcome] = SimpleQueue()
-        helpers = self._inboxes[: len(calls) - 1]
-        for inbox in helpers:
-            inbox.put((left, done))
+        order = _Order(calls)
+        interrupt: _Outcome = None
         try:
-            for function, model, data in left:
+            for inbox in self._inboxes[: len(calls) - 1]:
+                inbox.put(order)
+            for function, model, data in order.left:
                 function(model, data)
-        finally:  # also when interrupted: nobody may be inside a copy once this returns
-            for _ in left:
-                pass
-            outcomes = [done.get() for _ in helpers]
-        for outcome in outcomes:
+        finally:
+            # Whatever went wrong, nobody may be inside a copy once this returns. An interrupt can come at any moment,
+            # also while waiting, and again; so what is waited for is a state, not a number of messages.
+            while True:
+                try:
+                    deque(order.left, maxlen=0)
+                    while len(order.exited) < len(order.entered):
+                        order.told.get()
+                    break
+                except BaseException as problem:
+                    interrupt = problem
+        for outcome in (interrupt, *order.exited):
             if outcome is not None:
                 raise outcome
 
@@ -69,15 +90,16 @@ class Crew:
 
 def _work(inbox: _Inbox) -> None:
     while (order := inbox.get()) is not None:
-        left, done = order
+        order.entered.append(None)  # before the first call is taken
         try:
-            for function, model, data in left:
+            for function, model, data in order.left:
                 function(model, data)
         except BaseException as problem:
-            done.put(problem)
+            order.exited.append(problem)
         else:
-            done.put(None)
-        del order, left, done  # an idle thread keeps no copy alive
+            order.exited.append(None)
+        order.told.put(None)
+        del order  # an idle thread keeps no copy alive
 
 
 def _dismiss(inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
