@@ -33,9 +33,17 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def n_threads_alive() -> int:
-    """Return how many threads this process has, native ones included."""
-    return len(os.listdir("/proc/self/task"))
+def n_threads_alive(expected: int | None = None, patience_s: float = 5.0) -> int:
+    """Return how many threads this process has, native ones included.
+
+    A thread that was joined is listed for a moment longer; with `expected`, wait for that number for a while.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        alive = len(os.listdir("/proc/self/task"))
+        if expected is None or alive == expected or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.01)
 
 
 def measure_leak(
@@ -74,7 +82,7 @@ def measure_leak(
         "growth_mb": round(growth, 3),
         "flat": growth <= FLAT_MB,
         "threads_before": threads_before,
-        "threads_after": n_threads_alive(),
+        "threads_after": n_threads_alive(expected=threads_before),
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - wall,
     }

@@ -42,6 +42,13 @@ def build():
 def play(world, start=0, stop=50):
     return np.stack([(world.step(a), world.core.obs.copy())[1] for a in ACTIONS[start:stop]])
 
+def forever():
+    while True:
+        try:
+            play(world)
+        except WorldError:  # the interpreter is ending and has closed the world
+            return
+
 def say(word):
     print(word, flush=True)
 """
@@ -77,13 +84,13 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
 
 def test_memory_and_threads_stay_flat_over_many_steps_tasks_and_worlds(core: str) -> None:
     script = """
-found = measure_leak(CORE, 24_000, n_threads=2, classes=("reach-v3", "pick-place-v3"), steps_per_world=100)
+found = measure_leak(CORE, 20_000, n_threads=2, classes=("reach-v3", "pick-place-v3"), steps_per_world=70)
 say(found["steps"]); say(found["worlds"]); say(found["growth_mb"]); say(found["flat"])
 say(found["threads_after"] - found["threads_before"])
 """
     code, (steps, worlds, growth, flat, threads) = outcome(start(core, script))
     assert code == 0
-    assert int(steps) >= 24_000
+    assert int(steps) >= 20_000
     assert int(worlds) >= 10
     assert flat == "True", f"grew by {growth} MB"
     assert int(threads) == 0
@@ -96,8 +103,20 @@ warnings.filterwarnings("ignore", "This process .* is multi-threaded", Deprecati
 before = n_threads_alive()
 world = build()
 expected = play(world)
-assert n_threads_alive() == before + 1, "two threads: the caller and one more"
-world.reset()
+say(n_threads_alive() - before)  # two threads: the caller and one more
+world.close()
+world.close()
+say(n_threads_alive(expected=before) - before)
+try:
+    world.step(ACTIONS[0])
+except WorldError as error:
+    say("closed" in str(error))
+world = build()
+del world
+gc.collect()
+say(n_threads_alive(expected=before) - before)  # a world that is forgotten ends its threads too
+
+world = build()
 play(world, 0, 20)
 
 def child(work):
@@ -125,21 +144,10 @@ def build_anew():
 
 say([child(go_on), child(leave_properly), child(build_anew), child(lambda: 0)])
 say(np.array_equal(play(world, 20), expected[20:]))  # nothing of that reached the parent
-world.close()
-world.close()
-say(n_threads_alive() == before)
-try:
-    world.step(ACTIONS[0])
-except WorldError as error:
-    say("closed" in str(error))
-other = build()
-del other
-gc.collect()
-say(n_threads_alive() == before)  # a world that is forgotten ends its threads too
 """
     code, lines = outcome(start(core, script))
     assert code == 0
-    assert lines == ["[0, 0, 0, 0]", "True", "True", "True", "True"]
+    assert lines == ["1", "0", "True", "0", "[0, 0, 0, 0]", "True"]
 
 
 def test_interrupts_and_errors_in_mid_step_leave_a_world_that_works(core: str) -> None:
@@ -147,26 +155,29 @@ def test_interrupts_and_errors_in_mid_step_leave_a_world_that_works(core: str) -
 world = build()
 expected = play(world)
 
+armed = False
+
 def interrupted(signum, frame):
-    raise KeyboardInterrupt
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+
 signal.signal(signal.SIGALRM, interrupted)
-caught = 0
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0017)
-deadline = time.monotonic() + 2.0
+caught, deadline = 0, time.monotonic() + 2.0
 while time.monotonic() < deadline:
     try:
+        armed = True
         while True:
             world.reset()
             play(world)
     except KeyboardInterrupt:
         caught += 1
-while True:
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        break
-    except KeyboardInterrupt:
-        pass
-say(caught > 100)
+    world.reset()  # no thread may still be inside a copy
+    assert np.array_equal(play(world, 0, 2), expected[:2]), caught
+signal.setitimer(signal.ITIMER_REAL, 0)
+say(caught > 10)
 world.reset()
 say(np.array_equal(play(world), expected))
 
@@ -192,10 +203,7 @@ world.close()
         ("pass", 0),  # the interpreter ends while threads wait
         ("sys.exit(7)", 7),
         ("threading.Timer(0.2, os._exit, (5,)).start()\nwhile True: play(world)", 5),  # in the middle of a step
-        (
-            "threading.Thread(target=lambda: [play(world) for _ in range(1000)], daemon=True).start(); time.sleep(0.1)",
-            0,
-        ),
+        ("threading.Thread(target=forever, daemon=True).start()\ntime.sleep(0.1)", 0),  # another thread is stepping
     ],
 )
 def test_a_process_ends_at_once_however_it_is_left(core: str, way: str, expected: int) -> None:
