@@ -29,7 +29,7 @@ from .bench_engine import LABELS, Engine, Starts, engine_world, find_starts
 from .bench_figures import busy_share, cell_json, find_all, found_json
 from .bench_memory import memory_per_copy
 from .bench_raw import Raw
-from .bench_report import print_cells, print_targets, speed_figure, verdict
+from .bench_report import print_cells, print_scaling, print_targets, speed_figure, verdict
 from .bench_rounds import Cell, run_rounds
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
 from .doctor import wide_console
@@ -220,6 +220,7 @@ def print_all(found: Measured, console: Console) -> None:
     console.print()
     print_cells(found.cells, console)
     print_targets(find_all(found.cells), console)
+    print_scaling(found.cells, console)
     for label, one in found.memory.items():
         line = f"memory per extra copy, {label}: {one['mb_per_extra_copy']:.2f} MB"
         if label in LABELS.values():

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from metarl.statistics import Interval
 
-from .bench_figures import COMPILED, PYTHON, RAW, Clock, Found, median_of_rounds, times
+from .bench_figures import COMPILED, PYTHON, RAW, Clock, Found, median_of_rounds, speed_ratio, times
 from .bench_rounds import Cell
 from .plots import STYLE
 
@@ -86,6 +86,21 @@ def print_targets(found: Sequence[Found], console: Console) -> None:
             one.target, one.scenario, str(one.n_copies), ratio(one.ratio), f"≥ {one.at_least:g}", verdict(one.met)
         )
     console.print(table)
+
+
+def print_scaling(cells: Sequence[Cell], console: Console) -> None:
+    """Print what two threads of bare physics gain on this machine, the most that an engine's threads could."""
+    pairs = [
+        (two, one)
+        for two in cells
+        for one in cells
+        if two.label == one.label == RAW
+        and (two.scenario, two.n_copies, two.n_threads, one.n_threads) == (one.scenario, one.n_copies, 2, 1)
+    ]
+    if pairs:
+        gains = [float(speed_ratio(two, one, "wall").value) for two, one in pairs]
+        low, middle, high = min(gains), float(np.median(gains)), max(gains)
+        console.print(f"raw mj_step, 2 threads / 1 thread, wall: {middle:.2f} ({low:.2f} to {high:.2f})")
 
 
 def verdict(met: bool) -> Text:

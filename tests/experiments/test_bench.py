@@ -17,6 +17,7 @@ import envs
 from experiments.__main__ import main as command
 from experiments.bench import QUICK, Measured, main, print_all
 from experiments.bench_clock import Sample, timed
+from experiments.bench_collect import Case, CollectSettings, measure_collect, print_collected, stored
 from experiments.bench_contenders import Async, Serial
 from experiments.bench_engine import Engine, find_starts
 from experiments.bench_figures import COMPILED, RAW, Target, busy_share, find, find_all, median_of_rounds, speed_ratio
@@ -231,6 +232,33 @@ def test_missed_targets_memory_and_absent_contenders_are_printed(capsys: pytest.
     assert any("raw mj_step, per CPU second" in line and "0.50" in line and "missed" in line for line in lines)
     assert any("0.75 MB" in line and "missed" in line for line in lines)
     assert "not measured: envpool: not installed" in lines
+
+
+@pytest.mark.metaworld
+def test_collecting_is_split_into_parts_that_make_up_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = CollectSettings(
+        ("ml1-reach-quick", "maml-ml1-reach"), "metaworld/ML1", copies=(6,), horizon=8, rounds=2, most_tasks=4
+    )
+    found = measure_collect(settings, wide_console())
+    assert [(one.preset, one.n_tasks) for one in found] == [("ml1-reach-quick", 6), ("maml-ml1-reach", 3)]
+    for one in found:
+        assert len(one.rounds) == 2
+        assert all(part > 0 for parts in one.rounds for part in parts)
+        assert one.shares[0] == pytest.approx(one.rounds[0][0] / sum(one.rounds[0]))
+    print_collected(found, wide_console())
+    assert capsys.readouterr().out.count("≥ 0.70") == 2
+    rows = stored(found, settings)["rows"]
+    assert [row["met"] for row in rows] == [row["share"]["value"] >= 0.7 for row in rows]
+
+
+@pytest.mark.metaworld
+def test_timing_the_physics_leaves_no_trace_in_the_core() -> None:
+    settings = CollectSettings(("ml1-reach-quick",), "metaworld/ML1", copies=(2,), horizon=4)
+    case = Case(settings, "ml1-reach-quick", 2)
+    before = dict(vars(case.world.core))  # type: ignore[attr-defined]
+    case.run()
+    assert set(vars(case.world.core)) == set(before)  # type: ignore[attr-defined]
+    case.close()
 
 
 def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
