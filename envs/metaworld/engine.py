@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import isnan
 from typing import Any
 
@@ -20,9 +19,8 @@ from metarl.tasks import Tasks
 from metarl.world import StepResult, World
 
 from .assignments import Assignments
-from .catalogue import GoalKey, Start, start_of, task_class
-from .core import CopyState, TaskClass
-from .cores import fall_back, make_core
+from .copies import Copies
+from .core import Core
 from .options import EpisodeRules
 from .picture import CAMERA, Studio
 from .program import ACTION_SIZE, INFO, OBS_SIZE
@@ -80,12 +78,10 @@ class EngineWorld(World):
         if n_threads < 1:
             raise ConfigError(f"world {name!r} needs n_threads >= 1, got {n_threads}")
         self.rules, self.reward_version = rules, reward_version
-        self._may_fall_back = core == "auto"
-        self.core = make_core(core, n_copies, min(n_threads, n_copies))
+        self._copies = Copies(n_copies, n_threads=n_threads, core=core, reward_version=reward_version)
         self._on_cpu = self.device.type == "cpu"
         self._started = False
         self._assigned = Assignments(n_copies)
-        self._placed: list[TaskClass | None] = [None] * n_copies
         # Env steps so far, when each copy's episode began, and the first moment at which one can be over.
         self._clock, self._began, self._deadline = 0, np.zeros(n_copies, np.int64), 0
         self._broken: dict[int, str] = {}  # copies that must be reset before the next step, and why
@@ -145,7 +141,7 @@ class EngineWorld(World):
             ended &= ~unstable
             self._break(np.flatnonzero(unstable).tolist(), "became unstable in MuJoCo at")
         if np.count_nonzero(ended):
-            self._begin(np.flatnonzero(ended).tolist())
+            self._begin_again(np.flatnonzero(ended).tolist())
         if self._broken:
             self._refuse_broken()
         return (
@@ -163,17 +159,14 @@ class EngineWorld(World):
         """
         if not self._started or self.tasks is None:
             raise ConfigError(f"world {self.name!r} has nothing to save before its first reset")
-        copies = [self.core.save(i) for i in range(self.num_envs)]
         return {
             "backend": "engine",
-            "copies": [
-                {"physics": _own(c.physics), "model": _own(c.model), "slots": _own(c.slots)} for c in copies
-            ],
-            "obs": _own(self._now),
-            "age": _own(self._age()),
+            "copies": self._copies.save(),
+            "obs": torch.from_numpy(self._now.copy()),
+            "age": torch.from_numpy(self._age()),
             "broken": dict(self._broken),
             **self._assigned.state_dict(),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot of an engine world of the same size.
@@ -193,12 +186,7 @@ class EngineWorld(World):
             )
         assigned = Assignments(self.num_envs)
         assigned.load_state_dict(state)
-        classes = [self._class_of(i, key, assigned.name(i)) for i, key in enumerate(assigned.keys)]
-        copies = [CopyState(*(c[part].numpy() for part in ("physics", "model", "slots"))) for c in state["copies"]]
-        for one, kind in zip(copies, classes, strict=True):
-            _check_fits(self.name, one, kind)
-        self._place(range(self.num_envs), classes)
-        self.core.load(range(self.num_envs), copies)
+        self._copies.load(state["copies"], assigned.keys)
         self._assigned, self.tasks = assigned, assigned.tasks
         self._now[...] = state["obs"].numpy()
         self._began = self._clock - state["age"].numpy()
@@ -219,12 +207,10 @@ class EngineWorld(World):
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         if not 0 <= copy < self.num_envs:
             raise ConfigError(f"world {self.name!r} has copies 0 to {self.num_envs - 1}, got {copy}")
-        placed = self._placed[copy]
-        assert placed is not None
-        model, data = self.core.simulation(copy)
-        if placed.name not in self._studios:
-            self._studios[placed.name] = Studio(model)
-        return self._studios[placed.name].shoot(model, data, camera)
+        name, model, data = self._copies.simulation(copy)
+        if name not in self._studios:
+            self._studios[name] = Studio(model)
+        return self._studios[name].shoot(model, data, camera)
 
     def exact(self) -> dict[str, NDArray[np.float64]]:
         """Return float64 copies of what the last env step gave, before rounding and before any reset.
@@ -237,13 +223,17 @@ class EngineWorld(World):
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads and free the copies' memory."""
         self._started = False
-        made = vars(self)  # a world that could not be built is closed too, by the garbage collector
-        for studio in made.pop("_studios", {}).values():
+        for studio in self._studios.values():
             studio.close()
-        if "core" in made:
-            self.core.close()
+        self._studios.clear()
+        self._copies.close()
 
     # ---------------------------------------------------------------- stepping
+
+    @property
+    def core(self) -> Core:
+        """What steps the copies."""
+        return self._copies.core
 
     def _env_step(self) -> tuple[NDArray[np.float32], Bools, Bools]:
         """Play one env step; returns reward, success and who became unstable."""
@@ -319,9 +309,8 @@ class EngineWorld(World):
     def _break(self, copies: Iterable[int], what: str) -> None:
         """Note that `copies` cannot go on."""
         ages = self._age().tolist()
-        self._broken = {
-            i: f"copy {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode" for i in copies
-        }
+        for i in copies:
+            self._broken[i] = f"copy {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode"
 
     def _refuse_broken(self) -> None:
         shown = list(self._broken.values())
@@ -331,66 +320,27 @@ class EngineWorld(World):
             f"reset(options={{'mask': ...}}), all other copies are well"
         )
 
-    # ---------------------------------------------------------------- beginning episodes
+    def _begin_again(self, rows: list[int]) -> None:
+        """Start new episodes in `rows`, whose last ones have ended; they must not go on if that fails."""
+        try:
+            self._begin(rows)
+        except BaseException as problem:
+            self._break(rows, f"could not begin a new episode ({type(problem).__name__}) after")
+            raise
 
     def _begin(self, rows: list[int]) -> None:
         """Start new episodes in `rows`, with their waiting tasks if they have some. All or none begin."""
-        classes, starts = list[TaskClass](), list[Start]()
-        for i in rows:
-            key, task = self._assigned.coming(i)
-            classes.append(self._class_of(i, key, task))
-            starts.append(self._start_of(i, key, task))
-        self._place(rows, classes)
-        self.core.load(rows, [s.state for s in starts])
+        try:
+            starts = self._copies.begin(rows, [self._assigned.coming(i) for i in rows])
+        except CopyFailure as failure:
+            raise world_error(self.name, failure) from failure.__cause__
         for i, start in zip(rows, starts, strict=True):
             self._now[i] = start.obs
+            self._broken.pop(i, None)
         self._assigned.begin(rows)
         self.tasks = self._assigned.tasks
         self._began[rows] = self._clock
         self._deadline = int(self._began.min()) + self.rules.horizon
-        for i in rows:
-            self._broken.pop(i, None)
-
-    def _class_of(self, copy: int, key: GoalKey, task: str) -> TaskClass:
-        try:
-            return task_class(key.name, self.reward_version)
-        except ConfigError as error:
-            raise self._failed(copy, task, error) from error
-
-    def _start_of(self, copy: int, key: GoalKey, task: str) -> Start:
-        try:
-            return start_of(key, self.reward_version)
-        except ConfigError as error:
-            raise self._failed(copy, task, error) from error
-
-    def _failed(self, copy: int, task: str, error: ConfigError) -> WorldError:
-        text = f"{type(error).__name__}: {error}"
-        return world_error(self.name, CopyFailure(copy, task, 0, text, traceback.format_exc()))
-
-    def _place(self, rows: Sequence[int], classes: Sequence[TaskClass]) -> None:
-        """Make each of `rows` a copy of its class."""
-        for i, kind in zip(rows, classes, strict=True):
-            if self._placed[i] is not kind:
-                try:
-                    self.core.place(i, kind)
-                except ConfigError as problem:
-                    if not self._may_fall_back or self.core.kind == "python":
-                        raise
-                    self._fall_back(problem)
-                    self.core.place(i, kind)
-                self._placed[i] = kind
-
-    def _fall_back(self, problem: ConfigError) -> None:
-        """Go on in Python where a class cannot be compiled; copies that live already move over as they are."""
-        old = self.core
-        states = [old.save(i) for i in range(self.num_envs)] if self._started else []
-        self.core = fall_back(problem, self.num_envs, old.n_threads)
-        for i, kind in enumerate(self._placed):
-            if kind is not None:
-                self.core.place(i, kind)
-        if states:
-            self.core.load(range(self.num_envs), states)
-        old.close()
 
     # ---------------------------------------------------------------- parts
 
@@ -407,19 +357,3 @@ class EngineWorld(World):
                 f"True where a copy shall start anew"
             )
         return values
-
-
-def _own(array: NDArray[Any]) -> Tensor:
-    """Return a tensor with its own memory."""
-    return torch.from_numpy(np.array(array))
-
-
-def _check_fits(world: str, copy: CopyState, kind: TaskClass) -> None:
-    """Raise ConfigError for a stored copy whose parts have other lengths than those of its class."""
-    stored = (copy.physics.size, copy.model.size, copy.slots.size)
-    expected = (kind.n_state, sum(e.size for e in kind.entries), kind.program.n_slots)
-    if stored != expected:
-        raise ConfigError(
-            f"world {world!r}: the snapshot of a {kind.name} holds {stored} numbers of physics, model and slots, this "
-            f"version keeps {expected}; start the episode anew"
-        )

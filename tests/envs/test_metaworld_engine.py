@@ -163,6 +163,31 @@ def test_a_goal_that_cannot_be_leaves_all_copies_where_they_were():
     world.close()
 
 
+def test_a_goal_that_cannot_be_in_mid_run_stops_only_the_copies_that_should_begin_it(core):
+    tasks, steps = all_tasks()[:3], actions(6, 3)
+    world, quiet = engine(core, tasks=tasks, horizon=4), engine(core, tasks=tasks, horizon=4)
+    for one in (world, quiet):
+        one.step(steps[0])
+        one.reset(options={"mask": torch.tensor([True, False, False])})
+    values = dict(tasks.values)
+    values["goal"] = values["goal"] + torch.tensor([0.0, 5.0, 0.0])[:, None]
+    world.set_tasks(Tasks(values, tasks.names, tasks.groups))
+    play(world, steps[1:3])
+    with pytest.raises(WorldError, match="outside what reach-v3 can have"):
+        world.step(steps[3])  # copies 1 and 2 are at the end of their episodes
+    with pytest.raises(
+        WorldError, match=r"copy 1 .* could not begin a new episode \(WorldError\) after step 4 .* copy 2 "
+    ):
+        world.step(steps[4])
+    world.set_tasks(tasks)
+    obs, _ = world.reset(options={"mask": torch.tensor([False, True, True])})
+    expected = play(quiet, steps[1:])
+    assert torch.equal(obs, expected[2][:, :39])
+    assert same(play(world, steps[4:]), expected[3:])
+    world.close()
+    quiet.close()
+
+
 def test_a_goal_at_which_upstream_would_search_for_ever_is_refused():
     kind = task_class("box-close-v3")
     with pytest.raises(ConfigError, match="too close together; upstream would look for another goal for ever"):

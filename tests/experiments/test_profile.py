@@ -132,7 +132,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.metaworld
 def test_a_gymnasium_world_is_compared_with_its_bare_environments(capsys: pytest.CaptureFixture[str]) -> None:
     loaded = find_run("tests.experiments.tiny_presets:rl2")
-    world = WorldConfig("metaworld/ML1", {"n_workers": 0, "horizon": 10})
+    world = WorldConfig("metaworld/ML1", {"backend": "upstream", "n_workers": 0, "horizon": 10})
     config = replace(loaded.config, world=world, train=replace(loaded.config.train, n_tasks=2))
     tasks = build_tasks(config)
     loaded = replace(loaded, config=config, tasks=tasks, agent=build_agent(config, tasks, torch.device("cpu")))

@@ -1,0 +1,113 @@
+"""The copies of an engine world: which class each is, where its episodes start, and the core that steps them."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.gym_chunk import CopyFailure
+from metarl.errors import ConfigError
+
+from .catalogue import GoalKey, Start, start_of, task_class
+from .core import CopyState, TaskClass
+from .cores import fall_back, make_core
+
+_PARTS = ("physics", "model", "slots")
+
+
+class Copies:
+    """B copies in one core. They keep their memory as long as their class stays the same."""
+
+    def __init__(self, n_copies: int, *, n_threads: int, core: str, reward_version: str) -> None:
+        """Build the core; copies come to life when they first begin an episode. Raises ConfigError like `make_core`."""
+        self.n_copies, self.reward_version = n_copies, reward_version
+        self.core = make_core(core, n_copies, min(n_threads, n_copies))
+        self.classes: list[TaskClass | None] = [None] * n_copies
+        self._may_fall_back = core == "auto"
+        self._alive = False
+
+    def begin(self, rows: Sequence[int], coming: Sequence[tuple[GoalKey, str]]) -> list[Start]:
+        """Put `rows` where episodes of the `coming` goals (with the names of their tasks) start; all or none.
+
+        Raises: CopyFailure for a goal that its class cannot have, or a class that is not understood.
+        """
+        starts = [self._start_of(i, *goal) for i, goal in zip(rows, coming, strict=True)]
+        self._place(rows, [task_class(key.name, self.reward_version) for key, _ in coming])
+        self.core.load(rows, [start.state for start in starts])
+        self._alive = True
+        return starts
+
+    def save(self) -> list[dict[str, torch.Tensor]]:
+        """Return the state of every copy as tensors."""
+        states = (self.core.save(i) for i in range(self.n_copies))
+        return [{part: torch.from_numpy(np.array(getattr(state, part))) for part in _PARTS} for state in states]
+
+    def load(self, stored: Sequence[dict[str, torch.Tensor]], keys: Sequence[GoalKey]) -> None:
+        """Put all copies into states that `save` returned; `keys` are their goals.
+
+        Raises: ConfigError for a state that does not fit its class, before anything has changed.
+        """
+        classes = [task_class(key.name, self.reward_version) for key in keys]
+        states = [CopyState(*(parts[part].numpy() for part in _PARTS)) for parts in stored]
+        for state, kind in zip(states, classes, strict=True):
+            _check_fits(state, kind)
+        self._place(range(self.n_copies), classes)
+        self.core.load(range(self.n_copies), states)
+        self._alive = True
+
+    def simulation(self, copy: int) -> tuple[str, Any, Any]:
+        """Return class name, MjModel and MjData that show a copy as it is now; read only."""
+        kind = self.classes[copy]
+        assert kind is not None
+        return (kind.name, *self.core.simulation(copy))
+
+    def close(self) -> None:
+        """End the threads and free memory."""
+        self.core.close()
+
+    def _start_of(self, copy: int, key: GoalKey, task: str) -> Start:
+        try:
+            return start_of(key, self.reward_version)
+        except ConfigError as error:
+            text = f"{type(error).__name__}: {error}"
+            raise CopyFailure(copy, task, 0, text, traceback.format_exc()) from error
+
+    def _place(self, rows: Sequence[int], classes: Sequence[TaskClass]) -> None:
+        """Make each of `rows` a copy of its class."""
+        for i, kind in zip(rows, classes, strict=True):
+            if self.classes[i] is not kind:
+                try:
+                    self.core.place(i, kind)
+                except ConfigError as problem:
+                    if not self._may_fall_back or self.core.kind == "python":
+                        raise
+                    self._fall_back(problem)
+                    self.core.place(i, kind)
+                self.classes[i] = kind
+
+    def _fall_back(self, problem: ConfigError) -> None:
+        """Go on in Python where a class cannot be compiled; copies that live already move over as they are."""
+        old = self.core
+        states = [old.save(i) for i in range(self.n_copies)] if self._alive else []
+        self.core = fall_back(problem, self.n_copies, old.n_threads)
+        for i, kind in enumerate(self.classes):
+            if kind is not None:
+                self.core.place(i, kind)
+        if states:
+            self.core.load(range(self.n_copies), states)
+        old.close()
+
+
+def _check_fits(state: CopyState, kind: TaskClass) -> None:
+    """Raise ConfigError for a state whose parts have other lengths than those of a class."""
+    stored = (state.physics.size, state.model.size, state.slots.size)
+    expected = (kind.n_state, sum(e.size for e in kind.entries), kind.program.n_slots)
+    if stored != expected:
+        raise ConfigError(
+            f"the snapshot of a {kind.name} holds {stored} numbers of physics, model and slots, this version keeps "
+            f"{expected}; start the episode anew"
+        )
