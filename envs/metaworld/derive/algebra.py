@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..program import DType
+from envs.metaworld.program import DType
+
 from .builder import Builder
 from .values import (
     ARITHMETIC,
     COMPARISONS,
     DTYPE,
+    UNBOUND,
     Either,
     Kind,
     Scalar,
-    UNBOUND,
     UpstreamRaisesError,
     Value,
     Vector,
@@ -128,9 +129,7 @@ class Algebra:
             except UpstreamRaisesError as error:
                 refusal = error
                 continue
-            results += [
-                (self.build.op("and", guard, g), v) for g, v in alternatives(result, self.always)
-            ]
+            results += [(self.build.op("and", guard, g), v) for g, v in alternatives(result, self.always)]
         if not results:
             raise refusal
         return self._grouped(results)
@@ -242,7 +241,8 @@ class Algebra:
         a, b = self.scalar(x), self.scalar(y)
         common = result_kind(operator.add, a.kind, b.kind)
         kind = result_kind(function, a.kind, b.kind)
-        assert common is not None and kind is not None
+        assert common is not None
+        assert kind is not None
         dtype = "i64" if DTYPE[common] == "bool" else DTYPE[common]
         return Scalar(self.build.op(op, self.build.cast(a.node, dtype), self.build.cast(b.node, dtype)), kind)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..program import ARITY, DType, Node, Read
+from envs.metaworld.program import ARITY, DType, Node, Read
 
 NUMPY_TYPE: dict[DType, Any] = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_}
 
@@ -117,7 +117,7 @@ class Builder:
                 result = _FOLDED[name](*values)
             return self.const(result, "bool" if name in _BOOLEAN else self.dtype_of(args[0]))
         # Exact for every operand, the sign of zero included; `x + 0.0` is not (-0.0 becomes 0.0).
-        if name in ("mul", "div") and values[1] == 1 or name == "sub" and _is_plain_zero(values[1]):
+        if (name in ("mul", "div") and values[1] == 1) or (name == "sub" and _is_plain_zero(values[1])):
             return args[0]
         if name == "mul" and values[0] is not None and values[0] == 1:
             return args[1]
@@ -138,7 +138,7 @@ class Builder:
                 (yes, False, "and", self.op("not", condition)),
                 (no, True, "or", self.op("not", condition)),
             ):
-                if self.value_of(branch) == outcome or branch == condition and first == condition:
+                if self.value_of(branch) == outcome or (branch == condition and first == condition):
                     return self.op(op, first, no if branch == yes else yes)
         return None
 

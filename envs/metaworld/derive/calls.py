@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import Algebra, NotUnderstoodError, concrete
-from .values import SAMPLE, Either, Scalar, UpstreamRaisesError, Value, Vector, is_symbolic, kind_of
+from .values import SAMPLE, Scalar, UpstreamRaisesError, Value, Vector, is_symbolic, kind_of
 
 
 class BuiltinCalls:
@@ -98,13 +97,3 @@ class BuiltinCalls:
     def _reduced(self, op: str, values: Value) -> Scalar:
         truths = [self.algebra.truth(v) for v in self.iterate(values)]
         return Scalar(reduce(lambda a, b: self.algebra.build.op(op, a, b), truths), "bool")
-
-
-def is_builtin(function: Any) -> bool:
-    """Tell whether `function` is one of Python's own names."""
-    return getattr(builtins, getattr(function, "__name__", ""), None) is function
-
-
-def has_alternatives(values: Sequence[Value]) -> bool:
-    """Tell whether one of the values has several possible types."""
-    return any(isinstance(v, Either) for v in values)

@@ -91,7 +91,7 @@ class Expressions:
         yield
         self._in_assertion = before
 
-    def evaluate(self, node: ast.expr, frame: Any) -> Value:
+    def evaluate(self, node: ast.expr, frame: Any) -> Value:  # noqa: C901 - a case per kind of node
         """Return the value of an expression."""
         match node:
             case ast.Constant(value=value):
@@ -122,7 +122,9 @@ class Expressions:
                 items = self._items(node.elts, frame)
                 return items if isinstance(node, ast.List) else tuple(items)
             case ast.Dict(keys=keys, values=values) if all(keys):
-                return {self.evaluate(k, frame): self.evaluate(v, frame) for k, v in zip(keys, values, strict=True) if k}
+                return {
+                    self.evaluate(k, frame): self.evaluate(v, frame) for k, v in zip(keys, values, strict=True) if k
+                }
             case ast.ListComp() | ast.GeneratorExp():
                 inner = frame.fork()
                 return list(self._comprehension(node.elt, node.generators, inner))
@@ -210,7 +212,7 @@ class Expressions:
             where = tuple(self.index(e, frame) for e in node.elts)
         else:
             where = self.evaluate(node, frame)
-        if is_symbolic(where) or isinstance(where, slice) and is_symbolic([where.start, where.stop, where.step]):
+        if is_symbolic(where) or (isinstance(where, slice) and is_symbolic([where.start, where.stop, where.step])):
             raise NotUnderstoodError("an index that depends on the state")
         return where
 
@@ -330,7 +332,9 @@ class Expressions:
         if is_symbolic([*args, *kwargs.values()]):
             return self.numpy.call(function, args, kwargs)
         plain = getattr(function, "__self__", None)
-        if is_pure(function) or isinstance(plain, dict | list | tuple | str) and function.__name__ in _READING_METHODS:
+        if is_pure(function) or (
+            isinstance(plain, dict | list | tuple | str) and function.__name__ in _READING_METHODS
+        ):
             return self.algebra.wrap(concrete(lambda: function(*args, **kwargs)))
         if isinstance(plain, np.generic):
             return self.algebra.wrap(concrete(lambda: function(*args, **kwargs)))
@@ -352,9 +356,7 @@ class Expressions:
                 items.append(self.evaluate(node, frame))
         return items
 
-    def _comprehension(
-        self, element: ast.expr, generators: Sequence[ast.comprehension], frame: Any
-    ) -> Iterator[Value]:
+    def _comprehension(self, element: ast.expr, generators: Sequence[ast.comprehension], frame: Any) -> Iterator[Value]:
         if not generators:
             yield self.evaluate(element, frame)
             return

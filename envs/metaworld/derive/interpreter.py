@@ -19,7 +19,7 @@ from .machine import Machine
 from .numpy_calls import NumpyCalls
 from .simulation import Simulation
 from .source import defining_class, syntax_tree, undecorated
-from .values import UNBOUND, Scalar, UpstreamRaisesError, Value, Vector
+from .values import UNBOUND, Scalar, UpstreamRaisesError, Value, Vector, each
 
 _MOST_CALLS = 40
 
@@ -62,7 +62,12 @@ class Interpreter:
         self.algebra = self.machine.algebra
         self.builtins = BuiltinCalls(self.algebra)
         self.expressions = Expressions(
-            self.machine, self.simulation, self.builtins, NumpyCalls(self.algebra), self.call_function, self.call_closure
+            self.machine,
+            self.simulation,
+            self.builtins,
+            NumpyCalls(self.algebra),
+            self.call_function,
+            self.call_closure,
         )
 
     def method(self, name: str, *args: Value) -> Value:
@@ -81,7 +86,7 @@ class Interpreter:
             raise UpstreamRaisesError(f"TypeError: {error}") from error
         arguments.apply_defaults()
         variables = {k: self.algebra.wrap(v) for k, v in arguments.arguments.items()}
-        owner = type(self.simulation.env) if bound.owner is not None else None
+        owner: Any = type(self.simulation.env) if bound.owner is not None else None
         cls = defining_class(function, owner) if owner is not None else None
         frame = Frame(variables, function.__globals__, Path(function.__code__.co_filename).name, cls)
         return self._run(tree, frame)
@@ -119,6 +124,9 @@ class Interpreter:
             self.algebra.build.source = f"{frame.file}:{statement.lineno}"
             try:
                 outcome, finished = self._statement(statement, frame, statements[i + 1 :])
+            except UpstreamRaisesError as error:
+                error.where = error.where or f"{frame.file}:{statement.lineno}"
+                raise
             except NotUnderstoodError as error:
                 line = ast.unparse(statement).splitlines()[0]
                 raise ConfigError(
@@ -129,7 +137,7 @@ class Interpreter:
                 return outcome
         return None
 
-    def _statement(
+    def _statement(  # noqa: C901 - a case per kind of node
         self, statement: ast.stmt, frame: Frame, rest: Sequence[ast.stmt]
     ) -> tuple[Returned | None, bool]:
         """Execute one statement; the flag says that the block, `rest` included, is done."""
@@ -268,7 +276,7 @@ class Interpreter:
         if isinstance(value, Scalar):
             self.algebra.build.name(value.node, name)
         elif isinstance(value, Vector):
-            for i, item in enumerate(value.items.flat):
+            for i, item in enumerate(each(value)):
                 self.algebra.build.name(item.node, f"{name}[{i}]" if value.items.ndim else name)
 
 

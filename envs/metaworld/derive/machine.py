@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import Algebra
+from .algebra import Algebra, NotUnderstoodError
 from .simulation import Attributes
 from .values import UNBOUND, UpstreamRaisesError, Value, Vector
 
@@ -24,8 +24,6 @@ class Machine:
 
     def write(self, vector: Vector, index: Any, value: Value) -> None:
         """Assign to part of a vector, as NumPy does: slices share memory, numbers take the vector's type."""
-        from .algebra import NotUnderstoodError
-
         if not vector.writable:
             raise NotUnderstoodError("a write into an array that is shared with the simulation or another branch")
         try:
@@ -58,12 +56,10 @@ class Machine:
         (value_yes, error_yes, attributes_yes, writes_yes), (value_no, error_no, attributes_no, writes_no) = sides
         if error_yes is not None and error_no is not None:
             raise error_yes
-        for value, error, attributes, writes in (sides[1], sides[0]):
-            if error is not None:
-                kept = sides[0] if error is error_no else sides[1]
-                self._redo(kept[3])
-                self.attributes.values = kept[2]
-                return kept[0]
+        if error_yes is not None or error_no is not None:
+            value, _, self.attributes.values, writes = sides[error_yes is not None]
+            self._redo(writes)
+            return value
         self._join_writes(condition, writes_yes, writes_no)
         for name in dict.fromkeys([*attributes_yes, *attributes_no]):
             pair = (a.get(name, UNBOUND) for a in (attributes_yes, attributes_no))

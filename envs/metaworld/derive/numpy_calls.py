@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,10 @@ class NumpyCalls:
             items = [self.algebra.convert(s, kind) for s in vector.items.ravel()]
             return Vector(object_array(items, vector.items.shape), kind)
 
-        return copied(value) if not isinstance(value, Either) or kind_of(value.alternatives[0][1]) else (
-            self.algebra.lift(copied, value)
+        return (
+            copied(value)
+            if not isinstance(value, Either) or kind_of(value.alternatives[0][1])
+            else (self.algebra.lift(copied, value))
         )
 
     def _hstack(self, values: Sequence[Value]) -> Vector:
@@ -169,9 +171,7 @@ class NumpyCalls:
         return call
 
     def _logical_not(self, a: Value) -> Value:
-        return self.algebra.elementwise(
-            lambda x: Scalar(self.algebra.build.op("not", self.algebra.truth(x)), "b8"), a
-        )
+        return self.algebra.elementwise(lambda x: Scalar(self.algebra.build.op("not", self.algebra.truth(x)), "b8"), a)
 
     def _reduced(self, op: str) -> Callable[[Value], Scalar]:
         def call(a: Value) -> Scalar:
@@ -198,7 +198,12 @@ class NumpyCalls:
 
         def length(v: Value) -> Value:
             vector = self.algebra.vector(v)
-            if vector.items.ndim > 1 or vector.kind == "f32" or ord not in (None, 2) or (ord == 2 and not vector.items.ndim):
+            if (
+                vector.items.ndim > 1
+                or vector.kind == "f32"
+                or ord not in (None, 2)
+                or (ord == 2 and not vector.items.ndim)
+            ):
                 raise NotUnderstoodError("a norm other than the Euclidean one of float64 numbers")
             nodes = [self.algebra.convert(s, "f64").node for s in vector.items.ravel()]
             build = self.algebra.build
@@ -219,9 +224,7 @@ class NumpyCalls:
         by the length (a plain sum of squares). It also makes matrices orthogonal that are not so within 1e-12; MuJoCo's
         are.
         """
-        times = lambda x, y: self.algebra.binary("Mult", x, y)  # noqa: E731
-        plus = lambda x, y: self.algebra.binary("Add", x, y)  # noqa: E731
-        minus = lambda x, y: self.algebra.binary("Sub", x, y)  # noqa: E731
+        times, plus, minus = (partial(self.algebra.binary, name) for name in ("Mult", "Add", "Sub"))
         m = matrix.items
         trace = plus(plus(m[0, 0], m[1, 1]), m[2, 2])
         cases = []
@@ -232,9 +235,7 @@ class NumpyCalls:
             case[j], case[k] = plus(m[j, i], m[i, j]), plus(m[k, i], m[i, k])
             case[3] = minus(m[k, j], m[j, k])
             cases.append(case)
-        cases.append(
-            [minus(m[2, 1], m[1, 2]), minus(m[0, 2], m[2, 0]), minus(m[1, 0], m[0, 1]), plus(1.0, trace)]
-        )
+        cases.append([minus(m[2, 1], m[1, 2]), minus(m[0, 2], m[2, 0]), minus(m[1, 0], m[0, 1]), plus(1.0, trace)])
         chosen, largest = cases[0], m[0, 0]
         for case, candidate in zip(cases[1:], (m[1, 1], m[2, 2], trace), strict=True):
             better = self.algebra.truth(self.algebra.compare("Gt", candidate, largest))
@@ -248,5 +249,3 @@ class NumpyCalls:
 def is_pure(function: Any) -> bool:
     """Tell whether a NumPy function may be called at once with concrete arguments."""
     return isinstance(function, np.ufunc) or getattr(function, "__module__", "") in ("numpy", "numpy.linalg")
-
-

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Attribute, Node, Program
+from envs.metaworld.tasks import metaworld_module
 from metarl.errors import ConfigError
 
-from ..program import ACTION_SIZE, INFO, OBS_SIZE, Attribute, Node, Program
-from ..tasks import metaworld_module
 from .algebra import Algebra, NotUnderstoodError
 from .builder import Builder, live_nodes
 from .interpreter import Interpreter
@@ -26,10 +26,10 @@ REWARD_VERSIONS = ("v1", "v2")
 def derive_program(env: Any, reward_version: str) -> Program:
     """Return the program of the class of `env` for upstream's reward "v1" or "v2".
 
-    `env` is an upstream environment with a task and after a reset; it is read as a template and not stepped. The program
-    holds for every goal of the class, goal hidden.
+    `env` is an upstream environment with a task and after a reset; it is read as a template and not stepped. The
+    program holds for every goal of the class, goal hidden.
 
-    Raises: ConfigError, with file and line, for a construct that is not understood, or if upstream's code always raises.
+    Raises: ConfigError, with file and line, for what is not understood, or if upstream's code always raises.
     """
     if reward_version not in REWARD_VERSIONS:
         raise ConfigError(f"reward version {reward_version!r} is not known; choose one of {REWARD_VERSIONS}")
@@ -42,7 +42,11 @@ def derive_program(env: Any, reward_version: str) -> Program:
             found = derivation.attributes.redeclared()
             if found == declared:
                 return derivation.program(task, reward_version)
-        except (NotUnderstoodError, UpstreamRaisesError) as error:
+        except UpstreamRaisesError as error:
+            raise ConfigError(
+                f"{task} has no reward {reward_version}: upstream's own code always raises at {error.where}: {error}"
+            ) from error
+        except NotUnderstoodError as error:
             raise ConfigError(f"cannot derive a program of {task}, reward {reward_version}: {error}") from error
         declared = found
     raise ConfigError(f"cannot derive a program of {task}, reward {reward_version}: its attributes keep changing type")
@@ -67,6 +71,7 @@ class _Derivation:
     def _clipped(self, interpreter: Interpreter, obs: Value, space: Any) -> Vector:
         if not isinstance(obs, Vector) or obs.items.shape != (OBS_SIZE,):
             raise NotUnderstoodError(f"an observation other than {OBS_SIZE} numbers")
+        self.build.source = "sawyer_xyz_env.py:step"
         bounds = (self.algebra.wrap(np.asarray(bound, dtype=np.float64)) for bound in (space.low, space.high))
         clipped = interpreter.expressions.call(np.clip, (obs, *bounds), {})
         assert isinstance(clipped, Vector)

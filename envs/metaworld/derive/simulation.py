@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..program import Attribute, Read
+from envs.metaworld.program import Attribute, Read
+
 from .algebra import Algebra, NotUnderstoodError, concrete
 from .source import assigned_by, assigned_outside_init
 from .values import (
     DTYPE,
     UNBOUND,
-    Either,
     Kind,
     Scalar,
     UpstreamRaisesError,
@@ -136,8 +136,9 @@ class Attributes:
         self._starts: dict[str, int] = {}
         self._n_slots = 0
         self._env = self.simulation.env
-        self._changing = assigned_outside_init(type(self._env))
-        self._by_step = assigned_by(type(self._env).step)
+        cls: Any = type(self._env)
+        self._changing = assigned_outside_init(cls)
+        self._by_step = assigned_by(cls.step)
 
     def has(self, name: str) -> bool:
         """Tell whether the environment object itself has the attribute (its class aside)."""
@@ -170,8 +171,7 @@ class Attributes:
             if view is not None:
                 return view
         if name in self._by_step:
-            if name != "_prev_obs":
-                raise NotUnderstoodError(f"attribute {name}, which upstream's step itself changes")
+            raise NotUnderstoodError(f"attribute {name}, which upstream's step itself changes")
         if name in self.declared or (name in self._changing and _is_numeric(value)):
             return self._slots(name, value)
         return self.simulation.algebra.wrap(value, writable=False)
@@ -184,9 +184,7 @@ class Attributes:
         size = int(np.prod(spec.shape))
         self._n_slots += size + 1  # one in reserve for None
         many = size > 1
-        leaves = [
-            algebra.build.leaf("slot", "f64", start + i, f"{name}[{i}]" if many else name) for i in range(size)
-        ]
+        leaves = [algebra.build.leaf("slot", "f64", start + i, f"{name}[{i}]" if many else name) for i in range(size)]
         scalars = [algebra.convert(Scalar(leaf, "f64"), spec.kind) for leaf in leaves]
         found: Value = Vector(object_array(scalars, spec.shape), spec.kind) if spec.is_array else scalars[0]
         if spec.may_be_none:
@@ -227,7 +225,7 @@ class Attributes:
             if not (was_none or name in self._starts) or not parts:
                 continue
             found = _declare(parts[0])
-            found.may_be_none = was_none or name in self.declared and self.declared[name].may_be_none
+            found.may_be_none = was_none or (name in self.declared and self.declared[name].may_be_none)
             if name in self._starts and (group_of(parts[0]), found.shape) != (
                 group_of(_value_like(self.declared[name])),
                 self.declared[name].shape,

@@ -32,22 +32,24 @@ def undecorated(function: Any) -> Any:
 def syntax_tree(function: FunctionType) -> ast.FunctionDef | ast.Lambda:
     """Return the definition of a function of a module on disk."""
     code = function.__code__
-    return _definitions(code.co_filename)[code.co_firstlineno, code.co_name]
+    found: ast.FunctionDef | ast.Lambda = _definitions(code.co_filename)[code.co_firstlineno, code.co_name]
+    return found
 
 
 @cache
-def defining_class(function: FunctionType, cls: type) -> type:
+def defining_class(function: FunctionType, cls: Any) -> type:
     """Return the class in the ancestry of `cls` whose body defines the method `function`."""
     for ancestor in cls.__mro__:
         for member in vars(ancestor).values():
             for candidate in (member, getattr(member, "fget", None), getattr(member, "__func__", None)):
                 if undecorated(candidate) is function:
-                    return ancestor
-    return cls
+                    return ancestor  # type: ignore[no-any-return]
+    found: type = cls
+    return found
 
 
 @cache
-def assigned_outside_init(cls: type) -> frozenset[str]:
+def assigned_outside_init(cls: Any) -> frozenset[str]:
     """Return the attributes that methods of upstream's classes other than `__init__` assign, whole or in part."""
     names: set[str] = set()
     for ancestor in cls.__mro__:
