@@ -203,7 +203,8 @@ def _enter(contenders: list[Contender], settings: BenchSettings, recording: Reco
     if recording.scenario.policy != "random":
         return
     if has_envpool():
-        contenders += [Envpool(recording, n, t) for n, t in sizes]
+        # Each of its copies loads a model of its own, 20 MB: no second large pool.
+        contenders += [Envpool(recording, n, t) for n, t in sizes if t == 1 or n <= 32]
     else:
         skipped["envpool"] = "not installed"
 
