@@ -23,6 +23,7 @@ from metarl.tasks import Tasks
 from .core import CopyState, Floats, ModelEntry, TaskClass
 from .program import Program
 from .tasks import class_names, metaworld_module, upstream_goal
+from .versions import SUPPORTED
 
 MAX_STARTS = 16_384
 """First states kept per process, a few kB each; the one unused for longest goes first. ML45 has 4,500 goals."""
@@ -111,7 +112,7 @@ class _Template:
 
     def __init__(self, name: str, reward_version: str) -> None:
         self.name = name
-        self.env: Any = metaworld_module().ALL_V3_ENVIRONMENTS[name](reward_function_version=reward_version)
+        self.env = _build(name, reward_version)
         _refuse_to_search(self.env)
         self.entries = self._written_by_resets()
         import mujoco
@@ -192,6 +193,20 @@ class _Template:
             width = array[0].size
             entries += [ModelEntry(field, row * width, width) for row in sorted(found)]
         return tuple(entries)
+
+
+def _build(name: str, reward_version: str) -> Any:
+    """Return a new upstream environment; raises ConfigError if its model is missing or broken."""
+    try:
+        return metaworld_module().ALL_V3_ENVIRONMENTS[name](reward_function_version=reward_version)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"{name}: upstream's model cannot be loaded ({reason}); install Meta-World anew with "
+            f"`pip install --force-reinstall metaworld=={SUPPORTED['metaworld']}`"
+        ) from error
 
 
 class _GoalRefused(Exception):

@@ -10,9 +10,9 @@ import torch
 
 from envs.gym_chunk import Env
 from envs.gym_world import GymWorld
-from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
+from .catalogue import check_goal
 from .options import EpisodeRules
 from .picture import forget, picture
 from .tasks import goal_of, metaworld_module, upstream_task
@@ -64,13 +64,7 @@ def make_env(task: Tasks, *, reward_version: str, rules: EpisodeRules = UPSTREAM
 def apply_task(env: Env, task: Tasks) -> None:
     """Give an upstream environment its goal. Raises ConfigError for a goal that the class cannot have."""
     upstream: Any = env.unwrapped
-    name, goal = goal_of(task)
-    space = upstream._random_reset_space
-    if goal.shape != space.low.shape or (goal < space.low).any() or (goal > space.high).any():
-        raise ConfigError(
-            f"task {task.names[0]!r}: goal {goal.tolist()} is outside what {name} can have, "
-            f"{space.low.tolist()} to {space.high.tolist()}"
-        )
+    check_goal(upstream, *goal_of(task))
     upstream.set_task(upstream_task(task))
 
 

@@ -388,6 +388,18 @@ def test_a_first_state_is_made_once_and_classes_are_shared():
     assert task_class("reach-v3", "v1") is not kind
 
 
+def test_a_missing_model_file_is_named_with_its_remedy(monkeypatch):
+    environment = metaworld_module().ALL_V3_ENVIRONMENTS["coffee-pull-v3"]
+    monkeypatch.setattr(environment, "model_name", property(lambda self: "/nowhere/coffee.xml"))
+    with pytest.raises(
+        ConfigError, match=r"coffee-pull-v3: .* \(.*/nowhere/coffee.xml.*\); install Meta-World anew"
+    ) as caught:
+        task_class("coffee-pull-v3")
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert task_class("coffee-pull-v3").name == "coffee-pull-v3"  # once it is back
+
+
 # ---------------------------------------------------------------- options
 
 
