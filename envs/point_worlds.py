@@ -141,6 +141,8 @@ class SparsePointRobotWorld(PointRobotWorld):
     PEARL infers the task from the sparse reward and is scored by it, but trains its critic on the dense one.
     """
 
+    has_dense_reward = True
+
     def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
         """Build `n_copies` copies."""
         super().__init__(n_copies, name="sparse-point-robot", start=0.0, device=device)

@@ -29,11 +29,13 @@ class WorldSpec:
     action_space: gym.Space[Any]
     horizon: int
     """Longest episode, in env steps."""
+    has_dense_reward: bool = False
+    """True if rollouts carry `dense_reward`."""
 
     @classmethod
     def of(cls, world: World) -> WorldSpec:
         """Return the spec of one copy of `world`."""
-        return cls(world.single_observation_space, world.single_action_space, world.horizon)
+        return cls(world.single_observation_space, world.single_action_space, world.horizon, world.has_dense_reward)
 
     @property
     def obs_dim(self) -> int:

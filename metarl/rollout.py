@@ -44,6 +44,8 @@ class Rollout:
     n_tasks: int
     n_episodes: int
     """Episodes per task (over all its copies)."""
+    dense_reward: Tensor | None = None
+    """float32 [T, B], or None if the world has none: for training only, never part of a return."""
 
     @property
     def n_copies(self) -> int:
@@ -156,6 +158,8 @@ def collect(
             }  # fmt: skip
             if world.has_success:
                 row["success"] = info["success"]
+            if world.has_dense_reward:
+                row["dense_reward"] = info["dense_reward"]
             if step.action_mask is not None:
                 row["action_mask"] = step.action_mask
             _write(buffers, t, n_rows, row)
@@ -191,6 +195,7 @@ def collect(
         start=start,
         n_tasks=n_tasks,
         n_episodes=n_episodes,
+        dense_reward=kept.get("dense_reward"),
     )
     return state, step, rollout
 

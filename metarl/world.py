@@ -26,6 +26,8 @@ class World(VectorEnv[Any, Any, Any]):
 
     * `info["final_obs"]` is, for *every* copy, the observation reached by this step before any reset,
     * `info["success"]` (bool [B], only if `has_success`) belongs to this step, before any reset,
+    * `info["dense_reward"]` (float32 [B], only if `has_dense_reward`) is a shaped reward of this step for learners that
+      train on it. Returns, scores and what an agent adapts on are those of `reward`,
     * `info["action_mask"]` (bool [B, n], only for Discrete actions that are sometimes illegal) belongs to `obs`.
 
     Reward, `terminated` (the task ended: do not bootstrap) and `truncated` (time ran out: bootstrap) belong to this
@@ -47,6 +49,8 @@ class World(VectorEnv[Any, Any, Any]):
     """True if every episode lasts exactly `horizon` steps, so that unmasked copies stay in step."""
     has_success: bool
     """True if `info` carries "success"."""
+    has_dense_reward: bool = False
+    """True if `info` carries "dense_reward"."""
     tasks: Tasks | None
 
     def __init__(

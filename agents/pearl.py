@@ -1,0 +1,344 @@
+"""PEARL: soft actor-critic that acts on a belief about the task, inferred from transitions.
+
+Rakelly et al. 2019 (arXiv:1903.08254). An encoder turns the transitions met so far into a Gaussian belief over a latent
+z; actor and critics see the observation and one z. The critics' Bellman error trains the encoder, with the belief's KL
+divergence from N(0, I) as a price on information; the actor's loss does not reach it. Training is off-policy: the
+critics learn from all transitions ever stored, the encoder reads those of the task's latest trial only, because at test
+it will be given what the present policy collects.
+
+Exploration is by posterior sampling: each episode has a z of its own, drawn from the belief when it begins, so that one
+episode follows one guess about the task. That z is memory, hence one copy per trial (`parallel_episodes` is False).
+
+Deviations from the published code: no third network for V, the two critics have targets (arXiv:1812.05905); a trial is
+collected on all tasks of the meta-batch side by side.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.errors import MOST, CheckpointError, ConfigError
+from metarl.rollout import Rollout, Trial
+from metarl.seeding import generator as stream
+
+from .context_encoder import Belief, Encoder, ProductEncoder, RecurrentEncoder, kl_to_standard_normal
+from .normaliser import Normaliser, NormaliserConfig
+from .replay import TaskReplay, TaskSlots
+from .sac import SAC, Batch, SACConfig, make_adam, spread
+
+Metrics = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PEARLConfig:
+    """Settings of PEARL; the defaults are those of its authors' code where it has them."""
+
+    algorithm: ClassVar[str] = "pearl"
+
+    prior_episodes: int = 2
+    """Episodes of a training trial with z from N(0, I), >= 1."""
+    posterior_episodes: int = 0
+    """Episodes after them, each with z from the belief over all before it, >= 0; the encoder reads these too."""
+    extra_episodes: int = 2
+    """Last episodes of a training trial, z from the belief, >= 0; only the critics and the actor learn from them."""
+    explore_episodes: int = 1
+    """First episodes of an evaluation's adaptation, with z from N(0, I), >= 1; then the belief moves after each."""
+    greedy_latent: Literal["mean", "sample"] = "mean"
+    """The z of greedy episodes: the belief's mean, so that nothing is random, or a draw per episode as in the paper."""
+    latent: int = 5
+    """Length of z, >= 1."""
+    encoder: Literal["product", "gru"] = "product"
+    """"product": every transition votes with a Gaussian, the belief is their product, order plays no part. "gru": a
+    recurrent network reads them in order."""
+    encoder_hidden: tuple[int, ...] = (200, 200, 200)
+    """Units of the encoder's ReLU layers, >= 1 each; the last one is the GRU's if there is one."""
+    encoder_next_obs: bool = False
+    """Show the encoder the observation that followed too: for tasks that differ in their dynamics."""
+    kl_weight: float = 0.1
+    """Weight of KL(belief || N(0, I)), summed over the tasks of a gradient step, >= 0."""
+    context_order: Literal["random", "trial"] = "random"
+    """"random": the encoder learns from transitions drawn from the task's latest trial, with replacement. "trial": from
+    that trial's first transitions, in order (needed by "gru")."""
+    context_size: int = 64
+    """Transitions per task that the encoder learns from at a gradient step, >= 1 (at most; a trial may have fewer)."""
+    context_least: int | None = None
+    """Least number of them, 1 .. context_size: each task's number is then drawn, so that short and long contexts are
+    learnt (None: always context_size)."""
+    dense_reward: bool = False
+    """Train the critics on the world's `dense_reward`. The encoder sees, and scores count, its reward in any case."""
+    meta_batch: int = 16
+    """Tasks per gradient step, >= 1; fewer while fewer are known."""
+    grad_steps: int = 2000
+    """Gradient steps per update, >= 1."""
+    warmup_iters: int = 0
+    """First iterations that only fill the replay, >= 0."""
+    replay_tasks: int = 100
+    """Tasks that the replay holds, >= the meta-batch of the loop; the one not seen for longest makes room."""
+    replay_steps: int = 10_000
+    """Transitions that it holds per task, >= 1; the oldest make room."""
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
+    """Observations in units of all training steps so far."""
+    sac: SACConfig = field(default_factory=SACConfig)
+    """Actor and critics."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and combinations; raises ConfigError."""
+        least = {
+            "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
+            "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
+            "replay_steps": 1,
+        }  # fmt: skip
+        for name, low in least.items():
+            if not low <= getattr(self, name) <= MOST:
+                raise ConfigError(f"pearl.{name} must be {low} to {MOST}, got {getattr(self, name)}")
+        choices = {
+            "greedy_latent": ("mean", "sample"), "encoder": ("product", "gru"), "context_order": ("random", "trial"),
+        }  # fmt: skip
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"pearl.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
+        if not self.encoder_hidden or any(n < 1 for n in self.encoder_hidden):
+            raise ConfigError(f"pearl.encoder_hidden needs layers of at least 1 unit each, got {self.encoder_hidden}")
+        if not 0 <= self.kl_weight < math.inf:
+            raise ConfigError(f"pearl.kl_weight must be >= 0 and finite, got {self.kl_weight}")
+        if self.context_least is not None and not 1 <= self.context_least <= self.context_size:
+            raise ConfigError(
+                f"pearl.context_least must be 1 to context_size={self.context_size}, or None, got {self.context_least}"
+            )
+        if self.encoder == "gru" and self.context_order == "random":
+            raise ConfigError(
+                "pearl.encoder='gru' reads transitions in the order in which they happened, but context_order is "
+                "'random'; set context_order='trial'"
+            )
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> PEARL:
+        """Return the agent with weights that follow from `seed`.
+
+        Raises: ConfigError for actions that are no bounded Box, observations without a flat view, or `dense_reward` in
+        a world that has none.
+        """
+        return PEARL(self, spec, seed=seed, device=device)
+
+
+class PEARL:
+    """The agent. A trial's state is what the encoder keeps of its transitions, "z" [N, latent] and "fresh" (bool [N]).
+
+    "fresh" says that z is yet to be drawn from the belief.
+    """
+
+    name = PEARLConfig.algorithm
+    parallel_episodes = False
+
+    def __init__(self, config: PEARLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
+        """See `PEARLConfig.build`."""
+        self.config, self.spec, self.device = config, spec, torch.device(device)
+        if config.dense_reward and not spec.has_dense_reward:
+            raise ConfigError(
+                "pearl.dense_reward is set, but the world gives no dense reward (info['dense_reward']); set it to False"
+            )
+        self.train_phases = (
+            config.prior_episodes, *[1] * config.posterior_episodes, *[config.extra_episodes][: config.extra_episodes],
+        )  # fmt: skip
+        self.sac = SAC(config.sac, spec, config.latent, seed=seed, device=device)
+        n_in = spec.obs_dim * (1 + config.encoder_next_obs) + spec.action_dim + 1
+        kind = ProductEncoder if config.encoder == "product" else RecurrentEncoder
+        self.encoder: Encoder = kind(
+            n_in, config.latent, config.encoder_hidden, stream(seed, "pearl", "encoder"), self.device
+        )
+        self._adam = make_adam([*self.sac.critics.values(), *self.encoder.parameters()], config.sac.lr)
+        self._widths = (spec.obs_dim, spec.action_dim, 1, spec.obs_dim, 1)
+        width, n_context = sum(self._widths), config.prior_episodes + config.posterior_episodes
+        self._n_context_phases = 1 + config.posterior_episodes
+        self._slots = TaskSlots(config.replay_tasks)
+        self.replay = TaskReplay(config.replay_tasks, config.replay_steps, width, self.device)
+        self.context = TaskReplay(config.replay_tasks, n_context * spec.horizon, width, self.device)
+        self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
+        self._n_updates = 0
+
+    def phases(self, n_episodes: int) -> tuple[int, ...]:
+        """Return `explore_episodes` episodes (or fewer), then phases of one: the belief moves after each."""
+        first = min(n_episodes, self.config.explore_episodes)
+        return (first, *[1] * (n_episodes - first)) if n_episodes else ()
+
+    def init(self, n_tasks: int) -> State:
+        """Return N(0, I) for each task."""
+        return {
+            **self.encoder.start(n_tasks),
+            "z": torch.zeros(n_tasks, self.config.latent, device=self.device),
+            "fresh": torch.ones(n_tasks, dtype=torch.bool, device=self.device),
+        }
+
+    @torch.no_grad()
+    def belief(self, state: State) -> Belief:
+        """Return mean and variance of the belief about each task, [N, latent]."""
+        return self.encoder.belief(state)
+
+    @torch.no_grad()
+    def act(
+        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, Decision]:
+        """Choose one action per trial for the z of its episode, which is drawn at the episode's first step."""
+        mean, variance = self.encoder.belief(state)
+        if greedy and self.config.greedy_latent == "mean":
+            z = mean
+        else:
+            noise = torch.randn(mean.shape, generator=generator, device=self.device)
+            begins = (state["fresh"] | step.prev_done)[:, None]
+            z = torch.where(begins, mean + variance.sqrt() * noise, state["z"])
+        params = self.sac.policy(self.normaliser(step.obs), z)
+        if greedy:
+            action, log_prob = self.sac.mode(params), torch.zeros_like(params[:, 0])
+        else:
+            action, log_prob = self.sac.sample(params, generator)
+            log_prob = log_prob - self.sac.scale.log_volume
+        new_state = {**state, "z": z, "fresh": torch.zeros_like(state["fresh"])}
+        return new_state, Decision(self.sac.scale.to_world(action), log_prob, {})
+
+    @torch.no_grad()
+    def adapt(self, state: State, rollout: Rollout) -> State:
+        """Return the belief after the transitions of one more phase; the next episode draws a new z from it."""
+        rows = self._rows(rollout, rollout.reward).transpose(0, 1)
+        kept = self.encoder.absorb(state, self._encoder_inputs(rows), rollout.valid.sum(0))
+        return {**kept, "z": state["z"], "fresh": torch.ones_like(state["fresh"])}
+
+    def _rows(self, rollout: Rollout, reward: Tensor) -> Tensor:
+        """Return the transitions of a rollout as they are stored: [T, B, width], observations raw."""
+        action = self.sac.scale.from_world(rollout.action, batch_dims=2)
+        parts = [rollout.obs, action, reward[..., None], rollout.next_obs, rollout.terminated[..., None].float()]
+        return torch.cat(parts, dim=-1)
+
+    def _batch(self, rows: Tensor) -> Batch:
+        """Return stored transitions [n, b, width] in parts, observations as the networks see them."""
+        obs, action, reward, next_obs, terminated = torch.split(rows, list(self._widths), dim=-1)
+        seen = self.normaliser
+        return Batch(seen(obs), action, reward.squeeze(-1), seen(next_obs), terminated.squeeze(-1))
+
+    def _encoder_inputs(self, rows: Tensor) -> Tensor:
+        """Return what the encoder sees of stored transitions: [n, k, n_in]."""
+        batch = self._batch(rows)
+        parts = [batch.obs, batch.action, batch.reward[..., None]]
+        return torch.cat([*parts, batch.next_obs] if self.config.encoder_next_obs else parts, dim=-1)
+
+    @torch.no_grad()
+    def remember(self, trial: Trial) -> None:
+        """Store a trial: all of it for the critics, its context phases, in place of older ones, for the encoder.
+
+        Raises: ConfigError unless the trial has the phases of `train_phases`.
+        """
+        if tuple(r.n_episodes for r in trial.rollouts) != self.train_phases:
+            raise ConfigError(
+                f"pearl trains on phases of {self.train_phases} episodes, got "
+                f"{tuple(r.n_episodes for r in trial.rollouts)}; collect with phases=agent.train_phases"
+            )
+        slots, emptied = self._slots.take(trial.tasks.keys())
+        self.replay.clear(emptied)
+        latest = {slot: column for column, slot in enumerate(slots)}  # a task may be in the batch twice
+        at, where = (torch.tensor(v, device=self.device) for v in (list(latest), list(latest.values())))
+        self.context.clear(at)
+        for i, rollout in enumerate(trial.rollouts):
+            reward = rollout.dense_reward if self.config.dense_reward else rollout.reward
+            assert reward is not None  # __init__ has asked the world
+            rows = self._rows(rollout, reward)
+            self.replay.add(torch.tensor(slots, device=self.device), rows, rollout.valid)
+            if i < self._n_context_phases:
+                rows = self._rows(rollout, rollout.reward)
+                self.context.add(at, rows[:, where], rollout.valid[:, where])
+
+    def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
+        """Store the trial, then take `grad_steps` gradient steps; returns their mean metrics.
+
+        `critic_loss`: squared Bellman error, both critics. `actor_loss`. `entropy`: of the policy in [-1, 1]^a, nats.
+        `kl`: of a task's belief from N(0, I), nats. `q`: mean value of stored actions, in units of the scaled reward.
+        `latent_std`: of the belief, mean over dimensions. `temperature`. `replay_tasks`, `replay_steps`: held now.
+        """
+        self.remember(trial)
+        self._n_updates += 1
+        totals: Metrics = {}
+        if self._n_updates > self.config.warmup_iters:
+            for _ in range(self.config.grad_steps):
+                metrics = self.gradient_step(generator)
+                totals = {k: v + totals[k] if totals else v for k, v in metrics.items()}
+        self.normaliser.update(*trial.rollouts)
+        means = {k: float(v) / self.config.grad_steps for k, v in totals.items()}
+        held = {"replay_tasks": float(len(self._slots.keys)), "replay_steps": float(self.replay.size.sum())}
+        return means | held | {"temperature": float(self.sac.temperature)}
+
+    def gradient_step(self, generator: torch.Generator) -> Metrics:
+        """Take one step on critics, encoder and actor with a fresh batch of the stored transitions."""
+        slots = torch.randperm(len(self._slots.keys), generator=generator, device=self.device)[: self.config.meta_batch]
+        batch = self._batch(self.replay.sample(slots, self.config.sac.batch_size, generator))
+        mean, variance = self.infer(*self.draw_context(slots, generator))
+        noise = torch.randn(mean.shape, generator=generator, device=self.device)
+        z = spread(mean + variance.sqrt() * noise, batch.obs)
+        target = self.sac.target(batch, z.detach(), generator)
+        critic_loss = self.sac.critic_loss(batch, z, target)
+        self._adam.zero_grad()
+        (critic_loss + self.information_price(mean, variance)).backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+        metrics = self.sac.improve_actor(batch.obs, z, generator)
+        self.sac.follow()
+        with torch.no_grad():
+            kl = kl_to_standard_normal(mean, variance).mean()
+            std = variance.sqrt().mean()
+        return metrics | {"critic_loss": critic_loss.detach(), "kl": kl, "q": target.mean(), "latent_std": std}
+
+    def draw_context(self, slots: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return recent transitions of the tasks in `slots` [n], as the encoder sees them, and how many count.
+
+        Shapes: [n, k, n_in] and int64 [n]; the first ones count.
+        """
+        config, size = self.config, self.context.size[slots]
+        if config.context_order == "random":
+            rows = self.context.sample(slots, config.context_size, generator)
+            most = torch.full_like(size, config.context_size)
+        else:
+            longest = min(config.context_size, self.context.capacity)
+            rows, most = self.context.oldest(slots, longest), size.clamp(max=longest)
+        count = most
+        if config.context_least is not None:
+            least = most.clamp(max=config.context_least)
+            u = torch.rand(len(slots), generator=generator, device=self.device)
+            count = (least + (u * (most - least + 1)).long()).clamp(max=most)
+        return self._encoder_inputs(rows), count
+
+    def infer(self, x: Tensor, count: Tensor) -> Belief:
+        """Return the belief after the first `count` [n] transitions of x [n, k, n_in]; differentiable."""
+        return self.encoder.belief(self.encoder.absorb(self.encoder.start(len(x)), x, count))
+
+    def information_price(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Return `kl_weight` times KL(belief || N(0, I)), summed (not averaged) over the tasks [n, latent]."""
+        return self.config.kl_weight * kl_to_standard_normal(mean, variance).sum()
+
+    def _parts(self) -> dict[str, Any]:
+        return {"sac": self.sac, "slots": self._slots, "replay": self.replay, "context": self.context}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimiser states, counters and all stored transitions, copied."""
+        return {
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            "encoder": {k: v.detach().clone() for k, v in self.encoder.state_dict().items()},
+            "adam": copy.deepcopy(self._adam.state_dict()),
+            "n_updates": self._n_updates,
+            **self.normaliser.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
+        try:
+            self.encoder.load_state_dict(state["encoder"])
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"this checkpoint does not fit the pearl agent of this config: {reason}") from error
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._adam.load_state_dict(copy.deepcopy(state["adam"]))
+        self._n_updates = int(state["n_updates"])
+        self.normaliser.load_state_dict(state)
