@@ -20,9 +20,10 @@ from metaworld.types import Task  # noqa: E402
 
 from envs.metaworld.core import CopyState, ModelEntry, TaskClass  # noqa: E402
 from envs.metaworld.crew import Crew  # noqa: E402
-from envs.metaworld.memory import layout  # noqa: E402
+from envs.metaworld.memory import Memory, layout  # noqa: E402
 from envs.metaworld.program import Attribute, Node, Program, Read  # noqa: E402
 from envs.metaworld.python_core import PythonCore  # noqa: E402
+from envs.metaworld.touching import Touching  # noqa: E402
 from metarl.errors import ConfigError, WorldError  # noqa: E402
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -183,6 +184,27 @@ def test_physics_and_what_programs_read_are_upstreams_to_the_bit(make_core, name
 def test_pads_touch_during_an_expert_episode_and_not_during_all_of_it():
     touched = episode("pick-place-v3", "expert", 110)[2][:, TOUCHING]
     assert 0 < touched.mean() < 1
+
+
+def test_contacts_outside_of_the_constraints_count_with_the_last_force_as_upstream_counts_them():
+    env, _ = upstream("pick-place-v3")
+    states = episode("pick-place-v3", "expert", 110)[3]
+    read = class_of("pick-place-v3").program.reads[TOUCHING]
+    data = env.data
+    touching = Touching([read], [data], Memory([data._address, layout("mjData").from_address(data._address).arena]))
+    seen, out = [], np.empty((1, 1))
+    for physics in states[40::3]:
+        mujoco.mj_setState(env.model, data, physics, STATE)
+        mujoco.mj_forward(env.model, data)
+        for last in (0.0, 3.0, -500.0):
+            data.efc_force[-1] = last
+            for contact in range(-1, data.ncon):
+                if contact >= 0:
+                    data.contact[contact].efc_address = -1
+                touching(out)
+                assert out[0, 0] == env.touching_object(read.index)
+                seen.append((last, contact, out[0, 0]))
+    assert {(last, result) for last, contact, result in seen if contact >= 0} >= {(3.0, 1.0), (0.0, 0.0), (-500.0, 0.0)}
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
