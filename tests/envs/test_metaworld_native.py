@@ -213,8 +213,9 @@ _DOUBLES = (ctypes.c_double,) * 3
     ],
 )
 def test_unstable_physics_of_one_copy_is_reported_reset_as_mujoco_does_and_leaves_the_others_alone(
-    velocities, n_threads
+    velocities, n_threads, tmp_path, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)  # the reference's MuJoCo leaves its MUJOCO_LOG.TXT behind; the core's must not
     task_class = toy_class()
     states = [first_state(task_class, seed) for seed in range(3)]
     alone = toy_core([states[0], states[2]], task_class)
@@ -230,6 +231,18 @@ def test_unstable_physics_of_one_copy_is_reported_reset_as_mujoco_does_and_leave
         assert core.save(1).physics.tobytes() == reference.step(step[1]).tobytes()
     assert same(core.save(0), alone.save(0))
     assert same(core.save(2), alone.save(1))
+
+
+def test_unstable_physics_writes_no_log_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task_class = toy_class()
+    state = first_state(task_class)
+    broken = state.physics.copy()
+    broken[1] = np.nan
+    core = toy_core([CopyState(broken, state.model, state.slots)], task_class)
+    core.step(actions(1, 1)[0])
+    assert core.unstable.tolist() == [1]
+    assert list(tmp_path.iterdir()) == []
 
 
 FAILING = """
