@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from metarl.agent import State
 from metarl.errors import ConfigError
 
+from . import sequence
+
 MemoryKind = Literal["gru", "lstm"]
 _GATES = {"gru": 3, "lstm": 4}
 
@@ -33,8 +35,8 @@ class RecurrentCore(nn.Module):
     """One GRU (Cho et al. 2014, as in cuDNN) or LSTM layer whose memory is a dict of tensors [N, hidden].
 
     Each gate's recurrent block starts orthogonal, its input block too; biases start at 0, an LSTM's forget gate at 1
-    (Jozefowicz et al. 2015). On the CPU both `step` and `unroll` call torch's cell kernel, which was measured to be
-    faster there than the sequence kernel and makes the two agree bit for bit; on a GPU `unroll` is one cuDNN call.
+    (Jozefowicz et al. 2015). On a CPU `step` calls torch's cell kernel, and so does `unroll` without gradients, bit for
+    bit; with gradients `unroll` is `agents.sequence`, the same to rounding. On a GPU `unroll` is one cuDNN call.
     """
 
     def __init__(
@@ -98,11 +100,21 @@ class RecurrentCore(nn.Module):
         """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, hidden] and the last memory."""
         if x.device.type != "cpu":
             return self._unroll_fused(x, memory)
+        learned = (x, *memory.values(), *self._weights())
+        if torch.is_grad_enabled() and any(v.requires_grad for v in learned):
+            return self._unroll_with_gradients(x, memory)
         outputs = []
-        for row in x.unbind(0):  # unbind: its backward is one stack, where x[t] would fill a full-size zero per step
+        for row in x.unbind(0):
             memory = self.step(row, memory)
             outputs.append(memory["h"])
         return torch.stack(outputs), memory
+
+    def _unroll_with_gradients(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+        if self.kind == "gru":
+            outputs = sequence.gru(x, memory["h"], self._weights())
+            return outputs, {"h": outputs[-1]}
+        outputs, c = sequence.lstm(x, memory["h"], memory["c"], self._weights())
+        return outputs, {"h": outputs[-1], "c": c}
 
     def _unroll_fused(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         first = [v.unsqueeze(0).contiguous() for v in memory.values()]

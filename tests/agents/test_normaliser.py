@@ -227,7 +227,7 @@ def test_the_first_pass_of_rl2_sees_the_inputs_that_acted_and_newer_statistics_w
         log_prob = agent.evaluate_actions(agent.sequence_inputs(rollout), rollout.action, None, agent.start_memories(4))
         return float(torch.where(rollout.valid, log_prob[0].detach() - rollout.log_prob, 0.0).abs().max())
 
-    assert ratio_error() == 0.0
+    assert ratio_error() < 1e-5  # float32 rounding: acting goes step by step, learning by whole sequences
     agent.normaliser.update(dataclasses.replace(rollout, obs=rollout.obs + 3.0))  # the trap: before the pass
     assert ratio_error() > 1e-3
 
