@@ -23,7 +23,7 @@ from metarl.errors import ConfigError
 
 SOURCES = ("core.cpp", "copy.hpp", "data.hpp", "guard.hpp", "pool.hpp")
 # Contraction would fuse a * b + c into one rounding where NumPy and MuJoCo round twice.
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-fast-math", "-w")
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-fast-math", "-fwrapv", "-w")
 COMPILERS = ("g++", "c++", "clang++")
 _FIRST_LINES = 3
 _TIMEOUT_S = 300
