@@ -7,6 +7,7 @@ holds the five sub-steps, observation and reward of all copies.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,11 +161,12 @@ def measure_collect(settings: CollectSettings, console: Console) -> list[Collect
 
 def run_collect(out: Path | None, console: Console, *, quick: bool) -> int:
     """Measure, print and, if `out` is given, store."""
-    settings = QUICK if quick else CollectSettings()
+    settings, load = QUICK if quick else CollectSettings(), os.getloadavg()[0]
     found = measure_collect(settings, console)
     print_collected(found, console)
+    console.print(f"load before: {load:.1f} (on a busy machine physics, which has the most threads, waits the longest)")
     if out is not None:
-        replace_file(out, (json.dumps(stored(found, settings), indent=1) + "\n").encode())
+        replace_file(out, (json.dumps(stored(found, settings, load), indent=1) + "\n").encode())
         console.print(f"stored {out}")
     return 0
 
@@ -185,13 +187,13 @@ def print_collected(found: Sequence[Collected], console: Console) -> None:
     console.print(table)
 
 
-def stored(found: Sequence[Collected], settings: CollectSettings) -> dict[str, Any]:
-    """Return the result as JSON values."""
+def stored(found: Sequence[Collected], settings: CollectSettings, load_before: float) -> dict[str, Any]:
+    """Return the result as JSON values; `load_before` is the load average when it began."""
     return {
         "about": "Share of physics in the wall time of collecting on ML10 with a policy in the loop",
         "command": "python -m experiments bench metaworld --collect",
         "settings": asdict(settings),
-        "machine": machine() | {"torch_threads": usable_cpus()},
+        "machine": machine() | {"torch_threads": usable_cpus(), "load_before": load_before},
         "provenance": provenance(),
         "least_share": LEAST_SHARE,
         "rows": [

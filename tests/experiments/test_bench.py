@@ -247,7 +247,7 @@ def test_collecting_is_split_into_parts_that_make_up_the_whole(capsys: pytest.Ca
         assert one.shares[0] == pytest.approx(one.rounds[0][0] / sum(one.rounds[0]))
     print_collected(found, wide_console())
     assert capsys.readouterr().out.count("≥ 0.70") == 2
-    rows = stored(found, settings)["rows"]
+    rows = stored(found, settings, 0.0)["rows"]
     assert [row["met"] for row in rows] == [row["share"]["value"] >= 0.7 for row in rows]
 
 
