@@ -1,5 +1,6 @@
 """Compiling the core: what a user is told, and what several processes do at once."""
 
+import ctypes
 import textwrap
 import threading
 
