@@ -7,7 +7,7 @@ runs over tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,43 +124,31 @@ def inner_loss(net: PolicyNet, phi: Params, batch: Batch, objective: Objective) 
 
 
 def gradient_step(
-    phi: Params, loss_of: Callable[[Params], Tensor], step_size: Tensor | float, *, create_graph: bool
+    phi: Params,
+    loss_of: Callable[[Params], Tensor],
+    step_size: Tensor | float | Mapping[str, Tensor | float],
+    *,
+    create_graph: bool,
 ) -> Params:
     """Return phi - step_size * grad, task by task.
 
     Args:
-        phi: parameters [N, ...] that require grad.
+        phi: parameters [N, ...]; those that move require grad.
         loss_of: phi -> losses [N]; loss i depends on row i alone, so the gradient of the sum is each task's own.
-        step_size: alpha, one for all tasks or float [N].
+        step_size: alpha, one for all tasks or float [N]; or one per name, of any shape that broadcasts to that
+            parameter's, in which case parameters without one stay as they are.
         create_graph: keep the graph of the gradient, so that the result can be differentiated through the step
             (second-order MAML). Without it the gradient counts as a constant (first-order MAML).
     """
-    grads = torch.autograd.grad(loss_of(phi).sum(), list(phi.values()), create_graph=create_graph)
-    new = {}
-    for (name, value), grad in zip(phi.items(), grads, strict=True):
-        size = step_size.reshape(-1, *[1] * (value.dim() - 1)) if isinstance(step_size, Tensor) else step_size
-        new[name] = value - size * grad
-    return new
+    if not isinstance(step_size, Mapping):
+        step_size = {name: _per_row(step_size, value) for name, value in phi.items()}
+    moving = [phi[name] for name in step_size]
+    grads = torch.autograd.grad(loss_of(phi).sum(), moving, create_graph=create_graph)
+    moved = {
+        name: value - size * grad for (name, size), value, grad in zip(step_size.items(), moving, grads, strict=True)
+    }
+    return {name: moved.get(name, value) for name, value in phi.items()}
 
 
-def adapt_through(
-    net: PolicyNet,
-    theta: Params,
-    supports: Sequence[Batch],
-    step_sizes: Sequence[float],
-    objective: Objective,
-    *,
-    create_graph: bool,
-) -> Params:
-    """Return phi_K(theta) [N, ...] after one step per support batch, as a function of theta (which requires grad).
-
-    Every batch keeps the episodes, advantages and log-probabilities it was collected with.
-    """
-    phi = {name: value.expand(len(supports[0].obs), *value.shape) for name, value in theta.items()}
-    for batch, step_size in zip(supports, step_sizes, strict=True):
-
-        def loss_of(parameters: Params, batch: Batch = batch) -> Tensor:
-            return inner_loss(net, parameters, batch, objective)
-
-        phi = gradient_step(phi, loss_of, step_size, create_graph=create_graph)
-    return phi
+def _per_row(step_size: Tensor | float, value: Tensor) -> Tensor | float:
+    return step_size.reshape(-1, *[1] * (value.dim() - 1)) if isinstance(step_size, Tensor) else step_size

@@ -1,9 +1,12 @@
-"""MAML-TRPO: policy-gradient inner steps, a trust-region outer step.
+"""The gradient-based family, of which the plain member is MAML-TRPO: policy-gradient inner steps, a trust-region step.
 
 Finn et al. 2017 (arXiv:1703.03400), section 5.3 and appendix A.2. Meta-training finds parameters theta from which K
 policy-gradient steps, each on freshly collected episodes, give a good policy phi for a new task. The outer step is TRPO
 (Schulman et al. 2015, arXiv:1502.05477) on the return of phi(theta), with the divergence measured between adapted
 policies: the one that collected the query episodes and the one adapted from the new theta with the same support data.
+
+Switches of `MAMLConfig` give the relatives: `second_order` (first-order MAML), `adapt` (ANIL, CAVIA), `step_sizes`
+(Meta-SGD), `outer` (Reptile).
 
 Deviations from the paper, each for a reason:
 - The inner loss weighs actions by the likelihood ratio instead of the log-likelihood: equal gradient, unbiased second
@@ -15,8 +18,8 @@ Deviations from the paper, each for a reason:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,91 +30,17 @@ from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
-from .inner_loop import Batch, Objective, adapt_through, gradient_step, inner_loss, make_batch, ratio_loss
-from .nets import Params, PolicyNet, check_net
-from .normaliser import Normaliser, NormaliserConfig
+from .inner_loop import Batch, inner_loss, make_batch, ratio_loss
+from .inner_rule import GradientRule, Loss, chosen_names
+from .maml_config import MAMLConfig
+from .nets import Params, PolicyNet
+from .normaliser import Normaliser
 from .trust_region import LineSearch, Product, fisher_product, flatten, line_search, natural_step, unflatten
 
+__all__ = ["MAML", "MAMLConfig", "MetaBatch"]
+
 _PREFIX = "param/"
-
-
-@dataclass(frozen=True)
-class MAMLConfig:
-    """Settings of MAML-TRPO; the defaults are those of the 2-D navigation experiment."""
-
-    algorithm: ClassVar[str] = "maml-trpo"
-
-    hidden: tuple[int, ...] = (64, 64)
-    """Units per hidden layer; () is a linear policy."""
-    activation: str = "tanh"
-    """"tanh" or "relu"."""
-    init: str = "xavier"
-    """Weight initialisation: "xavier" or "orthogonal"."""
-    init_std: float = 1.0
-    """Standard deviation of a Gaussian policy at the start, in units of the action (> 0)."""
-    min_std: float = 1e-6
-    """Smallest standard deviation of a Gaussian policy, in units of the action (> 0)."""
-    alpha: float = 0.1
-    """Inner step size (>= 0)."""
-    later_alpha_factor: float = 0.5
-    """Factor on `alpha` for adaptation steps beyond the `inner_steps` that were trained (>= 0)."""
-    inner_steps: int = 1
-    """K, inner steps per training trial, each on new episodes (>= 1)."""
-    episodes_per_step: int = 20
-    """Episodes per task before each inner step, and in the query (>= 1)."""
-    inner_objective: Objective = "likelihood-ratio"
-    """"likelihood-ratio" or "log-likelihood"."""
-    second_order: bool = True
-    """Differentiate through the inner gradient; False is first-order MAML."""
-    gamma: float = 0.99
-    """Discount per env step, in [0, 1]."""
-    lam: float = 1.0
-    """GAE's lambda, in [0, 1]."""
-    kl_limit: float = 0.01
-    """Largest mean KL(old || new) of an outer step, in nats (> 0)."""
-    cg_iters: int = 10
-    """Conjugate-gradient iterations (>= 1)."""
-    damping: float = 1e-5
-    """Added to the Fisher matrix's diagonal (>= 0)."""
-    backtrack_factor: float = 0.8
-    """Shrinking of the step between line-search tries, in (0, 1)."""
-    backtrack_tries: int = 15
-    """Most line-search tries (>= 1)."""
-    fisher_rows: int | None = None
-    """Query rows per task behind the Fisher matrix, drawn anew each update; None takes all (>= 1)."""
-    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
-    """Observations in units of all training steps so far, the same in inner and outer loop. Rewards need no such thing:
-    advantages are standardised per task, so that a factor on a task's rewards cancels."""
-
-    def __post_init__(self) -> None:
-        """Check every range; raises ConfigError."""
-        check_net(self.hidden, self.activation, self.init)
-        if self.inner_objective not in ("likelihood-ratio", "log-likelihood"):
-            raise ConfigError(
-                f"inner_objective is {self.inner_objective!r}; choose 'likelihood-ratio' or 'log-likelihood'"
-            )
-        for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"maml-trpo: {name} is {value}; it must be at least 1")
-        for name in ("init_std", "min_std", "kl_limit"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be above 0")
-        for name in ("alpha", "later_alpha_factor", "damping"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be finite and not negative")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if not 0 < self.backtrack_factor < 1:
-            raise ConfigError(f"maml-trpo: backtrack_factor is {self.backtrack_factor}; it must lie between 0 and 1")
-
-    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
-        """Return an agent with fresh parameters, which depend on `seed` alone.
-
-        Raises: ConfigError for a space without a flat view or an action distribution.
-        """
-        return MAML(self, spec, seed=seed, device=device)
+_MEMORY = "rule/"
 
 
 @dataclass(frozen=True)
@@ -133,10 +62,19 @@ class MAML:
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.net = PolicyNet(
             spec, hidden=config.hidden, activation=config.activation, init=config.init,
-            init_std=config.init_std, min_std=config.min_std,
+            init_std=config.init_std, min_std=config.min_std, context=config.context,
         )  # fmt: skip
         self.train_phases: tuple[int, ...] = (config.episodes_per_step,) * (config.inner_steps + 1)
-        self._theta = self.net.init(stream(seed, "init", self.name), self.device)
+        noise = stream(seed, "init", self.name)
+        theta = self.net.init(noise, self.device)
+        self._net_names = tuple(theta)
+        context = {"context": torch.zeros(config.context, device=self.device)} if config.context else {}
+        self.rule = GradientRule(
+            chosen_names(config.adapt, [*theta, *context], len(config.hidden) + 1), alpha=config.alpha,
+            n_steps=config.inner_steps, step_sizes=config.step_sizes,
+            later_factors=config.later_alpha_factors or (config.later_alpha_factor,),
+        )  # fmt: skip
+        self._theta = {**theta, **self.rule.init({**theta, **context}, noise)}
         self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
 
     def parameters(self) -> Params:
@@ -159,9 +97,10 @@ class MAML:
         return (per_step,) * (n_episodes // per_step)
 
     def init(self, n_tasks: int) -> State:
-        """Return theta for each task, and k = 0."""
-        state = {_PREFIX + name: value.expand(n_tasks, *value.shape).clone() for name, value in self._theta.items()}
-        return {**state, "k": torch.zeros(n_tasks, dtype=torch.int64, device=self.device)}
+        """Return theta for each task, with a context of 0, and k = 0."""
+        phi = {name: value.detach().clone() for name, value in self._start(self._theta, n_tasks).items()}
+        k = torch.zeros(n_tasks, dtype=torch.int64, device=self.device)
+        return {**_named(_PREFIX, phi), **_named(_MEMORY, self.rule.start(phi)), "k": k}
 
     @torch.no_grad()
     def act(
@@ -171,7 +110,7 @@ class MAML:
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
         obs = self.normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
-        out = self.net(_phi(state), obs, mask).flatten(0, 1)
+        out = self.net(_part(_PREFIX, state), obs, mask).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(out)
@@ -181,26 +120,30 @@ class MAML:
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take one policy-gradient step per task on the episodes it has just collected."""
-        config = self.config
         batch = self._batch(rollout)
         with torch.enable_grad():
-            phi = {name: value.detach().requires_grad_() for name, value in _phi(state).items()}
-            new = gradient_step(
-                phi,
-                lambda p: inner_loss(self.net, p, batch, config.inner_objective),
-                self._step_size(state["k"]),
-                create_graph=False,
+            phi = {name: value.detach().requires_grad_() for name, value in _part(_PREFIX, state).items()}
+            new, memory = self.rule.step(
+                self._theta, phi, _part(_MEMORY, state), self._loss_on(batch), state["k"], create_graph=False
             )
-        return {**{_PREFIX + name: value.detach() for name, value in new.items()}, "k": state["k"] + 1}
+        new, memory = ({name: value.detach() for name, value in part.items()} for part in (new, memory))
+        return {**_named(_PREFIX, new), **_named(_MEMORY, memory), "k": state["k"] + 1}
+
+    def _loss_on(self, batch: Batch) -> Loss:
+        """Return phi -> each task's inner loss on `batch`."""
+        return lambda phi: inner_loss(self.net, phi, batch, self.config.inner_objective)
+
+    def _start(self, theta: Params, n_tasks: int) -> Params:
+        """Return the parameters [N, ...] before the first inner step, as a function of theta."""
+        phi = {name: theta[name].expand(n_tasks, *theta[name].shape) for name in self._net_names}
+        if self.config.context:
+            like = phi[self._net_names[0]]
+            phi["context"] = like.new_zeros(n_tasks, self.config.context).requires_grad_()
+        return phi
 
     def _batch(self, rollout: Rollout) -> Batch:
         """Return what the losses need of one phase, with the observations that the policy saw when it collected it."""
         return make_batch(self.net, self.normaliser.rollout(rollout), self.config.gamma, self.config.lam)
-
-    def _step_size(self, k: Tensor) -> Tensor:
-        """Return the inner step size after k steps: alpha for trained steps, less for later ones; float [N]."""
-        config = self.config
-        return torch.where(k < config.inner_steps, config.alpha, config.alpha * config.later_alpha_factor)
 
     def meta_batch(self, trial: Trial) -> MetaBatch:
         """Return the trial's episodes with their advantages, computed once: phi does not change them."""
@@ -217,11 +160,19 @@ class MAML:
 
         `differentiable` keeps what the derivative in theta needs (which for first-order MAML is little).
         """
-        sizes = [self.config.alpha] * len(batch.supports)
-        return adapt_through(
-            self.net, theta, batch.supports, sizes, self.config.inner_objective,
-            create_graph=differentiable and self.config.second_order,
-        )  # fmt: skip
+        return self.trail(theta, batch, differentiable=differentiable)[-1]
+
+    def trail(self, theta: Params, batch: MetaBatch, *, differentiable: bool) -> list[Params]:
+        """Return phi_0, phi_1, ... phi_K, each [N, ...], with the meaning of `adapted`.
+
+        Every batch keeps the episodes, advantages and log-probabilities it was collected with.
+        """
+        trail = [self._start(theta, len(batch.query.obs))]
+        memory, create_graph = self.rule.start(trail[0]), differentiable and self.config.second_order
+        for k, support in enumerate(batch.supports):
+            phi, memory = self.rule.step(theta, trail[-1], memory, self._loss_on(support), k, create_graph=create_graph)
+            trail.append(phi)
+        return trail
 
     def query_loss(self, phi: Params, batch: MetaBatch) -> tuple[Tensor, Tensor]:
         """Return minus the query surrogate, averaged over tasks, and the adapted policies' outputs [N, R, p]."""
@@ -230,11 +181,32 @@ class MAML:
         return ratio_loss(self.net, out, query).mean(), out
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
-        """Take one trust-region step on theta; returns metrics of that step.
-
-        Theta stays if no step on the line lowers the loss within `kl_limit`.
-        """
+        """Take one outer step on theta; returns metrics of that step."""
         batch = self.meta_batch(trial)
+        metrics = self._reptile(batch) if self.config.outer == "reptile" else self._trpo(batch, generator)
+        self.normaliser.update(*trial.rollouts)
+        return metrics
+
+    def _reptile(self, batch: MetaBatch) -> dict[str, float]:
+        """Move theta towards the tasks' mean phi: theta + epsilon * mean(phi - theta) (Nichol et al. 2018, eq. 2).
+
+        The query episodes, collected by phi_K, serve one more inner step: with K = 1, too, theta learns from what
+        follows a first step, and not from the tasks' mean gradient alone.
+        """
+        with torch.enable_grad():
+            theta = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
+            phases = MetaBatch((*batch.supports, batch.query), batch.query)
+            trail = self.trail(theta, phases, differentiable=False)
+        move = {name: (trail[-1][name].detach() - value).mean(0) for name, value in self._theta.items()}
+        step = self.config.reptile_step
+        self._theta = {name: value + step * move[name] for name, value in self._theta.items()}
+        with torch.no_grad():
+            loss, out = self.query_loss(trail[-2], batch)
+        metrics = {"step_norm": step * flatten(list(move.values())).norm(), "query_loss": loss}
+        return {name: float(value) for name, value in metrics.items()} | self._policy_metrics(theta, batch, out)
+
+    def _trpo(self, batch: MetaBatch, generator: torch.Generator) -> dict[str, float]:
+        """Take one trust-region step; theta stays if no step on the line lowers the loss within `kl_limit`."""
         with torch.enable_grad():
             theta = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
             parts = list(theta.values())
@@ -248,9 +220,14 @@ class MAML:
         if found.accepted:
             moved = unflatten(flatten(parts).detach() + found.step, parts)
             self._theta = dict(zip(theta, moved, strict=True))
-        metrics = self._metrics(theta, batch, out.detach(), loss.detach(), gradient, found)
-        self.normaliser.update(*trial.rollouts)
-        return metrics
+        return {
+            "kl": found.divergence,
+            "improvement": float(loss.detach()) - found.loss,
+            "accepted": float(found.accepted),
+            "line_search_tries": float(found.n_tried),
+            "gradient_norm": float(gradient.norm()),
+            "step_norm": float(found.step.norm()),
+        } | self._policy_metrics(theta, batch, out.detach())
 
     def fisher(
         self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, generator: torch.Generator
@@ -288,32 +265,23 @@ class MAML:
         )
 
     @torch.no_grad()
-    def _metrics(
-        self, theta: Params, batch: MetaBatch, out: Tensor, loss: Tensor, gradient: Tensor, found: LineSearch
-    ) -> dict[str, float]:
-        """Return what a run should watch.
+    def _policy_metrics(self, theta: Params, batch: MetaBatch, out: Tensor) -> dict[str, float]:
+        """Return what a run should watch of the policies that collected `batch`, before the outer step.
 
-        `kl`: of the outer step, in nats. `improvement`: fall of the query loss. `accepted`: 1 if theta moved.
-        `line_search_tries`. `gradient_norm`: of the meta-gradient. `step_norm`. `entropy`: of the adapted policies, in
-        nats. `inner_kl`: KL(before || after adaptation) on query states. `log_std`: of theta, mean over dimensions.
+        `entropy`: of the adapted policies, in nats. `inner_kl`: KL(before || after adaptation) on query states.
+        `log_std`: of theta after the step, mean over dimensions. The outer steps add `kl`: of the step, in nats.
+        `improvement`: fall of the query loss. `accepted`: 1 if theta moved. `line_search_tries`. `gradient_norm`: of
+        the meta-gradient. `step_norm`.
         """
         query, distribution = batch.query, self.net.distribution
         before = self.net(theta, query.obs, query.action_mask)
         values = {
-            "gradient_norm": gradient.norm(),
-            "step_norm": found.step.norm(),
             "entropy": masked_mean(distribution.entropy(out), query.valid),
             "inner_kl": masked_mean(distribution.kl(before, out), query.valid),
         }
         if "log_std" in self._theta:
             values["log_std"] = self._theta["log_std"].mean()
-        return {
-            "kl": found.divergence,
-            "improvement": float(loss) - found.loss,
-            "accepted": float(found.accepted),
-            "line_search_tries": float(found.n_tried),
-            **{name: float(value) for name, value in values.items()},
-        }
+        return {name: float(value) for name, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the meta-parameters, and the normaliser's sums if there is one; there is no other state."""
@@ -335,6 +303,11 @@ class MAML:
         self._theta = {name: stored[name].detach().clone().to(self.device) for name in self._theta}
 
 
-def _phi(state: State) -> Params:
-    """Return the parameters in a trial's state, by name."""
-    return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+def _part(prefix: str, state: State) -> Params:
+    """Return the tensors of a trial's state that `prefix` marks, by name."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _named(prefix: str, params: Params) -> State:
+    """Return the inverse of `_part`."""
+    return {prefix + name: value for name, value in params.items()}

@@ -92,14 +92,20 @@ class PolicyNet:
         last_gain: float = 1.0,
         init_std: float = 1.0,
         min_std: float = 1e-6,
+        context: int = 0,
     ) -> None:
-        """Fix the architecture; raises ConfigError for spaces, sizes or names that cannot work."""
+        """Fix the architecture; raises ConfigError for spaces, sizes or names that cannot work.
+
+        With `context` > 0 the parameters may hold "context" [..., context], inputs that follow every observation; where
+        they do not, these are 0.
+        """
         check_net(hidden, activation, init)
         self.space = spec.action_space
         self.distribution = distributions.for_space(spec.action_space)
         self.is_gaussian = isinstance(self.distribution, distributions.DiagonalGaussian)
         n_out = self.distribution.n_params // 2 if self.is_gaussian else self.distribution.n_params
-        self.sizes = (spec.obs_dim, *hidden, n_out)
+        self.sizes = (spec.obs_dim + context, *hidden, n_out)
+        self.context = context
         self._activation, self._init, self._last_gain = ACTIVATIONS[activation], init, last_gain
         self._init_log_std, self._min_log_std = math.log(init_std), math.log(min_std)
 
@@ -117,6 +123,9 @@ class PolicyNet:
 
         `action_mask` (bool [..., rows, n]) marks the legal actions of a Discrete space; others get probability 0.
         """
+        if self.context:
+            given = params["context"].unsqueeze(-2) if "context" in params else obs.new_zeros(self.context)
+            obs = torch.cat([obs, given.expand(*obs.shape[:-1], self.context)], dim=-1)
         out = mlp(params, obs, prefix="policy", n_layers=len(self.sizes) - 1, activation=self._activation)
         if not self.is_gaussian:
             return distributions.mask_logits(out, action_mask)

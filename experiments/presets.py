@@ -10,6 +10,7 @@ from metarl.loop import LoopSettings
 from metarl.registry import load_target
 
 from .config import AnyConfig, ExperimentConfig, WorldConfig
+from .presets_gradient import GRADIENT_PRESETS
 
 
 def rl2_gridworld() -> AnyConfig:
@@ -216,6 +217,7 @@ PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "maml-ml1-reach": maml_ml1_reach,
     "rl2-ml10": rl2_ml10,
     "maml-ml10": maml_ml10,
+    **GRADIENT_PRESETS,
 }
 
 

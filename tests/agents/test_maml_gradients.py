@@ -12,19 +12,10 @@ from torch import Tensor
 from agents.inner_loop import Batch, gradient_step, inner_loss
 from agents.maml import MAML, MAMLConfig, MetaBatch
 from agents.nets import Params
-from agents.trust_region import flatten, unflatten
+from agents.trust_region import flatten
 from metarl.agent import WorldSpec
 from metarl.seeding import generator
-from tests.agents.synthetic import as_double, synthetic_rollout, trial_of
-
-F64 = torch.float64
-OBS = spaces.Box(-1, 1, (2,), np.float32)
-ACTIONS = {
-    "box": spaces.Box(-1, 1, (2,), np.float32),
-    "masked": spaces.Discrete(3, start=1),
-    "multi": spaces.MultiDiscrete([2, 3]),
-}
-
+from tests.agents.meta_gradients import ACTIONS, F64, OBS, finite_differences, setup, surrogate
 
 # The quadratic: one weight w, task i has the support point (x, y) and the loss (x w - y)².
 
@@ -76,54 +67,22 @@ def test_each_task_may_have_its_own_step_size() -> None:
 # The policy: a small network, two tasks, support and query data sampled by a policy that is not the one evaluated.
 
 
-def _setup(kind: str, **options: object) -> tuple[MAML, Params, MetaBatch]:
-    spec = WorldSpec(OBS, ACTIONS[kind], 6)
-    config = MAMLConfig(hidden=(3,), alpha=0.4, episodes_per_step=2, init_std=0.7, **options)  # type: ignore[arg-type]
-    agent = config.build(spec, seed=1)
-    sampler = as_double(agent.parameters())
-    rollouts = [
-        synthetic_rollout(agent.net, spec, sampler, n_tasks=2, seed=phase, masked=kind == "masked")
-        for phase in range(config.inner_steps + 1)
-    ]
-    noise = generator(5)
-    theta = {n: v + 0.1 * torch.randn(v.shape, generator=noise, dtype=F64) for n, v in sampler.items()}
-    return agent, theta, agent.meta_batch(trial_of(*rollouts))
-
-
-def _surrogate(agent: MAML, like: Params, batch: MetaBatch, flat: Tensor, *, differentiable: bool) -> Tensor:
-    parts = [p.detach().requires_grad_() for p in unflatten(flat, list(like.values()))]
-    phi = agent.adapted(dict(zip(like, parts, strict=True)), batch, differentiable=differentiable)
-    loss, _ = agent.query_loss(phi, batch)
-    return flatten(torch.autograd.grad(loss, parts)) if differentiable else loss.detach()
-
-
-def _finite_differences(agent: MAML, theta: Params, batch: MetaBatch, width: float = 1e-5) -> Tensor:
-    flat = flatten(list(theta.values()))
-    slopes = []
-    for i in range(len(flat)):
-        nudge = torch.zeros_like(flat)
-        nudge[i] = width
-        up, down = (_surrogate(agent, theta, batch, flat + s * nudge, differentiable=False) for s in (1, -1))
-        slopes.append((up - down) / (2 * width))
-    return torch.stack(slopes)
-
-
 @pytest.mark.parametrize("objective", ["likelihood-ratio", "log-likelihood"])
 @pytest.mark.parametrize("n_steps", [1, 2])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_meta_gradient_equals_finite_differences(kind: str, n_steps: int, objective: str) -> None:
-    agent, theta, batch = _setup(kind, inner_steps=n_steps, inner_objective=objective)
-    exact = _surrogate(agent, theta, batch, flatten(list(theta.values())), differentiable=True)
-    numeric = _finite_differences(agent, theta, batch)
+    agent, theta, batch = setup(kind, inner_steps=n_steps, inner_objective=objective)
+    exact = surrogate(agent, theta, batch, flatten(list(theta.values())), differentiable=True)
+    numeric = finite_differences(agent, theta, batch)
     assert float((exact - numeric).norm() / numeric.norm()) < 1e-5
     assert float(numeric.norm()) > 1e-2
 
 
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_first_order_meta_gradient_is_measurably_another(kind: str) -> None:
-    agent, theta, batch = _setup(kind, second_order=False)
-    first_order = _surrogate(agent, theta, batch, flatten(list(theta.values())), differentiable=True)
-    numeric = _finite_differences(agent, theta, batch)
+    agent, theta, batch = setup(kind, second_order=False)
+    first_order = surrogate(agent, theta, batch, flatten(list(theta.values())), differentiable=True)
+    numeric = finite_differences(agent, theta, batch)
     assert float((first_order - numeric).norm() / numeric.norm()) > 0.01
 
 
@@ -156,7 +115,7 @@ def _fisher_matrix(agent: MAML, theta: Params, batch: MetaBatch) -> Tensor:
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_the_fisher_product_equals_the_exact_hessian_product(kind: str, n_steps: int) -> None:
     """At the expansion point the divergence has no gradient, so its Hessian is JᵀFJ through all inner steps."""
-    agent, theta, batch = _setup(kind, inner_steps=n_steps)
+    agent, theta, batch = setup(kind, inner_steps=n_steps)
     gradient, hessian = _exact_hessian(agent, theta, batch)
     assert float(gradient.norm()) < 1e-12
     ours = _fisher_matrix(agent, theta, batch)
@@ -166,16 +125,16 @@ def test_the_fisher_product_equals_the_exact_hessian_product(kind: str, n_steps:
 
 def test_the_fisher_product_of_first_order_maml_is_another() -> None:
     """Negative control: with the inner curvature left out, JᵀFJ is not the Hessian."""
-    agent, theta, batch = _setup("box")
-    first_order, _, _ = _setup("box", second_order=False)
+    agent, theta, batch = setup("box")
+    first_order, _, _ = setup("box", second_order=False)
     _, hessian = _exact_hessian(agent, theta, batch)
     assert float((_fisher_matrix(first_order, theta, batch) - hessian).norm() / hessian.norm()) > 0.01
 
 
 def test_the_fisher_of_some_rows_is_that_of_a_query_with_these_rows_only() -> None:
-    agent, theta, batch = _setup("box", fisher_rows=5)
+    agent, theta, batch = setup("box", fisher_rows=5)
     index = torch.randperm(batch.query.obs.shape[1], generator=generator(0))[:5]
-    everything, _, _ = _setup("box")
+    everything, _, _ = setup("box")
     expected = _fisher_matrix(everything, theta, replace(batch, query=batch.query.rows(index)))
     torch.testing.assert_close(_fisher_matrix(agent, theta, batch), expected, rtol=1e-10, atol=1e-14)
 
@@ -231,7 +190,7 @@ def test_trap_5_8_the_ratio_uses_stored_log_probs_summed_over_action_dimensions(
 
 def test_later_steps_are_taken_from_where_earlier_ones_arrived() -> None:
     """K = 2 is K = 1 twice, each on its own batch."""
-    agent, theta, batch = _setup("box", inner_steps=2)
+    agent, theta, batch = setup("box", inner_steps=2)
     leaves = {n: v.requires_grad_() for n, v in theta.items()}
     together = agent.adapted(leaves, batch, differentiable=False)
     phi = {n: v.detach().expand(2, *v.shape).clone().requires_grad_() for n, v in theta.items()}

@@ -1,0 +1,160 @@
+"""Settings of the gradient-based family: one inner loop, with switches for what adapts and how theta learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+import torch
+
+from metarl.agent import WorldSpec
+from metarl.errors import ConfigError
+
+from .inner_loop import Objective
+from .inner_rule import StepSizes
+from .nets import check_net
+from .normaliser import NormaliserConfig
+
+if TYPE_CHECKING:
+    from .maml import MAML
+
+Outer = Literal["trpo", "reptile"]
+_CHOICES = {"inner_objective": get_args(Objective), "step_sizes": get_args(StepSizes), "outer": get_args(Outer)}
+
+
+@dataclass(frozen=True)
+class MAMLConfig:
+    """Settings of MAML-TRPO; the defaults are those of the 2-D navigation experiment."""
+
+    algorithm: ClassVar[str] = "maml-trpo"
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Units per hidden layer; () is a linear policy."""
+    activation: str = "tanh"
+    """"tanh" or "relu"."""
+    init: str = "xavier"
+    """Weight initialisation: "xavier" or "orthogonal"."""
+    init_std: float = 1.0
+    """Standard deviation of a Gaussian policy at the start, in units of the action (> 0)."""
+    min_std: float = 1e-6
+    """Smallest standard deviation of a Gaussian policy, in units of the action (> 0)."""
+    alpha: float = 0.1
+    """Inner step size (>= 0)."""
+    step_sizes: StepSizes = "fixed"
+    """"fixed": `alpha` for all. "per-parameter": one learned step size per adapted number, `alpha` at the start
+    (Meta-SGD, Li et al. 2017). "per-parameter-and-step": one more for each of the `inner_steps`."""
+    later_alpha_factor: float = 0.5
+    """Factor on the step size for adaptation steps beyond the `inner_steps` that were trained (>= 0)."""
+    later_alpha_factors: tuple[float, ...] = ()
+    """One factor per step beyond those trained, in place of `later_alpha_factor`; the last one repeats (>= 0)."""
+    adapt: tuple[str, ...] = ("*",)
+    """Which parameters the inner steps change; the others are theta's for every task. "*": all. "head": weight and bias
+    of the last layer (ANIL, Raghu et al. 2020). "context". Or names, with * for any characters: "policy.0.*"."""
+    context: int = 0
+    """Length of the context vector: inputs after the observation that are 0 at the start of each trial, which the inner
+    steps may change (CAVIA, Zintgraf et al. 2019); 0 for none."""
+    inner_steps: int = 1
+    """K, inner steps per training trial, each on new episodes (>= 1)."""
+    episodes_per_step: int = 20
+    """Episodes per task before each inner step, and in the query (>= 1)."""
+    inner_objective: Objective = "likelihood-ratio"
+    """"likelihood-ratio" or "log-likelihood"."""
+    second_order: bool = True
+    """Differentiate through the inner gradient; False is first-order MAML."""
+    gamma: float = 0.99
+    """Discount per env step, in [0, 1]."""
+    lam: float = 1.0
+    """GAE's lambda, in [0, 1]."""
+    outer: Outer = "trpo"
+    """"trpo", or "reptile": theta moves towards the mean of the adapted parameters (Nichol et al. 2018)."""
+    reptile_step: float = 0.5
+    """Reptile's share of the way to the mean of the adapted parameters, in (0, 1]."""
+    kl_limit: float = 0.01
+    """Largest mean KL(old || new) of an outer step, in nats (> 0)."""
+    cg_iters: int = 10
+    """Conjugate-gradient iterations (>= 1)."""
+    damping: float = 1e-5
+    """Added to the Fisher matrix's diagonal (>= 0)."""
+    backtrack_factor: float = 0.8
+    """Shrinking of the step between line-search tries, in (0, 1)."""
+    backtrack_tries: int = 15
+    """Most line-search tries (>= 1)."""
+    fisher_rows: int | None = None
+    """Query rows per task behind the Fisher matrix, drawn anew each update; None takes all (>= 1)."""
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
+    """Observations in units of all training steps so far, the same in inner and outer loop. Rewards need no such thing:
+    advantages are standardised per task, so that a factor on a task's rewards cancels."""
+
+    def __post_init__(self) -> None:
+        """Check every range and what goes together; raises ConfigError."""
+        check_net(self.hidden, self.activation, self.init)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {listed}")
+        self._check_ranges()
+        self._check_adapt()
+        if self.outer == "reptile":
+            self._check_reptile()
+
+    def _check_ranges(self) -> None:
+        for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"maml-trpo: {name} is {value}; it must be at least 1")
+        for name in ("init_std", "min_std", "kl_limit"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be above 0")
+        for name in ("alpha", "later_alpha_factor", "later_alpha_factors", "damping", "context"):
+            value = getattr(self, name)
+            if not all(0 <= v < float("inf") for v in (value if isinstance(value, tuple) else (value,))):
+                raise ConfigError(f"maml-trpo: {name} is {value}; it must be finite and not negative")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must lie in [0, 1]")
+        if not 0 < self.backtrack_factor < 1:
+            raise ConfigError(f"maml-trpo: backtrack_factor is {self.backtrack_factor}; it must lie between 0 and 1")
+        if not 0 < self.reptile_step <= 1:
+            raise ConfigError(f"maml-trpo: reptile_step is {self.reptile_step}; it must lie above 0 and at most at 1")
+
+    def _check_adapt(self) -> None:
+        """Raise ConfigError for a choice of adapted parameters that leaves none, or names what is not there."""
+        if not self.adapt:
+            raise ConfigError("maml-trpo: adapt is (), so nothing would adapt; name parameters, or '*' for all")
+        if "head" in self.adapt and not self.hidden:
+            raise ConfigError(
+                "maml-trpo: adapt has 'head', but a policy with hidden=() is nothing but its head; add hidden layers, "
+                "or adapt ('*',)"
+            )
+        if "context" in self.adapt and not self.context:
+            raise ConfigError("maml-trpo: adapt has 'context', but there is none; set context to its length, >= 1")
+        if self.context and not {"context", "*"} & set(self.adapt):
+            raise ConfigError(
+                f"maml-trpo: context is {self.context}, but adapt={self.adapt} leaves it at 0 for ever; add 'context' "
+                f"to adapt, or set context=0"
+            )
+
+    def _check_reptile(self) -> None:
+        """Raise ConfigError for settings that need the outer gradient which Reptile does without."""
+        if self.second_order:
+            raise ConfigError("maml-trpo: outer='reptile' differentiates nothing; set second_order=False")
+        if self.adapt != ("*",) or self.context:
+            raise ConfigError(
+                f"maml-trpo: outer='reptile' learns only what the inner steps change, and adapt={self.adapt} with "
+                f"context={self.context} would leave the rest as it was born; use adapt=('*',) and context=0, or "
+                f"outer='trpo'"
+            )
+        if self.step_sizes != "fixed":
+            raise ConfigError(
+                "maml-trpo: outer='reptile' cannot learn step sizes; set step_sizes='fixed' or outer='trpo'"
+            )
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
+        """Return an agent with fresh parameters, which depend on `seed` alone.
+
+        Raises: ConfigError for a space without a flat view or an action distribution, or a name in `adapt` that is none
+            of the policy's.
+        """
+        from .maml import MAML
+
+        return MAML(self, spec, seed=seed, device=device)

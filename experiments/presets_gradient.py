@@ -1,0 +1,65 @@
+"""Presets of MAML's relatives: 2-D navigation for all, and the four corners for those that credit exploration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from metarl.evaluation import Protocol
+from metarl.loop import LoopSettings
+
+from .config import AnyConfig, ExperimentConfig, WorldConfig
+
+
+def _navigation(name: str, **options: Any) -> AnyConfig:
+    """Return the run of `maml-navigation` with other settings of the agent."""
+    from agents.maml_config import MAMLConfig
+
+    return ExperimentConfig(
+        name=name,
+        world=WorldConfig("navigation"),
+        agent=MAMLConfig(**options),
+        train=LoopSettings(
+            n_iterations=50,
+            n_tasks=20,
+            validate_every_iters=10,
+            n_validation_tasks=20,
+            validation_adapt_episodes=20,
+            validation_eval_episodes=20,
+        ),
+        evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
+    )
+
+
+def fomaml_navigation() -> AnyConfig:
+    """First-order MAML on 2-D navigation: the inner gradient counts as a constant."""
+    return _navigation("fomaml-navigation", second_order=False)
+
+
+def reptile_navigation() -> AnyConfig:
+    """Reptile on 2-D navigation: theta moves towards the mean of the adapted parameters."""
+    return _navigation("reptile-navigation", outer="reptile", second_order=False)
+
+
+def anil_navigation() -> AnyConfig:
+    """ANIL on 2-D navigation: only the last layer adapts."""
+    return _navigation("anil-navigation", adapt=("head",))
+
+
+def meta_sgd_navigation() -> AnyConfig:
+    """Meta-SGD on 2-D navigation: one learned inner step size per parameter."""
+    return _navigation("meta-sgd-navigation", step_sizes="per-parameter")
+
+
+def cavia_navigation() -> AnyConfig:
+    """CAVIA on 2-D navigation: only a context vector of 5 inputs adapts (Zintgraf et al. 2019)."""
+    return _navigation("cavia-navigation", adapt=("context",), context=5, alpha=1.0)
+
+
+GRADIENT_PRESETS: dict[str, Callable[[], AnyConfig]] = {
+    "fomaml-navigation": fomaml_navigation,
+    "reptile-navigation": reptile_navigation,
+    "anil-navigation": anil_navigation,
+    "meta-sgd-navigation": meta_sgd_navigation,
+    "cavia-navigation": cavia_navigation,
+}
