@@ -22,6 +22,7 @@ class ActionHead(nn.Module):
     """
 
     _half: Tensor
+    _log_half: Tensor
     _middle: Tensor
     log_std: nn.Parameter | None
 
@@ -45,6 +46,7 @@ class ActionHead(nn.Module):
         bounded = low.isfinite() & high.isfinite()
         half = torch.where(bounded, 0.5 * (high - low), torch.ones_like(low))
         self.register_buffer("_half", half, persistent=False)
+        self.register_buffer("_log_half", half.log(), persistent=False)
         middle = torch.where(bounded, 0.5 * (high + low), torch.zeros_like(low))
         self.register_buffer("_middle", middle, persistent=False)
         self._init_log_std, self._min_log_std = math.log(init_std), math.log(min_std)
@@ -62,7 +64,7 @@ class ActionHead(nn.Module):
         else:
             mean, log_std = out.chunk(2, dim=-1)
             log_std = log_std + self._init_log_std
-        log_std = log_std.clamp(min=self._min_log_std) + self._half.log()
+        log_std = log_std.clamp(min=self._min_log_std) + self._log_half
         return torch.cat([mean * self._half + self._middle, log_std], dim=-1)
 
     def flat_action(self, action: Tensor, batch_dims: int) -> Tensor:

@@ -168,16 +168,12 @@ class RunningMoments:
         """Start at mean 0 and variance 1, which hold until the first `update`."""
         self.rate, self.count = rate, 0
         self.mean, self.var = torch.zeros(tuple(shape), device=device), torch.ones(tuple(shape), device=device)
+        self._refresh()
 
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation, at least 1e-3."""
-        return self.var.sqrt().clamp(min=1e-3)
-
-    @property
-    def rms(self) -> Tensor:
-        """Root of the mean square, at least 1e-3."""
-        return (self.var + self.mean.square()).sqrt().clamp(min=1e-3)
+    def _refresh(self) -> None:
+        """Derive what every step of a rollout reads."""
+        self.std = self.var.sqrt().clamp(min=1e-3)
+        self.rms = (self.var + self.mean.square()).sqrt().clamp(min=1e-3)
 
     @torch.no_grad()
     def update(self, values: Tensor, valid: Tensor) -> None:
@@ -193,6 +189,7 @@ class RunningMoments:
         # The mixture's own variance; at the first update (share 1) the start values leave no trace.
         self.var = (1.0 - share) * self.var + share * var + share * (1.0 - share) * shift.square()
         self.mean = self.mean + share * shift
+        self._refresh()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it."""
@@ -203,6 +200,7 @@ class RunningMoments:
         self.count = int(state["count"])
         self.mean = state["mean"].to(self.mean.device, copy=True)
         self.var = state["var"].to(self.var.device, copy=True)
+        self._refresh()
 
 
 class ValueScale:

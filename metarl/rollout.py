@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -103,12 +104,10 @@ def _hold(kept: State, new: State, active: Tensor) -> State:
     return {k: torch.where(active.reshape(-1, *[1] * (v.dim() - 1)), v, kept[k]) for k, v in new.items()}
 
 
-def _write(buffers: dict[str, Tensor], t: int, n_rows: int, row: dict[str, Tensor]) -> None:
-    """Store one time step, allocating each buffer at its first use."""
+def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
+    """Keep one time step; stacking all of them at the end costs less than writing each into its place."""
     for key, value in row.items():
-        if key not in buffers:
-            buffers[key] = value.new_empty((n_rows, *value.shape))
-        buffers[key][t] = value
+        columns.setdefault(key, []).append(value)
 
 
 @torch.no_grad()
@@ -135,69 +134,79 @@ def collect(
             f"divides it"
         )
     rounds = n_episodes // copies
-    n_rows = rounds * world.horizon
     obs_space, action_space = world.single_observation_space, world.single_action_space
     # On a GPU these looks at the numbers would make each step wait for the device.
     on_cpu = world.device.type == "cpu"
-    start, buffers, aux_buffers = step, dict[str, Tensor](), dict[str, Tensor]()
+    # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
+    free = not world.fixed_horizon
+    start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
-    t = 0
-    for _ in range(rounds):
-        for _ in range(world.horizon):
-            new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
-            obs, reward, terminated, truncated, info = world.step(decision.action)
-            next_obs = spaces.flatten(obs_space, info["final_obs"])
-            if on_cpu and not bool((reward.sum() + next_obs.sum()).isfinite()):
-                refuse_non_finite(world, reward[None], next_obs[None], active[None], t)
-            done = terminated | truncated
-            row = {
-                "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
-                "terminated": terminated, "truncated": truncated, "next_obs": next_obs, "episode": episode,
-                "valid": active,
-            }  # fmt: skip
-            if world.has_success:
-                row["success"] = info["success"]
-            if world.has_dense_reward:
-                row["dense_reward"] = info["dense_reward"]
-            if step.action_mask is not None:
-                row["action_mask"] = step.action_mask
-            _write(buffers, t, n_rows, row)
-            _write(aux_buffers, t, n_rows, decision.aux)
-            new_step = Step(
-                obs=spaces.flatten(obs_space, obs),
-                prev_action=spaces.flatten(action_space, decision.action),
-                prev_reward=reward,
-                prev_done=done,
-                action_mask=info.get("action_mask"),
-            )
-            if world.fixed_horizon:
-                state, step = new_state, new_step
-            else:
-                # A copy that has finished its episodes keeps the step after its last one until the phase ends.
-                state = new_state if agent.parallel_episodes else _hold(state, new_state, active)
-                step = _hold_step(step, new_step, active)
-            episode = episode + done.long()
-            active = active & (episode < rounds)
-            t += 1
-            if not world.fixed_horizon and on_cpu and not bool(active.any()):
-                break
-        if not world.fixed_horizon and not bool(active.any()):
+    for t in range(rounds * world.horizon):
+        new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
+        obs, reward, terminated, truncated, info = world.step(decision.action)
+        next_obs = spaces.flatten(obs_space, info["final_obs"])
+        if on_cpu and not _surely_finite(reward, next_obs):
+            refuse_non_finite(world, reward[None], next_obs[None], active[None], t)
+        done = terminated | truncated
+        row = {
+            "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
+            "terminated": terminated, "truncated": truncated, "next_obs": next_obs,
+        }  # fmt: skip
+        if free:
+            row["episode"], row["valid"] = episode, active
+        if world.has_success:
+            row["success"] = info["success"]
+        if world.has_dense_reward:
+            row["dense_reward"] = info["dense_reward"]
+        if step.action_mask is not None:
+            row["action_mask"] = step.action_mask
+        _append(columns, row)
+        _append(aux_columns, decision.aux)
+        new_step = Step(
+            obs=spaces.flatten(obs_space, obs),
+            prev_action=spaces.flatten(action_space, decision.action),
+            prev_reward=reward,
+            prev_done=done,
+            action_mask=info.get("action_mask"),
+        )
+        if not free:
+            state, step = new_state, new_step
+            continue
+        # A copy that has finished its episodes keeps the step after its last one until the phase ends.
+        state = new_state if agent.parallel_episodes else _hold(state, new_state, active)
+        step = _hold_step(step, new_step, active)
+        episode = episode + done.long()
+        active = active & (episode < rounds)
+        if (on_cpu or (t + 1) % world.horizon == 0) and not bool(active.any()):
             break
-    kept = {k: v[:t] for k, v in buffers.items()}
+    kept = {k: torch.stack(v) for k, v in columns.items()}
+    if not free:
+        count = torch.arange(rounds, device=world.device).repeat_interleave(world.horizon)
+        kept["episode"] = count[:, None].expand(-1, b).contiguous()
+        kept["valid"] = active.expand(len(count), b).contiguous()
     rollout = Rollout(
         **{k: kept[k] for k in ("obs", "action", "log_prob", "reward", "terminated", "truncated", "next_obs")},
         episode=kept["episode"].clamp(max=rounds - 1),
         valid=kept["valid"],
         success=kept.get("success"),
         action_mask=kept.get("action_mask"),
-        aux={k: v[:t] for k, v in aux_buffers.items()},
+        aux={k: torch.stack(v) for k, v in aux_columns.items()},
         start=start,
         n_tasks=n_tasks,
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
     )
     return state, step, rollout
+
+
+def _surely_finite(reward: Tensor, next_obs: Tensor) -> bool:
+    """Return False if a number is NaN or infinite, or so large (1e19) that only a closer look can tell.
+
+    Two inner products, because this runs at each step: any other test takes several operations.
+    """
+    flat = next_obs.reshape(-1)
+    return isfinite(torch.dot(reward, reward).item() + torch.dot(flat, flat).item())
 
 
 def refuse_non_finite(world: World, reward: Tensor, next_obs: Tensor, valid: Tensor, t: int = 0) -> None:

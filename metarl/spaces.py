@@ -48,6 +48,8 @@ def flatten(space: gym.Space[Any], value: Tensor | dict[str, Tensor], batch_dims
     if not isinstance(value, Tensor):
         raise ConfigError(f"{space} needs a tensor, got {type(value).__name__}; worlds hand over torch tensors")
     if isinstance(space, spaces.Box | spaces.MultiBinary):
+        if value.dtype is torch.float32 and value.dim() == batch_dims + 1:
+            return value  # most worlds, at every step
         return value.to(torch.float32).flatten(batch_dims) if value.dim() > batch_dims else value.float().unsqueeze(-1)
     if isinstance(space, spaces.Discrete):
         return F.one_hot(value.long() - int(space.start), int(space.n)).to(torch.float32)
