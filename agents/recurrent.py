@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,31 @@ def orthogonal(tensor: Tensor, gain: float, generator: torch.Generator) -> None:
     """Fill a matrix with orthonormal rows or columns times `gain` (Saxe et al. 2014), whatever its device."""
     drawn = torch.empty(tensor.shape, device=generator.device)
     tensor.copy_(nn.init.orthogonal_(drawn, gain=gain, generator=generator))
+
+
+class MemoryCore(Protocol):
+    """What every memory offers, recurrent or not: one step and whole sequences, with the same numbers to rounding."""
+
+    n_outputs: int
+    """Units of the output."""
+    keys: tuple[str, ...]
+    """Entries of the memory, tensors [N, ...]; "h" [N, n_outputs] is the output of the last step."""
+
+    def start(self, n: int) -> State:
+        """Return the memory before anything was seen."""
+        ...
+
+    def step(self, x: Tensor, memory: State) -> State:
+        """Take in one row per sequence, x [N, n_inputs]."""
+        ...
+
+    def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+        """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, n_outputs] and the last memory."""
+        ...
+
+
+CoreMaker = Callable[[int, torch.Generator], MemoryCore]
+"""From the number of inputs and a generator to a fresh memory."""
 
 
 class RecurrentCore(nn.Module):
@@ -58,11 +83,14 @@ class RecurrentCore(nn.Module):
         super().__init__()
         if kind not in _GATES:
             raise ConfigError(f"unknown memory {kind!r}; known: gru, lstm")
-        self.kind, self.hidden = kind, hidden
+        self.kind, self.hidden, self.n_outputs = kind, hidden, hidden
+        self.keys: tuple[str, ...] = ("h",) if kind == "gru" else ("h", "c")
         layer = nn.GRU if kind == "gru" else nn.LSTM
         # Born on "meta", where torch's own initialisation draws nothing from the global generator.
         self.rnn = layer(n_inputs, hidden, device="meta").to_empty(device=device)
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        # Looked up once: nn.Module's own way there costs as much as an operation, at each step.
+        weight_ih, weight_hh, bias_ih, bias_hh = self.rnn.all_weights[0]
+        self._parts: tuple[Tensor, Tensor, Tensor, Tensor] = (weight_ih, weight_hh, bias_ih, bias_hh)
         with torch.no_grad():
             for block in (*weight_ih.chunk(_GATES[kind]), *weight_hh.chunk(_GATES[kind])):
                 orthogonal(block, 1.0, generator)
@@ -80,14 +108,12 @@ class RecurrentCore(nn.Module):
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return input weights, recurrent weights, and the biases of both."""
-        weight_ih, weight_hh, bias_ih, bias_hh = self.rnn.all_weights[0]
-        return weight_ih, weight_hh, bias_ih, bias_hh
+        return self._parts
 
     def start(self, n: int) -> State:
         """Return the memory before anything was seen: zeros."""
         weight = self._weights()[1]
-        keys = ("h",) if self.kind == "gru" else ("h", "c")
-        return {k: torch.zeros(n, self.hidden, dtype=weight.dtype, device=weight.device) for k in keys}
+        return {k: torch.zeros(n, self.hidden, dtype=weight.dtype, device=weight.device) for k in self.keys}
 
     def step(self, x: Tensor, memory: Mapping[str, Tensor]) -> State:
         """Take in one row per sequence, x [N, n_inputs]; `memory["h"]` is the output."""
@@ -124,7 +150,7 @@ class RecurrentCore(nn.Module):
 
 
 class RecurrentNet(nn.Module):
-    """Encoder layers (tanh), a recurrent core, optionally a layer norm, readout layers (ReLU), and one affine head.
+    """Encoder layers (tanh), a memory, optionally a layer norm, readout layers (ReLU), and one affine head.
 
     The readout sees the memory's output *and* what the memory took in at this step, so that looking something up in the
     memory, by what is seen now, needs no unit of the memory itself.
@@ -135,13 +161,11 @@ class RecurrentNet(nn.Module):
         n_inputs: int,
         n_outputs: int,
         *,
-        kind: MemoryKind,
-        hidden: int,
+        core: CoreMaker,
         encoder: Sequence[int],
         layer_norm: bool,
         readout: Sequence[int] = (),
         head_gains: Sequence[float],
-        memory_steps: int | None = None,
         generator: torch.Generator,
         device: torch.device | str,
     ) -> None:
@@ -149,7 +173,8 @@ class RecurrentNet(nn.Module):
         super().__init__()
         sizes = (n_inputs, *encoder)
         self.encoder = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(sizes))
-        self.core = RecurrentCore(kind, sizes[-1], hidden, generator, device, memory_steps=memory_steps)
+        self.core = core(sizes[-1], generator)
+        hidden = self.core.n_outputs
         self.norm = nn.LayerNorm(hidden, device=device) if layer_norm else None
         wide = (hidden + sizes[-1], *readout) if readout else (hidden,)
         self.readout = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(wide))

@@ -26,10 +26,14 @@ from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
+from .mann import MANNConfig
+from .memories import Memory, check_memory, make_core
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
-from .recurrent import MemoryKind, RecurrentNet
+from .recurrent import RecurrentNet
 from .reward_scale import ClassScale, RewardInput, RewardObjective, TrialScale
+from .snail import SNAILConfig
+from .transformer import TransformerConfig
 
 INPUT_CLIP = 10.0
 """Largest standardised observation entry or reward that the memory sees."""
@@ -43,8 +47,9 @@ class RL2Config:
 
     episodes_per_trial: int = 4
     """Episodes of a training trial, >= 1; the memory lives through all of them."""
-    memory: MemoryKind = "gru"
-    """Recurrent core: "gru" or "lstm"."""
+    memory: Memory = "gru"
+    """Recurrent: "gru", "lstm", or "mann", an LSTM with an external memory; looking back at all steps of the trial:
+    "transformer", or "snail", convolutions over time and attention."""
     hidden: int = 64
     """Units of the memory, >= 1."""
     memory_steps: int | None = None
@@ -82,6 +87,12 @@ class RL2Config:
     """Let the network choose the standard deviation step by step; otherwise it is one parameter per dimension."""
     bptt_steps: int | None = None
     """Env steps through which gradients flow back (None: the whole trial), >= 1."""
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """Settings of memory "transformer"."""
+    snail: SNAILConfig = field(default_factory=SNAILConfig)
+    """Settings of memory "snail"."""
+    mann: MANNConfig = field(default_factory=MANNConfig)
+    """Settings of memory "mann"."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
 
@@ -99,8 +110,7 @@ class RL2Config:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"rl2.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        if self.memory not in ("gru", "lstm"):
-            raise ConfigError(f"rl2.memory must be 'gru' or 'lstm', got {self.memory!r}")
+        check_memory(self)
         for name in ("encoder", "readout"):
             if any(n < 1 for n in getattr(self, name)):
                 raise ConfigError(f"rl2.{name} layers need at least 1 unit each, got {getattr(self, name)}")
@@ -130,8 +140,8 @@ class _Batch:
 class RL2:
     """The agent. A trial's state is its memory, where zeros mean that nothing is known.
 
-    "h" [N, hidden]; for an LSTM also "c"; with `see_transition` also "prev_obs" [N, obs_dim]; with `reward_input`
-    "trial" also the sums that scale the trial's rewards.
+    "h" [N, hidden]; for an LSTM also "c", for others what their cores say; with `see_transition` also "prev_obs"
+    [N, obs_dim]; with `reward_input` "trial" also the sums that scale the trial's rewards.
     """
 
     name = "rl2"
@@ -146,14 +156,14 @@ class RL2:
             state_dependent_std=config.state_dependent_std, device=self.device,
         )  # fmt: skip
         self.distribution = self._head.distribution
-        n_policy = self._head.n_outputs
+        n_policy, n_times = self._head.n_outputs, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value
 
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet:
             return RecurrentNet(
                 (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                kind=config.memory, hidden=config.hidden, encoder=config.encoder, layer_norm=config.layer_norm,
-                memory_steps=config.memory_steps, readout=config.readout, head_gains=gains,
+                core=lambda n, g: make_core(config, n_times, n, g, self.device), encoder=config.encoder,
+                layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 
@@ -168,7 +178,6 @@ class RL2:
         self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
         self._trial_scale = TrialScale(self.device) if config.reward_input == "trial" else None
         self._class_scale = ClassScale(self.device) if config.reward_objective == "class" else None
-        n_times = config.episodes_per_trial * spec.horizon
         self._value_scale = ValueScale(config.ppo, self.device, n_times)
 
     def phases(self, n_episodes: int) -> tuple[int, ...]:
@@ -213,7 +222,7 @@ class RL2:
         if self._trial_scale is not None:
             prev_reward, sums = self._trial_scale.step(prev_reward, state)
         x = self._inputs(step.obs, step.prev_action, prev_reward, step.prev_done, state.get("prev_obs"))
-        out, memory = self.network.step(x, {k: v for k, v in state.items() if k in ("h", "c")})
+        out, memory = self.network.step(x, {k: state[k] for k in self.network.core.keys})
         memory = {**memory, **sums}
         if self.config.see_transition:
             memory["prev_obs"] = step.obs

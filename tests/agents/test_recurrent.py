@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ KINDS = get_args(MemoryKind)
 
 def _net(kind: MemoryKind, *, layer_norm: bool = True, readout: tuple[int, ...] = (6, 5)) -> RecurrentNet:
     return RecurrentNet(
-        3, 2, kind=kind, hidden=5, encoder=(4,), layer_norm=layer_norm, readout=readout, head_gains=[1.0, 1.0],
-        generator=generator(0), device="cpu",
+        3, 2, core=lambda n, g: RecurrentCore(kind, n, 5, g, "cpu"), encoder=(4,), layer_norm=layer_norm,
+        readout=readout, head_gains=[1.0, 1.0], generator=generator(0), device="cpu",
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_the_readout_sees_this_steps_input_beside_the_memory() -> None:
     for readout in ((6,), ()):
         net = _net("gru", readout=readout)
         with torch.no_grad():
-            for weight in net.core.parameters():
+            for weight in cast(RecurrentCore, net.core).parameters():
                 weight.zero_()
         out, _ = net.unroll(_inputs(), net.core.start(6))
         outputs.append(out.detach())
