@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,6 +41,8 @@ class Settings:
 
     goals: int
     """Goals per class; each starts a chain of episodes."""
+    goals_v1: int
+    """The same for the old reward, which changes neither physics nor observations."""
     episodes: int
     """Consecutive episodes per recording; the goal changes between them."""
     steps: int
@@ -52,9 +54,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, most in (("goals", 50), ("episodes", 100), ("steps", 500)):
+        for name, most in (("goals", 50), ("goals_v1", 50), ("episodes", 100), ("steps", 500)):
             if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"--{name} must be from 1 to {most}, got {getattr(self, name)}")
+                raise ConfigError(f"--{name.replace('_', '-')} must be from 1 to {most}, got {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"--seed must be >= 0, got {self.seed}")
 
@@ -65,14 +67,19 @@ class Settings:
             for i in range(n_blocks):
                 yield version, self.classes[i::n_blocks]
 
+    def goals_for(self, reward_version: str) -> int:
+        """Return how many goals per class are played with this reward."""
+        return self.goals if reward_version == "v2" else self.goals_v1
+
     def arrangements(self) -> list[Arrangement]:
-        """Return the ways in which each piece of work is played."""
+        """Return the ways in which each piece of work is played: all of it by the first core, samples by the second."""
+        whole = BLOCK * len(BEHAVIOURS) * self.goals
         return [
             arrangement
-            for core in self.cores
+            for i, core in enumerate(self.cores)
             for arrangement in (
-                Arrangement(core, n_threads=1, batch=BLOCK * len(BEHAVIOURS) * self.goals, through="core", shuffle=1),
-                Arrangement(core, n_threads=2, batch=16, through="world", shuffle=2),
+                Arrangement(core, n_threads=1, batch=whole, through="core", shuffle=1, every=1 + 2 * i),
+                Arrangement(core, n_threads=2, batch=16, through="world", shuffle=2, every=1 + i),
                 Arrangement(core, n_threads=1, batch=1, through="world", shuffle=3, every=20),
             )
         ]
@@ -97,47 +104,59 @@ def main(argv: Sequence[str]) -> int:
         print(markdown(json.loads(arguments.table.read_text())))
         return 0
     settings = Settings(
-        arguments.goals, arguments.episodes, arguments.steps, tuple(arguments.rewards), tuple(arguments.cores),
-        _classes(arguments.classes), arguments.seed,
+        arguments.goals, arguments.goals_v1, arguments.episodes, arguments.steps, tuple(arguments.rewards),
+        tuple(arguments.cores), _classes(arguments.classes), arguments.seed,
     )  # fmt: skip
     if arguments.workers < 1 or arguments.leak < 0:
         raise ConfigError(f"--workers must be >= 1 and --leak >= 0, got {arguments.workers} and {arguments.leak}")
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
-    began, provenance_ = time.perf_counter(), provenance()
-    done = run(settings, arguments.workers, report=print)
-    result = {
-        "command": " ".join([PROG, *argv]),
-        "provenance": provenance_,
-        "cpus": len(os.sched_getaffinity(0)),
-        "settings": {**asdict(settings), "classes": len(settings.classes), "behaviours": list(BEHAVIOURS)},
-        "costs": {"wall_s": time.perf_counter() - began, "cpu_s": sum(unit.cpu_s for unit in done)},
-        **summary([(unit.reward_version, unit.tallies, unit.upstream) for unit in done]),
-        "leak": [_leak(core, arguments.leak) for core in settings.cores] if arguments.leak else [],
-    }
+    result = compare(settings, arguments.workers, " ".join([PROG, *argv]), arguments.out)
+    if arguments.leak:
+        result["leak"] = [_leak(core, arguments.leak) for core in settings.cores]
+        _write(result, arguments.out)
     print(markdown(result))
-    if arguments.out is not None:
-        replace_file(arguments.out, (json.dumps(result, indent=1) + "\n").encode())
-        print(f"written: {arguments.out}")
     return int(not within_bounds(result))
 
 
-def run(settings: Settings, n_workers: int, report: Callable[[str], None]) -> list[UnitResult]:
-    """Do all pieces of work, spread over processes; `report` gets a line after each."""
-    units = list(settings.units())
-    began = time.perf_counter()
+def compare(settings: Settings, n_workers: int, command: str, out: Path | None) -> dict[str, Any]:
+    """Do all the work; the result so far is written after each piece, for it takes long."""
+    origin, began = provenance(), time.perf_counter()
+    n_units = len(list(settings.units()))
     done: list[UnitResult] = []
+    result: dict[str, Any] = {}
+    for unit in run(settings, n_workers):
+        done.append(unit)
+        wall_s = time.perf_counter() - began
+        result = {
+            "command": command,
+            "complete": len(done) == n_units,
+            "provenance": origin,
+            "cpus": len(os.sched_getaffinity(0)),
+            "settings": {**asdict(settings), "classes": len(settings.classes), "behaviours": list(BEHAVIOURS)},
+            "costs": {"wall_s": wall_s, "cpu_s": sum(unit.cpu_s for unit in done)},
+            **summary([(unit.reward_version, unit.tallies, unit.upstream) for unit in done]),
+            "leak": [],
+        }
+        _write(result, out)
+        different = sorted({name for t in unit.tallies.values() for name, tally in t.items() if not tally.exact})
+        verdict = f"differences in {', '.join(different)}" if different else "all equal"
+        print(f"{len(done):3}/{n_units}  {wall_s:6.0f} s  reward {unit.reward_version}: {verdict}", flush=True)
+    return result
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        replace_file(out, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def run(settings: Settings, n_workers: int) -> Iterator[UnitResult]:
+    """Do all pieces of work, spread over processes; yield each one's result as it comes."""
+    units = list(settings.units())
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=min(n_workers, len(units)), mp_context=context) as pool:
-        pending = {pool.submit(run_unit, settings, *unit): unit for unit in units}
-        for future in as_completed(pending):
-            unit = future.result()
-            done.append(unit)
-            differing = sorted({name for t in unit.tallies.values() for name, tally in t.items() if not tally.exact})
-            verdict = "all equal" if not differing else f"differences in {', '.join(differing)}"
-            elapsed = time.perf_counter() - began
-            report(f"{len(done):3}/{len(units)}  {elapsed:6.0f} s  reward {unit.reward_version}: {verdict}")
-    return done
+        for future in as_completed([pool.submit(run_unit, settings, *unit) for unit in units]):
+            yield future.result()
 
 
 def run_unit(settings: Settings, reward_version: str, names: tuple[str, ...]) -> UnitResult:
@@ -150,7 +169,13 @@ def run_unit(settings: Settings, reward_version: str, names: tuple[str, ...]) ->
         recording
         for name in names
         for recording in record_class(
-            name, reward_version, BEHAVIOURS, settings.goals, settings.episodes, settings.steps, settings.seed
+            name,
+            reward_version,
+            BEHAVIOURS,
+            settings.goals_for(reward_version),
+            settings.episodes,
+            settings.steps,
+            settings.seed,
         )
     ]
     make_world = partial(make_engine, reward_version=reward_version)
@@ -193,6 +218,7 @@ def _classes(wanted: Sequence[str]) -> tuple[str, ...]:
 def _parser() -> Parser:
     parser = Parser(allow_abbrev=False, prog=PROG, description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--goals", type=int, default=5, help="goals per class (default %(default)s)")
+    parser.add_argument("--goals-v1", type=int, default=2, help="the same with reward v1 (default %(default)s)")
     parser.add_argument("--episodes", type=int, default=2, help="consecutive episodes per goal (default %(default)s)")
     parser.add_argument("--steps", type=int, default=500, help="env steps per episode (default %(default)s)")
     parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="task classes (default: all 50)")
