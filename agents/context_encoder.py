@@ -7,6 +7,7 @@ latent z; before any transition it is N(0, I).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
@@ -62,6 +63,9 @@ class ProductEncoder(nn.Module):
     The state is the product's natural parameters: "precision" and "weighted" (precision times mean), [N, latent].
     """
 
+    prior_precision = 0.0
+    """Precision of N(0, .) among the factors: none."""
+
     def __init__(
         self, n_inputs: int, latent: int, hidden: Sequence[int], generator: torch.Generator, device: torch.device | str
     ) -> None:
@@ -71,20 +75,21 @@ class ProductEncoder(nn.Module):
         self.layers = _layers((n_inputs, *hidden, 2 * latent), generator, device)
 
     def start(self, n_tasks: int) -> State:
-        """Return the state of the empty product."""
+        """Return the state before the first transition."""
         weight = cast(Tensor, self.layers[0].weight)
-        return {k: torch.zeros(n_tasks, self.latent, device=weight.device) for k in ("precision", "weighted")}
+        nothing = torch.zeros(n_tasks, self.latent, device=weight.device)
+        return {"precision": nothing + self.prior_precision, "weighted": nothing}
 
-    def votes(self, x: Tensor) -> Belief:
-        """Return mean and variance of each transition's Gaussian: x [..., n_inputs] -> [..., latent] each."""
+    def votes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and precision of each transition's Gaussian: x [..., n_inputs] -> [..., latent] each."""
         mean, raw = _run(self.layers, x).chunk(2, dim=-1)
-        return mean, F.softplus(raw).clamp(min=MIN_VARIANCE)
+        return mean, F.softplus(raw).clamp(min=MIN_VARIANCE).reciprocal()
 
     def absorb(self, state: State, x: Tensor, count: Tensor) -> State:
         """Take in the first `count` [N] transitions of each row of x [N, k, n_inputs]; return the new state."""
-        mean, variance = self.votes(x)
+        mean, precision = self.votes(x)
         counts = (torch.arange(x.shape[1], device=x.device) < count[:, None])[..., None]
-        precision = torch.where(counts, variance.reciprocal(), 0.0)
+        precision = torch.where(counts, precision, 0.0)
         return {
             "precision": state["precision"] + precision.sum(1),
             "weighted": state["weighted"] + torch.where(counts, precision * mean, 0.0).sum(1),
@@ -95,6 +100,38 @@ class ProductEncoder(nn.Module):
         known = state["precision"] > 0
         precision = torch.where(known, state["precision"], 1.0)
         return state["weighted"] / precision, precision.reciprocal()
+
+
+class PriorProductEncoder(ProductEncoder):
+    """The same product with N(0, I) as one more factor, so that a belief is never wider than before any transition.
+
+    Where reward is rare, most transitions say next to nothing about the task. Here they can say so, in any number: the
+    network gives log precisions, and a vote with none leaves the prior as it is. Without the prior as a factor many
+    empty votes add up to a narrow belief, and few of them to one much wider than the prior. At first `typical`
+    transitions together weigh as much as the prior.
+    """
+
+    prior_precision = 1.0
+
+    def __init__(
+        self,
+        n_inputs: int,
+        latent: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+        device: torch.device | str,
+        *,
+        typical: int = 1,
+    ) -> None:
+        """See `ProductEncoder`."""
+        super().__init__(n_inputs, latent, hidden, generator, device)
+        with torch.no_grad():
+            cast(Tensor, self.layers[-1].bias)[latent:] = -math.log(typical)
+
+    def votes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and precision of each transition's Gaussian: x [..., n_inputs] -> [..., latent] each."""
+        mean, raw = _run(self.layers, x).chunk(2, dim=-1)
+        return mean, raw.clamp(max=-math.log(MIN_VARIANCE)).exp()
 
 
 class RecurrentEncoder(nn.Module):

@@ -29,7 +29,14 @@ from metarl.errors import MOST, CheckpointError, ConfigError
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
-from .context_encoder import Belief, Encoder, ProductEncoder, RecurrentEncoder, kl_to_standard_normal
+from .context_encoder import (
+    Belief,
+    Encoder,
+    PriorProductEncoder,
+    ProductEncoder,
+    RecurrentEncoder,
+    kl_to_standard_normal,
+)
 from .normaliser import Normaliser, NormaliserConfig
 from .replay import TaskReplay, TaskSlots
 from .sac import SAC, Batch, SACConfig, make_adam, spread
@@ -55,15 +62,21 @@ class PEARLConfig:
     """The z of greedy episodes: the belief's mean, so that nothing is random, or a draw per episode as in the paper."""
     latent: int = 5
     """Length of z, >= 1."""
-    encoder: Literal["product", "gru"] = "product"
-    """"product": every transition votes with a Gaussian, the belief is their product, order plays no part. "gru": a
-    recurrent network reads them in order."""
+    encoder: Literal["product", "prior-product", "gru"] = "product"
+    """"product": every transition votes with a Gaussian, the belief is their product, order plays no part.
+    "prior-product": N(0, I) is a factor too, for tasks where most transitions say nothing. "gru": a recurrent network
+    reads them in order."""
     encoder_hidden: tuple[int, ...] = (200, 200, 200)
     """Units of the encoder's ReLU layers, >= 1 each; the last one is the GRU's if there is one."""
     encoder_next_obs: bool = False
     """Show the encoder the observation that followed too: for tasks that differ in their dynamics."""
     kl_weight: float = 0.1
     """Weight of KL(belief || N(0, I)), summed over the tasks of a gradient step, >= 0."""
+    kl_first: float | None = None
+    """Its weight in the first update, > 0, from where it moves geometrically (None: it stays the same). Where reward is
+    rare, a low price at first lets z tell tasks apart before there is reward to tell them by."""
+    kl_iters: int = 1
+    """Updates after which `kl_weight` is reached, >= 1."""
     context_order: Literal["random", "trial"] = "random"
     """"random": the encoder learns from transitions drawn from the task's latest trial, with replacement. "trial": from
     that trial's first transitions, in order (needed by "gru")."""
@@ -94,13 +107,14 @@ class PEARLConfig:
         least = {
             "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
             "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
-            "replay_steps": 1,
+            "replay_steps": 1, "kl_iters": 1,
         }  # fmt: skip
         for name, low in least.items():
             if not low <= getattr(self, name) <= MOST:
                 raise ConfigError(f"pearl.{name} must be {low} to {MOST}, got {getattr(self, name)}")
         choices = {
-            "greedy_latent": ("mean", "sample"), "encoder": ("product", "gru"), "context_order": ("random", "trial"),
+            "greedy_latent": ("mean", "sample"), "context_order": ("random", "trial"),
+            "encoder": ("product", "prior-product", "gru"),
         }  # fmt: skip
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -109,6 +123,11 @@ class PEARLConfig:
             raise ConfigError(f"pearl.encoder_hidden needs layers of at least 1 unit each, got {self.encoder_hidden}")
         if not 0 <= self.kl_weight < math.inf:
             raise ConfigError(f"pearl.kl_weight must be >= 0 and finite, got {self.kl_weight}")
+        if self.kl_first is not None and not (0 < self.kl_first < math.inf and self.kl_weight > 0):
+            raise ConfigError(
+                f"pearl.kl_first must be > 0 and finite, and kl_weight > 0 with it, got {self.kl_first} and "
+                f"{self.kl_weight}; set kl_first to None for a constant price"
+            )
         if self.context_least is not None and not 1 <= self.context_least <= self.context_size:
             raise ConfigError(
                 f"pearl.context_least must be 1 to context_size={self.context_size}, or None, got {self.context_least}"
@@ -149,10 +168,12 @@ class PEARL:
         )  # fmt: skip
         self.sac = SAC(config.sac, spec, config.latent, seed=seed, device=device)
         n_in = spec.obs_dim * (1 + config.encoder_next_obs) + spec.action_dim + 1
-        kind = ProductEncoder if config.encoder == "product" else RecurrentEncoder
-        self.encoder: Encoder = kind(
-            n_in, config.latent, config.encoder_hidden, stream(seed, "pearl", "encoder"), self.device
-        )
+        parts = (n_in, config.latent, config.encoder_hidden, stream(seed, "pearl", "encoder"), self.device)
+        self.encoder: Encoder
+        if config.encoder == "prior-product":
+            self.encoder = PriorProductEncoder(*parts, typical=config.context_size)
+        else:
+            self.encoder = (ProductEncoder if config.encoder == "product" else RecurrentEncoder)(*parts)
         self._adam = make_adam([*self.sac.critics.values(), *self.encoder.parameters()], config.sac.lr)
         self._widths = (spec.obs_dim, spec.action_dim, 1, spec.obs_dim, 1)
         width, n_context = sum(self._widths), config.prior_episodes + config.posterior_episodes
@@ -313,9 +334,17 @@ class PEARL:
         """Return the belief after the first `count` [n] transitions of x [n, k, n_in]; differentiable."""
         return self.encoder.belief(self.encoder.absorb(self.encoder.start(len(x)), x, count))
 
+    @property
+    def kl_weight(self) -> float:
+        """The price of a nat in the update that is going on."""
+        first, last = self.config.kl_first, self.config.kl_weight
+        if first is None:
+            return last
+        return float(first * (last / first) ** min(max(self._n_updates - 1, 0) / self.config.kl_iters, 1.0))
+
     def information_price(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """Return `kl_weight` times KL(belief || N(0, I)), summed (not averaged) over the tasks [n, latent]."""
-        return self.config.kl_weight * kl_to_standard_normal(mean, variance).sum()
+        """Return the present price of KL(belief || N(0, I)), summed (not averaged) over the tasks [n, latent]."""
+        return self.kl_weight * kl_to_standard_normal(mean, variance).sum()
 
     def _parts(self) -> dict[str, Any]:
         return {"sac": self.sac, "slots": self._slots, "replay": self.replay, "context": self.context}

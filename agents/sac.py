@@ -46,6 +46,9 @@ class SACConfig:
     """Factor on the reward in the objective, > 0: what a unit of reward weighs against a nat of entropy."""
     temperature: float = 1.0
     """Weight of the entropy, or where it starts if `target_entropy` is set, > 0."""
+    initial_gain: float = 0.01
+    """Scale of the actor's last layer before training, as far as the mean is concerned, > 0. Small: it hardly moves but
+    for its noise. Several: it walks off another way for each latent, which meets reward where that is rare."""
     target_entropy: float | None = None
     """Entropy per action dimension, in nats with actions in [-1, 1], that the temperature is tuned to (None: it stays
     as it is)."""
@@ -56,7 +59,7 @@ class SACConfig:
             raise ConfigError(f"sac.hidden needs at least one layer of at least 1 unit, got {self.hidden}")
         if self.batch_size < 1:
             raise ConfigError(f"sac.batch_size must be >= 1, got {self.batch_size}")
-        for name in ("lr", "reward_scale", "temperature"):
+        for name in ("lr", "reward_scale", "temperature", "initial_gain"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"sac.{name} must be > 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.gamma < 1:
@@ -160,6 +163,7 @@ class SAC:
             (n_in, *config.hidden, 2 * spec.action_dim), stream(seed, "sac", "actor"),
             prefix="net", init="orthogonal", last_gain=0.01, device=device,
         )  # fmt: skip
+        self.actor[f"net.{len(config.hidden)}.weight"][: spec.action_dim] *= config.initial_gain / 0.01
         twins = [
             init_mlp(
                 (n_in + spec.action_dim, *config.hidden, 1), stream(seed, "sac", "critic", i),

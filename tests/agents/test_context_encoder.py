@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from agents.context_encoder import (
     Encoder,
+    PriorProductEncoder,
     ProductEncoder,
     RecurrentEncoder,
     kl_to_standard_normal,
@@ -63,21 +64,45 @@ def test_the_divergence_is_the_closed_form() -> None:
 def test_the_encoders_belief_is_the_product_of_its_votes() -> None:
     net, x = encoder(ProductEncoder), transitions()
     assert isinstance(net, ProductEncoder)
-    for ours, expected in zip(whole(net, x), product_of_gaussians(*net.votes(x)), strict=True):
-        assert torch.allclose(ours, expected, rtol=1e-5)
+    mean, precision = net.votes(x)
+    for ours, expected in zip(whole(net, x), product_of_gaussians(mean, 1 / precision), strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_prior_is_one_more_factor_where_asked_and_an_empty_vote_changes_nothing() -> None:
+    """Then no belief is wider than N(0, I); the plain product of few empty votes is."""
+    net, x = encoder(PriorProductEncoder), transitions()
+    assert isinstance(net, PriorProductEncoder)
+    mean, precision = net.votes(x)
+    ones = torch.ones(N, 1, LATENT)
+    expected = product_of_gaussians(torch.cat([0 * ones, mean], 1), torch.cat([ones, 1 / precision], 1))
+    for ours, wanted in zip(whole(net, x), expected, strict=True):
+        assert torch.allclose(ours, wanted, rtol=1e-5, atol=1e-6)
+    plain = encoder(ProductEncoder)
+    for empty in (net, plain):
+        with torch.no_grad():
+            empty.layers[-1].bias[LATENT:] = -1e4 if empty is net else 1e4  # precision 0, or variance 10^4
+    assert torch.equal(whole(net, x)[1], torch.ones(N, LATENT))
+    assert float(whole(plain, x)[1].min().detach()) > 100
+
+
+def test_typical_many_transitions_weigh_about_as_much_as_the_prior_at_first() -> None:
+    net = PriorProductEncoder(WIDTH, LATENT, (64,), generator(0), "cpu", typical=500)
+    variance = whole(net, 0.1 * torch.randn(1, 500, WIDTH, generator=generator(1)))[1]
+    assert 0.4 < float(variance.min().detach()) <= float(variance.max().detach()) < 0.6
 
 
 def test_order_says_nothing_to_the_product_and_something_to_the_recurrent_encoder() -> None:
     x = transitions()
     shuffled = x[:, torch.randperm(K, generator=generator(2))]
-    for kind, blind in ((ProductEncoder, True), (RecurrentEncoder, False)):
+    for kind, blind in ((ProductEncoder, True), (PriorProductEncoder, True), (RecurrentEncoder, False)):
         net = encoder(kind)
         (mean, variance), (mean2, variance2) = whole(net, x), whole(net, shuffled)
         assert torch.allclose(mean, mean2, atol=1e-6) == blind
         assert torch.allclose(variance, variance2, atol=1e-6) == blind
 
 
-@pytest.mark.parametrize("kind", [ProductEncoder, RecurrentEncoder])
+@pytest.mark.parametrize("kind", [ProductEncoder, PriorProductEncoder, RecurrentEncoder])
 def test_parts_taken_in_one_after_another_give_the_belief_of_the_whole(kind: type[Encoder]) -> None:
     net, x = encoder(kind), transitions()
     state = net.start(N)
@@ -87,7 +112,7 @@ def test_parts_taken_in_one_after_another_give_the_belief_of_the_whole(kind: typ
         assert torch.allclose(ours, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [ProductEncoder, RecurrentEncoder])
+@pytest.mark.parametrize("kind", [ProductEncoder, PriorProductEncoder, RecurrentEncoder])
 def test_only_the_first_rows_count_and_none_is_the_prior(kind: type[Encoder]) -> None:
     net, x = encoder(kind), transitions()
     count = torch.tensor([0, 2, K])
@@ -101,7 +126,7 @@ def test_only_the_first_rows_count_and_none_is_the_prior(kind: type[Encoder]) ->
         assert torch.allclose(variance[row], expected[1][0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [ProductEncoder, RecurrentEncoder])
+@pytest.mark.parametrize("kind", [ProductEncoder, PriorProductEncoder, RecurrentEncoder])
 def test_no_task_hears_of_anothers_transitions(kind: type[Encoder]) -> None:
     net, x = encoder(kind), transitions()
     changed = torch.cat([x[:1], -x[1:]])

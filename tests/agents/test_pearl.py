@@ -187,6 +187,16 @@ def test_the_price_of_information_is_summed_over_tasks_and_is_a_part_of_the_loss
     assert kl[1] < 0.2 * kl[0]
 
 
+def test_the_price_may_start_low_and_rise_geometrically() -> None:
+    """From 0.01 to 1 in 2 updates: 0.01, 0.1, 1, 1."""
+    agent, trial = toy(dataclasses.replace(SMALL, kl_first=0.01, kl_weight=1.0, kl_iters=2, grad_steps=1))
+    seen = []
+    for i in range(4):
+        agent.update(trial, generator=generator(i))
+        seen.append(agent.kl_weight)
+    assert seen == pytest.approx([0.01, 0.1, 1.0, 1.0])
+
+
 def test_critics_learn_from_the_dense_reward_and_the_encoder_reads_the_worlds() -> None:
     family = envs.make("sparse-point-robot")
     world = family.make_world(3)
@@ -261,7 +271,8 @@ def test_the_registry_builds_it_and_what_cannot_work_is_refused() -> None:
     "wrong",
     [
         {"prior_episodes": 0}, {"extra_episodes": -1}, {"latent": 0}, {"encoder_hidden": ()}, {"kl_weight": -1.0},
-        {"context_least": 65}, {"encoder": "lstm"}, {"greedy_latent": "mode"}, {"encoder": "gru"}, {"meta_batch": 0},
+        {"context_least": 65}, {"kl_first": 0.0}, {"encoder": "lstm"}, {"greedy_latent": "mode"}, {"encoder": "gru"},
+        {"meta_batch": 0},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

@@ -164,7 +164,7 @@ def test_actions_that_are_no_bounded_box_are_refused(space: spaces.Space[Any]) -
     "wrong",
     [
         {"hidden": ()}, {"hidden": (0,)}, {"lr": 0.0}, {"gamma": 1.0}, {"tau": 0.0}, {"tau": 1.5}, {"batch_size": 0},
-        {"reward_scale": -1.0}, {"temperature": 0.0}, {"target_entropy": float("inf")},
+        {"reward_scale": -1.0}, {"temperature": 0.0}, {"initial_gain": 0.0}, {"target_entropy": float("inf")},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def kill_and_go_on(preset: str, folder: Path, n_iterations: int) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize("preset", ["rl2", "maml"])
+@pytest.mark.parametrize("preset", ["rl2", "maml", "pearl"])
 @pytest.mark.usefixtures("process_settings")
 def test_killed_five_times_and_resumed_equals_uninterrupted_bit_for_bit(preset, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -6,8 +6,10 @@ import dataclasses
 
 from agents.finetune import FinetuneConfig
 from agents.maml import MAMLConfig
+from agents.pearl import PEARLConfig
 from agents.ppo import PPOConfig
 from agents.rl2 import RL2Config
+from agents.sac import SACConfig
 from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
 from metarl.evaluation import Protocol
 from metarl.loop import LoopSettings
@@ -45,6 +47,16 @@ def maml() -> AnyConfig:
     world = WorldConfig("navigation", {"n_validation": 10, "n_test": 10})
     agent = MAMLConfig(hidden=(8,), episodes_per_step=2)
     return dataclasses.replace(tiny(), name="maml", world=world, agent=agent, train=LONG)
+
+
+def pearl() -> AnyConfig:
+    """PEARL on the sparse point robot, with more tasks than its replay holds."""
+    agent = PEARLConfig(
+        prior_episodes=1, posterior_episodes=1, extra_episodes=0, latent=2, encoder_hidden=(8,), dense_reward=True,
+        meta_batch=3, grad_steps=2, replay_tasks=12, replay_steps=90, sac=SACConfig(hidden=(8,), batch_size=8),
+    )  # fmt: skip
+    world = WorldConfig("sparse-point-robot")
+    return dataclasses.replace(tiny(), name="pearl", world=world, agent=agent, train=LONG)
 
 
 def finetune() -> AnyConfig:
