@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol
@@ -35,6 +37,31 @@ def rl2_gridworld() -> AnyConfig:
         ),
         evaluation=Protocol(adapt_episodes=3, eval_episodes=1, n_seeds=10),
     )
+
+
+def rl2_transformer_gridworld() -> AnyConfig:
+    """RL² with a causal transformer as memory on the gridworld: minutes on 2 CPU cores."""
+    from agents.transformer import TransformerConfig
+
+    return _gridworld_memory("transformer", lr=1e-3, transformer=TransformerConfig(layers=1))
+
+
+def rl2_snail_gridworld() -> AnyConfig:
+    """RL² with temporal convolutions and attention (SNAIL) as memory on the gridworld."""
+    return _gridworld_memory("snail", lr=1e-3)
+
+
+def rl2_mann_gridworld() -> AnyConfig:
+    """RL² with an LSTM and an external memory (MANN) on the gridworld."""
+    return _gridworld_memory("mann", lr=3e-3)
+
+
+def _gridworld_memory(memory: Any, *, lr: float, **options: Any) -> AnyConfig:
+    """Return `rl2_gridworld` with another memory."""
+    base = rl2_gridworld()
+    ppo = dataclasses.replace(base.agent.ppo, lr=lr)
+    agent = dataclasses.replace(base.agent, memory=memory, ppo=ppo, **options)
+    return dataclasses.replace(base, name=f"rl2-{memory}-gridworld", agent=agent)
 
 
 def rl2_bandit() -> AnyConfig:
@@ -209,6 +236,9 @@ def maml_ml10() -> AnyConfig:
 
 PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-gridworld": rl2_gridworld,
+    "rl2-transformer-gridworld": rl2_transformer_gridworld,
+    "rl2-snail-gridworld": rl2_snail_gridworld,
+    "rl2-mann-gridworld": rl2_mann_gridworld,
     "rl2-bandit": rl2_bandit,
     "rl2-tabular-mdp": rl2_tabular_mdp,
     "maml-navigation": maml_navigation,

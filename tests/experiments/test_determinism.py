@@ -68,3 +68,10 @@ def test_no_agent_needs_an_operation_without_a_deterministic_kernel(preset: str)
         )
     with Refusing():
         train(config, "navigation")
+
+
+@pytest.mark.parametrize("memory", ["transformer", "snail", "mann"])
+def test_no_memory_needs_an_operation_without_a_deterministic_kernel(memory: Any) -> None:
+    config = tiny_presets.rl2()
+    with Refusing():
+        train(dataclasses.replace(config, agent=dataclasses.replace(config.agent, memory=memory)), "gridworld")
