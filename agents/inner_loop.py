@@ -20,7 +20,7 @@ from metarl.rollout import Rollout
 from .linear_baseline import episode_age, features, fit_predict
 from .nets import Params, PolicyNet
 
-Objective = Literal["likelihood-ratio", "log-likelihood"]
+Objective = Literal["likelihood-ratio", "log-likelihood", "dice"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Batch:
     """bool [N, R]."""
     action_mask: Tensor | None
     """bool [N, R, n], or None."""
+    began: Tensor | None = None
+    """int64 [N, T, M]: the time step, of T, at which a row's episode began; R = T * M. None where nothing asks."""
 
     def rows(self, index: Tensor) -> Batch:
         """Return the batch with the rows at `index` (int64 [r]) of each task only."""
@@ -81,8 +83,8 @@ def advantages(rollout: Rollout, obs: Tensor, gamma: float, lam: float) -> Tenso
     return standardise(by_task(advantage, n), valid_rows, dims=(1,))
 
 
-def make_batch(net: PolicyNet, rollout: Rollout, gamma: float, lam: float) -> Batch:
-    """Return what the losses need of one phase."""
+def make_batch(net: PolicyNet, rollout: Rollout, gamma: float, lam: float, *, episodes: bool = False) -> Batch:
+    """Return what the losses need of one phase; `episodes` adds what `dice_loss` needs."""
     n = rollout.n_tasks
     valid = by_task(rollout.valid, n)
     # Rows that do not count may hold anything; zeros keep 0 * NaN out of the sums.
@@ -94,14 +96,33 @@ def make_batch(net: PolicyNet, rollout: Rollout, gamma: float, lam: float) -> Ba
         advantage=advantages(rollout, obs, gamma, lam),
         valid=valid,
         action_mask=None if rollout.action_mask is None else by_task(rollout.action_mask, n),
+        began=_beginnings(rollout) if episodes else None,
     )
+
+
+def _beginnings(rollout: Rollout) -> Tensor:
+    """Return the time step at which each step's episode began: int64 [N, T, M]."""
+    n_steps = len(rollout.obs)
+    now = torch.arange(n_steps, device=rollout.obs.device)[:, None]
+    return by_task(now - episode_age(rollout.last).long(), rollout.n_tasks).reshape(rollout.n_tasks, n_steps, -1)
+
+
+def task_scores(rollout: Rollout, gamma: float) -> Tensor:
+    """Return each task's mean discounted return per episode, standardised over tasks (0 where all are alike): [N]."""
+    age = episode_age(rollout.last)
+    valid = by_task(rollout.valid, rollout.n_tasks)
+    earned = by_task(gamma**age * torch.where(rollout.valid, rollout.reward, 0.0), rollout.n_tasks).sum(1)
+    n_episodes = (valid & (by_task(age, rollout.n_tasks) == 0)).sum(1).clamp(min=1)
+    return standardise(earned / n_episodes, torch.ones_like(earned, dtype=torch.bool), dims=(0,))
 
 
 def ratio_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Tensor:
     """Return minus the importance-weighted advantage, averaged over each task's valid rows: [N].
 
     The ratio is 1 at the parameters that sampled, where the gradient is the policy gradient and the second derivative
-    is unbiased (Rothfuss et al. 2019, arXiv:1810.06784, section 4: the "likelihood ratio" form).
+    has no more variance than it must (Rothfuss et al. 2019, arXiv:1810.06784: the low-variance curvature estimator, in
+    its "likelihood ratio" form). It is unbiased for a single decision; over several it leaves out the
+    term in which a change of policy changes later advantages, which `dice_loss` has.
     """
     log_prob = net.distribution.log_prob(dist_params, batch.action)
     ratio = torch.where(batch.valid, log_prob - batch.log_prob, 0.0).exp()
@@ -117,9 +138,31 @@ def log_likelihood_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Te
     return -masked_mean(torch.where(batch.valid, log_prob, 0.0) * batch.advantage, batch.valid, dims=(1,))
 
 
+def dice_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Tensor:
+    """Return a loss of value 0 whose derivatives of any order are those of minus the expected return, unbiased: [N].
+
+    Foerster et al. 2018 (arXiv:1802.05098) with the advantage in place of reward and baseline (Farquhar et al. 2019,
+    arXiv:1909.10549): sum_t (W_{<=t} - W_{<t}) A_t, where W is the magic box exp(x - stop_gradient(x)) of
+    the episode's log-probabilities up to a step. The ratio form gives each action its own probability only, and so
+    leaves out that a change of policy changes the advantages of other steps. With gae's lambda at 1 any baseline, and
+    any constant added to the advantages, drops out of the expectation. Averaged over valid rows, as the other losses.
+    """
+    if batch.began is None:
+        raise ValueError("dice_loss needs Batch.began; make the batch with episodes=True")
+    log_prob = torch.where(batch.valid, net.distribution.log_prob(dist_params, batch.action), 0.0)
+    own = (log_prob - log_prob.detach()).reshape(batch.began.shape)
+    before = own.cumsum(1) - own
+    before = before - before.gather(1, batch.began)
+    weight = (before + own).exp() - before.exp()
+    return -masked_mean(weight.reshape(log_prob.shape) * batch.advantage, batch.valid, dims=(1,))
+
+
+_LOSSES = {"likelihood-ratio": ratio_loss, "log-likelihood": log_likelihood_loss, "dice": dice_loss}
+
+
 def inner_loss(net: PolicyNet, phi: Params, batch: Batch, objective: Objective) -> Tensor:
     """Return each task's loss at its own parameters `phi` [N, ...]: [N]."""
-    loss_of = ratio_loss if objective == "likelihood-ratio" else log_likelihood_loss
+    loss_of = _LOSSES[objective]
     return loss_of(net, net(phi, batch.obs, batch.action_mask), batch)
 
 

@@ -6,10 +6,11 @@ policy-gradient steps, each on freshly collected episodes, give a good policy ph
 policies: the one that collected the query episodes and the one adapted from the new theta with the same support data.
 
 Switches of `MAMLConfig` give the relatives: `second_order` (first-order MAML), `adapt` (ANIL, CAVIA), `step_sizes`
-(Meta-SGD), `outer` (Reptile).
+(Meta-SGD), `outer` (Reptile, ProMP), `inner_objective` (DiCE), `exploration_coef` (E-MAML: Stadie et al. 2018,
+arXiv:1803.01118).
 
 Deviations from the paper, each for a reason:
-- The inner loss weighs actions by the likelihood ratio instead of the log-likelihood: equal gradient, unbiased second
+- The inner loss weighs actions by the likelihood ratio instead of the log-likelihood: equal gradient, a better second
   derivative (Rothfuss et al. 2019, arXiv:1810.06784). `inner_objective` switches it back.
 - Fisher-vector products are exact (`trust_region.fisher_product`), not finite differences.
 - The last iterate is kept; choosing another is up to the caller's validation.
@@ -18,7 +19,7 @@ Deviations from the paper, each for a reason:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,11 +31,13 @@ from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
-from .inner_loop import Batch, inner_loss, make_batch, ratio_loss
+from .inner_loop import Batch, inner_loss, make_batch, ratio_loss, task_scores
 from .inner_rule import GradientRule, Loss, chosen_names
 from .maml_config import MAMLConfig
 from .nets import Params, PolicyNet
 from .normaliser import Normaliser
+from .ppo import surrogate
+from .promp import OuterPPO
 from .trust_region import LineSearch, Product, fisher_product, flatten, line_search, natural_step, unflatten
 
 __all__ = ["MAML", "MAMLConfig", "MetaBatch"]
@@ -49,6 +52,8 @@ class MetaBatch:
 
     supports: tuple[Batch, ...]
     query: Batch
+    credit: Tensor | None = None
+    """float [N]: what the actions before adaptation get for the return after it; None if they get none."""
 
 
 class MAML:
@@ -75,6 +80,7 @@ class MAML:
             later_factors=config.later_alpha_factors or (config.later_alpha_factor,),
         )  # fmt: skip
         self._theta = {**theta, **self.rule.init({**theta, **context}, noise)}
+        self.outer_ppo = OuterPPO(config.ppo, self._theta, config.inner_steps) if config.outer == "ppo" else None
         self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
 
     def parameters(self) -> Params:
@@ -143,7 +149,11 @@ class MAML:
 
     def _batch(self, rollout: Rollout) -> Batch:
         """Return what the losses need of one phase, with the observations that the policy saw when it collected it."""
-        return make_batch(self.net, self.normaliser.rollout(rollout), self.config.gamma, self.config.lam)
+        config = self.config
+        return make_batch(
+            self.net, self.normaliser.rollout(rollout), config.gamma, config.lam,
+            episodes=config.inner_objective == "dice",
+        )  # fmt: skip
 
     def meta_batch(self, trial: Trial) -> MetaBatch:
         """Return the trial's episodes with their advantages, computed once: phi does not change them."""
@@ -153,7 +163,8 @@ class MAML:
                 f"{len(trial.supports)}; collect it with phases=agent.train_phases"
             )
         made = [self._batch(rollout) for rollout in trial.rollouts]
-        return MetaBatch(tuple(made[:-1]), made[-1])
+        credit = task_scores(trial.query, self.config.gamma) if self.config.exploration_coef else None
+        return MetaBatch(tuple(made[:-1]), made[-1], credit)
 
     def adapted(self, theta: Params, batch: MetaBatch, *, differentiable: bool) -> Params:
         """Return phi(theta) [N, ...] re-adapted on the stored support episodes.
@@ -180,10 +191,44 @@ class MAML:
         out = self.net(phi, query.obs, query.action_mask)
         return ratio_loss(self.net, out, query).mean(), out
 
+    def objective(
+        self, theta: Params, batch: MetaBatch, *, differentiable: bool
+    ) -> tuple[Tensor, Tensor, list[Params]]:
+        """Return the loss of the outer step, the adapted policies' outputs on the query [N, R, p], and the trail."""
+        trail = self.trail(theta, batch, differentiable=differentiable)
+        loss, out = self.query_loss(trail[-1], batch)
+        return loss + self.exploration_loss(trail, batch), out, trail
+
+    def exploration_loss(self, trail: list[Params], batch: MetaBatch) -> Tensor | float:
+        """Return minus the credited log-probability (as a ratio) of the episodes that adaptation learned from.
+
+        The gradient of the return after adaptation in theta has two parts: theta moves phi, and theta decides which
+        episodes phi is made from. MAML has the first; this is the second (Stadie et al. 2018), for every inner step
+        with the policy phi_k(theta) that collected its episodes.
+        """
+        if batch.credit is None:
+            return 0.0
+        total = torch.zeros((), device=batch.credit.device, dtype=batch.credit.dtype)
+        for phi, support in zip(trail, batch.supports, strict=False):
+            credited = replace(support, advantage=batch.credit[:, None].expand_as(support.advantage))
+            total = total + ratio_loss(self.net, self.net(phi, support.obs, support.action_mask), credited).mean()
+        return self.config.exploration_coef * total
+
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
-        """Take one outer step on theta; returns metrics of that step."""
+        """Take one outer step on theta; returns metrics of that step.
+
+        Raises: ConfigError for exploration credit with a single task, whose score has nothing to be compared with.
+        """
         batch = self.meta_batch(trial)
-        metrics = self._reptile(batch) if self.config.outer == "reptile" else self._trpo(batch, generator)
+        if batch.credit is not None and len(batch.credit) < 2:
+            raise ConfigError(
+                "maml-trpo: exploration_coef compares tasks with each other, got one; raise train.n_tasks to 2 or "
+                "more, or set exploration_coef=0"
+            )
+        if self.config.outer == "reptile":
+            metrics = self._reptile(batch)
+        else:
+            metrics = self._trpo(batch, generator) if self.outer_ppo is None else self._ppo(self.outer_ppo, batch)
         self.normaliser.update(*trial.rollouts)
         return metrics
 
@@ -205,15 +250,42 @@ class MAML:
         metrics = {"step_norm": step * flatten(list(move.values())).norm(), "query_loss": loss}
         return {name: float(value) for name, value in metrics.items()} | self._policy_metrics(theta, batch, out)
 
+    def _ppo(self, outer: OuterPPO, batch: MetaBatch) -> dict[str, float]:
+        """Take the several clipped steps of ProMP."""
+        query, distribution, clip = batch.query, self.net.distribution, self.config.ppo.clip
+
+        def outputs(trail: list[Params]) -> list[Tensor]:
+            return [self.net(p, b.obs, b.action_mask) for p, b in zip(trail, batch.supports, strict=False)]
+
+        with torch.enable_grad():
+            start = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
+            trail = self.trail(start, batch, differentiable=False)
+        with torch.no_grad():
+            old, out = outputs(trail), self.query_loss(trail[-1], batch)[1]
+
+        def objective(theta: Params) -> tuple[Tensor, Tensor]:
+            trail = self.trail(theta, batch, differentiable=True)
+            adapted = self.net(trail[-1], query.obs, query.action_mask)
+            log_prob = torch.where(query.valid, distribution.log_prob(adapted, query.action), query.log_prob)
+            gain = masked_mean(surrogate(log_prob, query.log_prob, query.advantage, clip), query.valid, dims=(1,))
+            kls = [
+                masked_mean(distribution.kl(a, b), support.valid, dims=(1,)).mean()
+                for a, b, support in zip(old, outputs(trail), batch.supports, strict=True)
+            ]
+            return -gain.mean() + self.exploration_loss(trail, batch), torch.stack(kls)
+
+        with torch.enable_grad():
+            self._theta, metrics = outer.step(self._theta, objective)
+        return metrics | self._policy_metrics(start, batch, out)
+
     def _trpo(self, batch: MetaBatch, generator: torch.Generator) -> dict[str, float]:
         """Take one trust-region step; theta stays if no step on the line lowers the loss within `kl_limit`."""
         with torch.enable_grad():
             theta = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
             parts = list(theta.values())
-            phi = self.adapted(theta, batch, differentiable=True)
-            loss, out = self.query_loss(phi, batch)
+            loss, out, trail = self.objective(theta, batch, differentiable=True)
             gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
-            fisher = self.fisher(theta, phi, batch, out, generator=generator)
+            fisher = self.fisher(theta, trail[-1], batch, out, generator=generator)
         config = self.config
         step = natural_step(gradient, fisher, limit=config.kl_limit, n_iters=config.cg_iters, damping=config.damping)
         found = self._search(theta, batch, out.detach(), loss.detach(), step)
@@ -254,9 +326,10 @@ class MAML:
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
             moved = [p.requires_grad_() for p in unflatten(origin + candidate, parts)]
             with torch.enable_grad():
-                phi = self.adapted(dict(zip(theta, moved, strict=True)), batch, differentiable=False)
+                trail = self.trail(dict(zip(theta, moved, strict=True)), batch, differentiable=False)
             with torch.no_grad():
-                new_loss, out = self.query_loss(phi, batch)
+                new_loss, out = self.query_loss(trail[-1], batch)
+                new_loss = new_loss + self.exploration_loss(trail, batch)
                 kl = masked_mean(self.net.distribution.kl(old, out), query.valid, dims=(1,)).mean()
             return new_loss, kl
 
@@ -284,8 +357,10 @@ class MAML:
         return {name: float(value) for name, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the meta-parameters, and the normaliser's sums if there is one; there is no other state."""
-        return {"theta": {name: value.clone() for name, value in self._theta.items()}} | self.normaliser.state_dict()
+        """Return the meta-parameters, the normaliser's sums if there is one, and the state of the outer optimiser."""
+        outer = {} if self.outer_ppo is None else {"outer": self.outer_ppo.state_dict()}
+        theta = {name: value.clone() for name, value in self._theta.items()}
+        return {"theta": theta} | outer | self.normaliser.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit.
@@ -299,6 +374,10 @@ class MAML:
                 f"the checkpoint's parameters {found} are not those of this maml-trpo agent, {wanted}; "
                 f"load it with the configuration and world it was written with"
             )
+        if self.outer_ppo is not None:
+            if "outer" not in state:
+                raise CheckpointError("the checkpoint has no outer optimiser; load it with agent.outer='trpo'")
+            self.outer_ppo.load_state_dict(state["outer"])
         self.normaliser.load_state_dict(state)
         self._theta = {name: stored[name].detach().clone().to(self.device) for name in self._theta}
 

@@ -14,11 +14,12 @@ from .inner_loop import Objective
 from .inner_rule import StepSizes
 from .nets import check_net
 from .normaliser import NormaliserConfig
+from .promp import OuterPPOConfig
 
 if TYPE_CHECKING:
     from .maml import MAML
 
-Outer = Literal["trpo", "reptile"]
+Outer = Literal["trpo", "ppo", "reptile"]
 _CHOICES = {"inner_objective": get_args(Objective), "step_sizes": get_args(StepSizes), "outer": get_args(Outer)}
 
 
@@ -58,7 +59,8 @@ class MAMLConfig:
     episodes_per_step: int = 20
     """Episodes per task before each inner step, and in the query (>= 1)."""
     inner_objective: Objective = "likelihood-ratio"
-    """"likelihood-ratio" or "log-likelihood"."""
+    """"likelihood-ratio" (low variance, the one of ProMP), "log-likelihood" (the original code's) or "dice" (unbiased
+    derivatives of any order, Foerster et al. 2018)."""
     second_order: bool = True
     """Differentiate through the inner gradient; False is first-order MAML."""
     gamma: float = 0.99
@@ -66,7 +68,13 @@ class MAMLConfig:
     lam: float = 1.0
     """GAE's lambda, in [0, 1]."""
     outer: Outer = "trpo"
-    """"trpo", or "reptile": theta moves towards the mean of the adapted parameters (Nichol et al. 2018)."""
+    """"trpo"; "ppo": several clipped steps per batch (ProMP, Rothfuss et al. 2019); or "reptile": theta moves towards
+    the mean of the adapted parameters (Nichol et al. 2018)."""
+    exploration_coef: float = 0.0
+    """Weight of the credit that the actions *before* adaptation get for the return after it (E-MAML, Stadie et al.
+    2018), in units of the query loss: both weigh standardised numbers, averaged over env steps (>= 0)."""
+    ppo: OuterPPOConfig = field(default_factory=OuterPPOConfig)
+    """Settings of outer="ppo"."""
     reptile_step: float = 0.5
     """Reptile's share of the way to the mean of the adapted parameters, in (0, 1]."""
     kl_limit: float = 0.01
@@ -105,7 +113,7 @@ class MAMLConfig:
         for name in ("init_std", "min_std", "kl_limit"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be above 0")
-        for name in ("alpha", "later_alpha_factor", "later_alpha_factors", "damping", "context"):
+        for name in ("alpha", "later_alpha_factor", "later_alpha_factors", "damping", "context", "exploration_coef"):
             value = getattr(self, name)
             if not all(0 <= v < float("inf") for v in (value if isinstance(value, tuple) else (value,))):
                 raise ConfigError(f"maml-trpo: {name} is {value}; it must be finite and not negative")
@@ -138,6 +146,11 @@ class MAMLConfig:
         """Raise ConfigError for settings that need the outer gradient which Reptile does without."""
         if self.second_order:
             raise ConfigError("maml-trpo: outer='reptile' differentiates nothing; set second_order=False")
+        if self.exploration_coef:
+            raise ConfigError(
+                f"maml-trpo: exploration_coef is {self.exploration_coef}, but outer='reptile' has no outer loss to "
+                f"add it to; set it to 0, or outer='trpo' or 'ppo'"
+            )
         if self.adapt != ("*",) or self.context:
             raise ConfigError(
                 f"maml-trpo: outer='reptile' learns only what the inner steps change, and adapt={self.adapt} with "

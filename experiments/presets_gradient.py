@@ -56,10 +56,42 @@ def cavia_navigation() -> AnyConfig:
     return _navigation("cavia-navigation", adapt=("context",), context=5, alpha=1.0)
 
 
+def _corner(name: str, **options: Any) -> AnyConfig:
+    """Return a run on the four corners: 40 tasks of 20 episodes before and after one inner step."""
+    from agents.maml_config import MAMLConfig
+
+    return ExperimentConfig(
+        name=name,
+        world=WorldConfig("corner-point"),
+        agent=MAMLConfig(**options),
+        train=LoopSettings(
+            n_iterations=200,
+            n_tasks=40,
+            validate_every_iters=20,
+            n_validation_tasks=4,
+            validation_adapt_episodes=20,
+            validation_eval_episodes=20,
+        ),
+        evaluation=Protocol(adapt_episodes=20, eval_episodes=20, n_seeds=1),
+    )
+
+
+def emaml_corner() -> AnyConfig:
+    """E-MAML on the four corners: actions before adaptation get credit for the return after it."""
+    return _corner("emaml-corner", exploration_coef=1.0)
+
+
+def promp_corner() -> AnyConfig:
+    """ProMP on the four corners: low-variance curvature, several clipped outer steps per batch."""
+    return _corner("promp-corner", outer="ppo")
+
+
 GRADIENT_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "fomaml-navigation": fomaml_navigation,
     "reptile-navigation": reptile_navigation,
     "anil-navigation": anil_navigation,
     "meta-sgd-navigation": meta_sgd_navigation,
     "cavia-navigation": cavia_navigation,
+    "emaml-corner": emaml_corner,
+    "promp-corner": promp_corner,
 }

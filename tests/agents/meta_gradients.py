@@ -41,8 +41,7 @@ def setup(kind: str, **options: object) -> tuple[MAML, Params, MetaBatch]:
 def surrogate(agent: MAML, like: Params, batch: MetaBatch, flat: Tensor, *, differentiable: bool) -> Tensor:
     """Return the objective at `flat`, or its gradient if `differentiable`."""
     parts = [p.detach().requires_grad_() for p in unflatten(flat, list(like.values()))]
-    phi = agent.adapted(dict(zip(like, parts, strict=True)), batch, differentiable=differentiable)
-    loss, _ = agent.query_loss(phi, batch)
+    loss, _, _ = agent.objective(dict(zip(like, parts, strict=True)), batch, differentiable=differentiable)
     return flatten(torch.autograd.grad(loss, parts)) if differentiable else loss.detach()
 
 

@@ -406,7 +406,7 @@ def test_the_registry_knows_the_algorithm() -> None:
         ({"gamma": 1.5}, r"gamma is 1.5; it must lie in \[0, 1\]"),
         ({"lam": -0.5}, "lam"),
         ({"backtrack_factor": 1.0}, "backtrack_factor is 1.0; it must lie between 0 and 1"),
-        ({"inner_objective": "dice"}, "choose 'likelihood-ratio' or 'log-likelihood'"),
+        ({"inner_objective": "dyce"}, "choose 'likelihood-ratio', 'log-likelihood' or 'dice'"),
         ({"hidden": (64, 0)}, "hidden"),
         ({"activation": "sigmoid"}, "unknown activation"),
     ],

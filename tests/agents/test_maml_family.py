@@ -27,7 +27,15 @@ FAMILY: dict[str, dict[str, object]] = {
     "cavia": {"adapt": ("context",), "context": 3},
     "cavia-meta-sgd": {"adapt": ("context",), "context": 3, "step_sizes": "per-parameter", "inner_steps": 2},
     "everything-and-context": {"context": 1},
+    "emaml": {"exploration_coef": 0.5, "inner_steps": 2},
 }
+# Their surrogates are no functions whose differences mean anything; `test_credit.py` has their derivatives.
+OTHERS: dict[str, dict[str, object]] = {
+    "dice": {"inner_objective": "dice", "inner_steps": 2},
+    "promp": {"outer": "ppo", "inner_steps": 2},
+    "promp-meta-sgd": {"outer": "ppo", "step_sizes": "per-parameter"},
+}
+ALL = FAMILY | OTHERS
 REPTILE: dict[str, object] = {"outer": "reptile", "second_order": False}
 
 
@@ -65,7 +73,7 @@ def test_the_meta_gradient_of_a_relative_equals_finite_differences(name: str) ->
     assert float((other - numeric).norm() / numeric.norm()) > 1e-3
 
 
-@pytest.mark.parametrize("options", [*FAMILY.values(), REPTILE], ids=[*FAMILY, "reptile"])
+@pytest.mark.parametrize("options", [*ALL.values(), REPTILE], ids=[*ALL, "reptile"])
 def test_a_relative_goes_on_bit_for_bit_after_a_restart(options: dict[str, object]) -> None:
     agent, other = _agent(options), replace(_agent(options).config).build(_agent(options).spec, seed=99)
     before = agent.parameters()
@@ -80,13 +88,13 @@ def test_a_relative_goes_on_bit_for_bit_after_a_restart(options: dict[str, objec
     assert _same(agent.adapt(agent.init(3), trial.rollouts[0]), other.adapt(other.init(3), trial.rollouts[0]))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", ["box", "multi"])
 def test_adapting_arrives_where_the_outer_loss_thinks_it_does(name: str, kind: str) -> None:
     """`adapt` while collecting, and the re-adaptation inside `update`, are the same function of theta."""
-    if "log_std" in str(FAMILY[name]) and kind != "box":
+    if "log_std" in str(ALL[name]) and kind != "box":
         pytest.skip("categorical policies have no standard deviation")
-    agent = _agent(FAMILY[name], kind)
+    agent = _agent(ALL[name], kind)
     trial = _trial(agent)
     state = agent.init(3)
     for rollout in trial.supports:
@@ -288,6 +296,8 @@ def test_reptile_goes_towards_the_mean_of_the_adapted_parameters() -> None:
         ({**REPTILE, "adapt": ("head",)}, "would leave the rest as it was born"),
         ({**REPTILE, "context": 2}, "would leave the rest as it was born"),
         ({**REPTILE, "step_sizes": "per-parameter"}, "cannot learn step sizes"),
+        ({**REPTILE, "exploration_coef": 1.0}, "has no outer loss to add it to"),
+        ({"exploration_coef": -1.0}, "exploration_coef is -1.0"),
         ({**REPTILE, "reptile_step": 0.0}, "reptile_step is 0.0"),
     ],
 )
