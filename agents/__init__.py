@@ -9,6 +9,7 @@ AGENTS = Registry(
     {
         "maml-trpo": ("agents.maml:MAMLConfig", "gradient-based: policy-gradient inner steps, TRPO outer step"),
         "rl2": ("agents.rl2:RL2Config", "memory-based: a recurrent policy trained by PPO over whole trials"),
+        "varibad": ("agents.varibad:VariBADConfig", "inference-based: a recurrent belief by a VAE, PPO on it"),
         "pearl": ("agents.pearl:PEARLConfig", "inference-based: SAC on a latent belief about the task, off-policy"),
         "finetune": ("agents.finetune:FinetuneConfig", "no meta-learning: multi-task PPO, then gradient fine-tuning"),
         "random": ("agents.random_policy:RandomConfig", "uniformly random actions"),

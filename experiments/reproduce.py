@@ -98,6 +98,14 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
         ),
     ),
+    "varibad-gridworld": Reproduction(
+        "varibad-gridworld",
+        "VariBAD on the 5x5 gridworld of its paper, 4 episodes per trial",
+        (
+            Level("episode 1", episode_mean(0, 1), 3.5, "Bayes-optimal 4.00"),
+            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
+        ),
+    ),
     "rl2-bandit": Reproduction(
         "rl2-bandit",
         "RL² on Bernoulli bandits, n=100 pulls, k=5 arms",
