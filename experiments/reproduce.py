@@ -128,6 +128,11 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "finetune-navigation": Reproduction(
         "finetune-navigation", "Multi-task PPO, then gradient fine-tuning, on 2-D navigation: the non-meta baseline", ()
     ),
+    "pearl-sparse-point-robot": Reproduction(
+        "pearl-sparse-point-robot",
+        "PEARL on the sparse point robot, 9 episodes of adaptation by posterior sampling",
+        (Level("sparse return of episode 10", episode_mean(9, 10), 8.0, "oracle 13.4"),),
+    ),
     "ml1-reach-rl2": Reproduction(
         "ml1-reach-quick", "RL² on Meta-World ML1 reach, a short run to measure cost, not skill", ()
     ),
