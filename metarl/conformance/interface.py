@@ -49,6 +49,10 @@ def check_api(probe: Probe) -> str:
             raise Fault(f"has_success is {world.has_success}, but info has {sorted(info)}; make them agree")
         if world.has_success:
             _check_array(world, "success", info["success"], torch.bool, ())
+        if world.has_dense_reward != ("dense_reward" in info):
+            raise Fault(f"has_dense_reward is {world.has_dense_reward}, but info has {sorted(info)}; make them agree")
+        if world.has_dense_reward:
+            _check_array(world, "dense_reward", info["dense_reward"], torch.float32, ())
         new_mask = _check_mask(world, info)
         if (mask is None) != (new_mask is None):
             raise Fault('info["action_mask"] comes at some steps only; give it at every reset and step, or never')
