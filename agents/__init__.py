@@ -12,6 +12,7 @@ AGENTS = Registry(
         "varibad": ("agents.varibad:VariBADConfig", "inference-based: a recurrent belief by a VAE, PPO on it"),
         "pearl": ("agents.pearl:PEARLConfig", "inference-based: SAC on a latent belief about the task, off-policy"),
         "finetune": ("agents.finetune:FinetuneConfig", "no meta-learning: multi-task PPO, then gradient fine-tuning"),
+        "scratch": ("agents.scratch:ScratchConfig", "no meta-learning: fresh PPO on each task's adaptation episodes"),
         "random": ("agents.random_policy:RandomConfig", "uniformly random actions"),
     },
 )

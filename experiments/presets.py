@@ -178,6 +178,20 @@ def finetune_navigation() -> AnyConfig:
     )
 
 
+def scratch_navigation() -> AnyConfig:
+    """Fresh PPO on each 2-D navigation task's adaptation episodes: nothing is meta-trained."""
+    from agents.scratch import ScratchConfig
+
+    return ExperimentConfig(
+        name="scratch-navigation",
+        world=WorldConfig("navigation"),
+        agent=ScratchConfig(),
+        # One iteration makes the run directory that `evaluate` reads; the agent learns nothing from it.
+        train=LoopSettings(n_iterations=1, n_tasks=1, validate_every_iters=0),
+        evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
+    )
+
+
 def pearl_sparse_point_robot() -> AnyConfig:
     """PEARL on the sparse point robot: a goal on a half-circle, paid within 0.2 of it (Rakelly et al. 2019)."""
     from agents.pearl import PEARLConfig
@@ -323,6 +337,7 @@ PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-tabular-mdp": rl2_tabular_mdp,
     "maml-navigation": maml_navigation,
     "finetune-navigation": finetune_navigation,
+    "scratch-navigation": scratch_navigation,
     "pearl-sparse-point-robot": pearl_sparse_point_robot,
     "ml1-reach-quick": ml1_reach_quick,
     "maml-ml1-reach": maml_ml1_reach,
