@@ -144,6 +144,19 @@ def test_types_branches_aliases_and_early_returns_follow_python_and_numpy(tmp_pa
     assert {n.dtype for n in program.nodes} >= {"f32", "f64", "bool"}
 
 
+def test_a_scalar_of_one_type_or_another_is_a_scalar(tmp_path, monkeypatch, reach):
+    body = """
+        margin = max(obs[0] - 0.1, 0.0)  # NumPy's float64, or Python's 0.0
+        value = np.where(margin > 0.05, 1.0, margin + 0.1)
+        value = value.item() if np.isscalar(margin) else value
+        return action[3] * value, 0.0, 0.0  # rounded to float32 only if `value` is Python's
+    """
+    monkeypatch.setattr(type(reach), "compute_reward", method(tmp_path, body))
+    worst, n_answers, _ = scattered(derive_program(reach, "v2"), reach, 150)
+    assert n_answers == 150
+    assert worst.max() == 0
+
+
 @pytest.mark.parametrize(
     ("body", "what"),
     [

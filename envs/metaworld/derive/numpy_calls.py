@@ -46,7 +46,7 @@ class NumpyCalls:
             np.clip: self._clip, np.where: self._where, np.linalg.norm: self._norm,
             np.logical_and: self._logical("and"), np.logical_or: self._logical("or"), np.logical_not: self._logical_not,
             np.all: self._reduced("and"), np.any: self._reduced("or"),
-            np.zeros_like: self._zeros_like, np.isscalar: lambda x: kind_of(x) is not None,
+            np.zeros_like: self._zeros_like, np.isscalar: self._isscalar,
             np.arctan2: lambda a, b: self._float_pair("arctan2", np.arctan2, a, b),
         }  # fmt: skip
 
@@ -147,6 +147,9 @@ class NumpyCalls:
             return Scalar(v, kind)
 
         return self.algebra.elementwise(one, a, a_min, a_max)
+
+    def _isscalar(self, value: Value) -> Value:
+        return self.algebra.lift(lambda v: kind_of(v) is not None, value)  # of a mixed value, all kinds may be scalars
 
     def _where(self, condition: Value, yes: Value, no: Value) -> Value:
         def one(c: Value, a: Value, b: Value) -> Value:
