@@ -6,8 +6,8 @@ policy-gradient steps, each on freshly collected episodes, give a good policy ph
 policies: the one that collected the query episodes and the one adapted from the new theta with the same support data.
 
 Switches of `MAMLConfig` give the relatives: `second_order` (first-order MAML), `adapt` (ANIL, CAVIA), `step_sizes`
-(Meta-SGD), `outer` (Reptile, ProMP), `inner_objective` (DiCE), `exploration_coef` (E-MAML: Stadie et al. 2018,
-arXiv:1803.01118).
+(Meta-SGD), `inner_rule` (a learned optimiser), `inner_objective` (DiCE), `exploration_coef` (E-MAML: Stadie et al.
+2018, arXiv:1803.01118), `outer` (Reptile, ProMP).
 
 Deviations from the paper, each for a reason:
 - The inner loss weighs actions by the likelihood ratio instead of the log-likelihood: equal gradient, a better second
@@ -33,6 +33,7 @@ from metarl.seeding import generator as stream
 
 from .inner_loop import Batch, inner_loss, make_batch, ratio_loss, task_scores
 from .inner_rule import GradientRule, Loss, chosen_names
+from .learned_optimiser import LSTMRule
 from .maml_config import MAMLConfig
 from .nets import Params, PolicyNet
 from .normaliser import Normaliser
@@ -74,10 +75,14 @@ class MAML:
         theta = self.net.init(noise, self.device)
         self._net_names = tuple(theta)
         context = {"context": torch.zeros(config.context, device=self.device)} if config.context else {}
-        self.rule = GradientRule(
-            chosen_names(config.adapt, [*theta, *context], len(config.hidden) + 1), alpha=config.alpha,
-            n_steps=config.inner_steps, step_sizes=config.step_sizes,
-            later_factors=config.later_alpha_factors or (config.later_alpha_factor,),
+        names = chosen_names(config.adapt, [*theta, *context], len(config.hidden) + 1)
+        self.rule = (
+            LSTMRule(names, config.lstm, alpha=config.alpha)
+            if config.inner_rule == "lstm"
+            else GradientRule(
+                names, alpha=config.alpha, n_steps=config.inner_steps, step_sizes=config.step_sizes,
+                later_factors=config.later_alpha_factors or (config.later_alpha_factor,),
+            )
         )  # fmt: skip
         self._theta = {**theta, **self.rule.init({**theta, **context}, noise)}
         self.outer_ppo = OuterPPO(config.ppo, self._theta, config.inner_steps) if config.outer == "ppo" else None

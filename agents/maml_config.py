@@ -12,6 +12,7 @@ from metarl.errors import ConfigError
 
 from .inner_loop import Objective
 from .inner_rule import StepSizes
+from .learned_optimiser import LSTMRuleConfig
 from .nets import check_net
 from .normaliser import NormaliserConfig
 from .promp import OuterPPOConfig
@@ -19,8 +20,12 @@ from .promp import OuterPPOConfig
 if TYPE_CHECKING:
     from .maml import MAML
 
+InnerRule = Literal["gradient", "lstm"]
 Outer = Literal["trpo", "ppo", "reptile"]
-_CHOICES = {"inner_objective": get_args(Objective), "step_sizes": get_args(StepSizes), "outer": get_args(Outer)}
+_CHOICES = {
+    "inner_objective": get_args(Objective), "inner_rule": get_args(InnerRule), "step_sizes": get_args(StepSizes),
+    "outer": get_args(Outer),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class MAMLConfig:
     """Smallest standard deviation of a Gaussian policy, in units of the action (> 0)."""
     alpha: float = 0.1
     """Inner step size (>= 0)."""
+    inner_rule: InnerRule = "gradient"
+    """"gradient": gradient descent. "lstm": a learned optimiser that reads gradients and losses (Ravi and Larochelle
+    2017), which starts out as gradient descent and has no schedule for steps beyond the trained ones."""
+    lstm: LSTMRuleConfig = field(default_factory=LSTMRuleConfig)
+    """Settings of inner_rule="lstm"."""
     step_sizes: StepSizes = "fixed"
     """"fixed": `alpha` for all. "per-parameter": one learned step size per adapted number, `alpha` at the start
     (Meta-SGD, Li et al. 2017). "per-parameter-and-step": one more for each of the `inner_steps`."""
@@ -104,6 +114,8 @@ class MAMLConfig:
         self._check_adapt()
         if self.outer == "reptile":
             self._check_reptile()
+        if self.inner_rule == "lstm":
+            self._check_lstm()
 
     def _check_ranges(self) -> None:
         for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows"):
@@ -161,6 +173,17 @@ class MAMLConfig:
             raise ConfigError(
                 "maml-trpo: outer='reptile' cannot learn step sizes; set step_sizes='fixed' or outer='trpo'"
             )
+
+    def _check_lstm(self) -> None:
+        """Raise ConfigError for settings that the learned rule has no place for."""
+        if self.second_order:
+            raise ConfigError("maml-trpo: inner_rule='lstm' takes gradients as constants; set second_order=False")
+        if self.outer == "reptile":
+            raise ConfigError("maml-trpo: outer='reptile' cannot learn a rule; take outer='trpo' or 'ppo' for the lstm")
+        if self.step_sizes != "fixed":
+            raise ConfigError("maml-trpo: inner_rule='lstm' makes its own step sizes; set step_sizes='fixed'")
+        if not 0 < self.alpha < 1:
+            raise ConfigError(f"maml-trpo: alpha is {self.alpha}; inner_rule='lstm' starts from a gate in (0, 1)")
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
         """Return an agent with fresh parameters, which depend on `seed` alone.
