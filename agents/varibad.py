@@ -234,7 +234,7 @@ class VariBAD:
         self.buffer.add(self.rows(rollout))
         if self._reward_moments.count == 0:  # rewards need units before the first of them is decoded
             self._reward_moments.update(rollout.reward, rollout.valid)
-        sums = [self._improve_vae(generator) for _ in range(self.config.vae.updates)]
+        sums = [self.improve_vae(generator) for _ in range(self.config.vae.updates)]
         metrics |= {k: torch.stack([s[k] for s in sums]).mean() for k in sums[0]}
         self._reward_moments.update(rollout.reward, rollout.valid)
         self.normaliser.update(rollout)
@@ -293,7 +293,7 @@ class VariBAD:
         (loss / count).backward()  # type: ignore[no-untyped-call]
         return {k: v / count for k, v in sums.items()} | {"grad_norm": self._optimiser.step()}
 
-    def _improve_vae(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def improve_vae(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one step on encoder and decoders with stored trials."""
         rows = self.buffer.sample(self.config.vae.batch_trials, generator)
         loss, metrics = self.vae_loss(rows, generator)

@@ -75,13 +75,13 @@ def varibad_gridworld() -> AnyConfig:
     vae = VAEConfig(
         reward_from="next_obs", reward_likelihood="bernoulli", kl_weight=0.05, horizons=16, lr=3e-3, updates=5
     )
-    ppo = PPOConfig(lr=3e-3, gamma=0.99, lam=0.95, entropy_coef=0.1, anneal_iters=600, anneal_to=0.02)
+    ppo = PPOConfig(lr=3e-3, gamma=0.99, lam=0.95, entropy_coef=0.1, anneal_iters=1300, anneal_to=0.02)
     return ExperimentConfig(
         name="varibad-gridworld",
         world=WorldConfig("gridworld"),
         agent=VariBADConfig(episodes_per_trial=4, hidden=(64, 64), vae=vae, ppo=ppo),
         train=LoopSettings(
-            n_iterations=600,
+            n_iterations=1300,
             n_tasks=128,
             validate_every_iters=100,
             n_validation_tasks=210,
