@@ -38,12 +38,12 @@ def fomaml_navigation() -> AnyConfig:
 
 def reptile_navigation() -> AnyConfig:
     """Reptile on 2-D navigation: theta moves towards the mean of the adapted parameters."""
-    return _navigation("reptile-navigation", outer="reptile", second_order=False)
+    return _navigation("reptile-navigation", outer="reptile", second_order=False, alpha=1.0, reptile_step=1.0)
 
 
 def anil_navigation() -> AnyConfig:
     """ANIL on 2-D navigation: only the last layer adapts."""
-    return _navigation("anil-navigation", adapt=("head",))
+    return _navigation("anil-navigation", adapt=("head",), alpha=0.3)
 
 
 def meta_sgd_navigation() -> AnyConfig:
@@ -53,7 +53,7 @@ def meta_sgd_navigation() -> AnyConfig:
 
 def cavia_navigation() -> AnyConfig:
     """CAVIA on 2-D navigation: only a context vector of 5 inputs adapts (Zintgraf et al. 2019)."""
-    return _navigation("cavia-navigation", adapt=("context",), context=5, alpha=1.0)
+    return _navigation("cavia-navigation", adapt=("context",), context=5, alpha=0.3)
 
 
 def _corner(name: str, **options: Any) -> AnyConfig:
