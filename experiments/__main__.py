@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": ("experiments.bench:main", "how fast worlds step, beside their peers and the bare physics"),
     "profile": ("experiments.profile:main", "where the time of a training iteration goes"),
     "baseline": ("experiments.baseline:main", "stable-baselines3 from scratch on each held-out task, scored strictly"),
+    "table": ("experiments.table:main", "every agent on every world, scored side by side"),
     "parity": ("experiments.parity:main", "is the Meta-World engine upstream, number for number"),
     "doctor": ("experiments.doctor:main", "check a world against the contract"),
 }

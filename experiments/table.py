@@ -1,0 +1,200 @@
+"""`python -m experiments table`: every agent on every world where it applies, as JSON, Markdown and a picture.
+
+The rows stand in `experiments/table_rows.py`. A row and seed that has a result under --into is not run again; one that
+was stopped goes on. All rows get their first seed before any gets its second, so that a budget is spent evenly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.checkpoint import replace_file
+from metarl.errors import ConfigError, nearest
+
+from .parser import Parser, check_folder
+from .plots import REFERENCES, save_png
+from .table_plot import table_figure
+from .table_rows import ROWS, Row
+from .table_runs import costs_of, read_result, run_row
+from .tables import interval, number
+
+RUNS, RESULTS = Path("runs/table"), Path("experiments/results/table")
+LEVEL = 0.95
+Array = NDArray[np.float64]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what is missing, then write the table; returns 0, or 3 if the budget ended before all was run."""
+    arguments = _parser().parse_args(list(argv))
+    if arguments.seeds < 1:
+        raise ConfigError(f"--seeds must be >= 1, got {arguments.seeds}")
+    rows = chosen_rows(ROWS, arguments.only)
+    existing = next(folder for folder in (arguments.into, *arguments.into.parents) if folder.exists())
+    check_folder(existing, "--into")
+    if arguments.list:
+        print("\n".join(f"{row.name:<34}{' '.join((row.preset, *row.train, *row.baseline)).strip()}" for row in rows))
+        return 0
+    left = fill(rows, arguments.seeds, arguments.runs, arguments.into, arguments.budget)
+    # All rows with results are shown, chosen or not: the table is one file.
+    write(aggregate(ROWS, arguments.into), arguments.into)
+    if left:
+        print(f"{left} runs are still to do; call the command again to go on")
+    return 3 if left else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m experiments table", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
+    parser.add_argument("--seeds", type=int, default=5, help="training seeds per row, 0, 1, ... (default %(default)s)")
+    parser.add_argument(
+        "--budget", type=float, default=math.inf, metavar="MINUTES", help="begin no run after so long; 0: only write"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the rows")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the run directories (default %(default)s)")
+    return parser
+
+
+def chosen_rows(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
+    """Return the rows whose names match; raises ConfigError for a pattern that matches none."""
+    for pattern in only:
+        if not any(fnmatch.fnmatchcase(row.name, pattern) for row in rows):
+            raise ConfigError(f"no row is called {pattern!r}; {nearest(pattern, [row.name for row in rows])}")
+    return [row for row in rows if not only or any(fnmatch.fnmatchcase(row.name, p) for p in only)]
+
+
+def fill(rows: Sequence[Row], n_seeds: int, runs: Path, into: Path, budget_min: float) -> int:
+    """Run what has no result yet, while the budget lasts; return how many runs are left."""
+    until = time.monotonic() + 60 * budget_min
+    missing = [(row, seed) for seed in range(n_seeds) for row in rows if read_result(into, row, seed) is None]
+    for done, (row, seed) in enumerate(missing):
+        if time.monotonic() >= until:
+            return len(missing) - done
+        print(f"[{done + 1}/{len(missing)}] {row.name}, seed {seed}", flush=True)
+        run_row(row, seed, runs, into)
+    return 0
+
+
+def aggregate(rows: Sequence[Row], into: Path) -> dict[str, Any]:
+    """Return the table: per world its rows with results, and the known policies of the first of them."""
+    worlds: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        results = _results(row, into)
+        if not results:
+            continue
+        world = worlds.setdefault(row.world, {"references": {}, "rows": []})
+        for name, value in results[0]["references"].items():
+            world["references"].setdefault(name, value)
+        world["rows"].append(_summary(row, results))
+    return {"kind": "metarl.table", "schema_version": 1, "level": LEVEL, "worlds": worlds}
+
+
+def _results(row: Row, into: Path) -> list[dict[str, Any]]:
+    """Return a row's stored results by seed."""
+    paths = (into / "runs").glob(f"{row.name}-seed*.json")
+    seeds = sorted(int(p.stem.removeprefix(f"{row.name}-seed")) for p in paths)
+    return [r for r in (read_result(into, row, seed) for seed in seeds) if r is not None]
+
+
+def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one row: scores with intervals over training seeds, costs per run."""
+    scores = {k: np.array([np.mean(r[k]) for r in results]) for k in ("before", "after")}
+    wall, cpu = zip(*map(costs_of, results), strict=True)
+    return {
+        "name": row.name,
+        "agent": row.agent,
+        "measure": row.measure,
+        "published": row.published,
+        "seeds": [r["seed"] for r in results],
+        "before": over_seeds(scores["before"]),
+        "after": over_seeds(scores["after"]),
+        "gain": over_seeds(scores["after"] - scores["before"]) if row.measure == "episode" else None,
+        "per_seed": {k: v.tolist() for k, v in scores.items()},
+        "n_tasks": len(results[0]["after"]),
+        "same_tasks": len({r["task_fingerprint"] for r in results}) == 1,
+        "adapt_episodes": results[0]["adapt_episodes"],
+        "train_env_steps": float(np.mean([r["train_env_steps"] for r in results])),
+        "steps_per_task": results[0].get("steps_per_task"),
+        "wall_s": float(np.mean(wall)),
+        "cpu_s": float(np.mean(cpu)),
+        "commits": sorted({str(r["provenance"]["git"]["commit"])[:7] for r in results}),
+    }
+
+
+def over_seeds(scores: Array) -> dict[str, float | None]:
+    """Return the mean of one score per training run [R] and its Student t interval; no interval for one run."""
+    value, n = float(scores.mean()), len(scores)
+    if n < 2:
+        return {"value": value, "low": None, "high": None}
+    half = t_quantile(n - 1) * float(scores.std(ddof=1)) / math.sqrt(n)
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def t_quantile(freedom: int, level: float = LEVEL) -> float:
+    """Return t with P(|T| < t) = `level` for Student's distribution with `freedom` >= 1 degrees.
+
+    With t = sqrt(freedom) tan(a) that probability is the integral of cos^(freedom - 1) up to a, over the one up to
+    pi/2; solved on a grid of 10^5 angles, good to about 1e-4.
+    """
+    angle = (np.arange(100_000) + 0.5) * (0.5 * math.pi / 100_000)
+    mass = np.cumsum(np.cos(angle) ** (freedom - 1))
+    return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle + angle[0])))
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """Return the table as Markdown: a section per world."""
+    parts = [
+        "# Agents and references",
+        f"Mean over training seeds, with Student t intervals ({table['level']:.0%}) over them; every task counts once. "
+        "Wall time and CPU time are those of one run, its evaluation included. Written by `python -m experiments "
+        "table`.",
+    ]
+    for world, found in table["worlds"].items():
+        trial = any(row["measure"] == "trial" for row in found["rows"])
+        unit = "return of a whole trial (before: its first episode)" if trial else "return of an episode"
+        parts += [f"## {world}", f"Score: {unit}.", _world_table(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _world_table(found: Mapping[str, Any]) -> str:
+    header = ["agent", "seeds", "tasks", "before", "after", "adaptation", "training env steps", "wall s", "CPU s",
+              "published"]  # fmt: skip
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in found["rows"]:
+        learns = f"{row['adapt_episodes']} episodes"
+        if row["steps_per_task"] is not None:
+            learns = f"{row['steps_per_task']:,} env steps"
+        cells = [
+            row["agent"], str(len(row["seeds"])), str(row["n_tasks"]) + ("" if row["same_tasks"] else " (differ)"),
+            interval(row["before"]), interval(row["after"]), learns, f"{row['train_env_steps']:,.0f}",
+            f"{row['wall_s']:.0f}", f"{row['cpu_s']:.0f}", row["published"] or "–",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    for name, value in found["references"].items():
+        label = REFERENCES.get(name, (name.replace("_", " "),))[0]
+        lines.append("| " + " | ".join([f"*{label}*", "", "", "", number(value), *[""] * (len(header) - 5)]) + " |")
+    return "\n".join(lines)
+
+
+def write(table: Mapping[str, Any], into: Path) -> None:
+    """Write table.json, table.md and table.png, and print the Markdown."""
+    text = markdown(table)
+    into.mkdir(parents=True, exist_ok=True)
+    replace_file(into / "table.json", (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
+    replace_file(into / "table.md", text.encode())
+    if table["worlds"]:
+        save_png(table_figure(table), into / "table.png")
+    print(text)

@@ -1,0 +1,69 @@
+"""The rows of `python -m experiments table`: one entry per agent and world. To add an agent, add its entries here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metarl.errors import ConfigError
+
+Measure = Literal["episode", "trial"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One agent on one world; either a preset that is trained and evaluated, or the arguments of `baseline`."""
+
+    world: str
+    """Heading under which the row stands."""
+    agent: str
+    """Label of the row."""
+    preset: str = ""
+    """What `train` is called with; a name or package.module:function."""
+    train: tuple[str, ...] = ()
+    """Further arguments of `train`."""
+    evaluate: tuple[str, ...] = ()
+    """Further arguments of `evaluate`."""
+    baseline: tuple[str, ...] = ()
+    """Arguments of `baseline`, if there is no preset."""
+    measure: Measure = "episode"
+    """What is scored: the mean return of a scored episode, or the return of a whole trial, all episodes summed."""
+    published: str = ""
+    """What the literature says, with its source."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError unless there is exactly one of preset and baseline."""
+        if bool(self.preset) == bool(self.baseline):
+            raise ConfigError(f"row {self.name!r} needs either a preset or the arguments of baseline; give one of them")
+
+    @property
+    def name(self) -> str:
+        """What `--only` and files call the row."""
+        return f"{self.agent}-{self.world}".lower().replace(" ", "-").replace("²", "2")
+
+
+_DUAN = "Duan et al. 2016"
+
+ROWS: tuple[Row, ...] = (
+    Row("gridworld", "RL²", "rl2-gridworld", published="figures only (Zintgraf et al. 2020)"),
+    Row("gridworld", "RL² transformer", "rl2-transformer-gridworld"),
+    Row("gridworld", "RL² SNAIL", "rl2-snail-gridworld"),
+    Row("gridworld", "RL² MANN", "rl2-mann-gridworld"),
+    Row("gridworld", "VariBAD", "varibad-gridworld", published="figures only (Zintgraf et al. 2020)"),
+    Row("bandit", "RL²", "rl2-bandit", measure="trial", published=f"78.7 ({_DUAN}, table 1); Gittins 78.3"),
+    Row("tabular-mdp", "RL²", "rl2-tabular-mdp", measure="trial", published=f"156.2 ({_DUAN}, table 2); PSRL 138.1"),
+    Row("navigation", "MAML-TRPO", "maml-navigation", published="−3.23 after 3 steps (Finn et al. 2017, appendix C)"),
+    Row("navigation", "fine-tuning", "finetune-navigation"),
+    Row("navigation", "scratch", "scratch-navigation"),
+    Row(
+        "navigation",
+        "SB3 PPO",
+        # 60 episodes of 100 steps are what the others adapt on.
+        baseline=("navigation", "--steps", "6000", "--rollout-steps", "75", "--n-tasks", "20", "--eval-episodes", "20"),
+    ),
+    Row("sparse-point-robot", "PEARL", "pearl-sparse-point-robot", published="figures only (Rakelly et al. 2019)"),
+    Row("sparse-point-robot", "scratch", "scratch-navigation", train=("--world.name", "sparse-point-robot"),
+        evaluate=("--adapt-episodes", "20", "--n-tasks", "20")),
+    Row("corner-point", "scratch", "scratch-navigation", train=("--world.name", "corner-point"),
+        evaluate=("--n-tasks", "4")),
+)  # fmt: skip

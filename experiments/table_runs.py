@@ -1,0 +1,168 @@
+"""One run of the table: trained, evaluated and boiled down to a small JSON file; or read back, if that was done before.
+
+The file holds what the table needs and where it came from: the row's settings, the score of every task before and after
+adaptation, known values of other policies, costs, and the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.checkpoint import replace_file
+from metarl.errors import CheckpointError, ConfigError
+from metarl.provenance import provenance
+from metarl.results import Evaluation, plain
+
+from .table_rows import Measure, Row
+
+SCHEMA_VERSION = 1
+Array = NDArray[np.float64]
+
+
+def result_path(into: Path, row: Row, seed: int) -> Path:
+    """Return where the result of a row and training seed lies."""
+    return into / "runs" / f"{row.name}-seed{seed}.json"
+
+
+def settings(row: Row) -> dict[str, Any]:
+    """Return what decides a run's numbers; the world's heading, the label and the published value do not."""
+    return {k: v for k, v in plain(asdict(row)).items() if k not in ("world", "agent", "published")}
+
+
+def read_result(into: Path, row: Row, seed: int) -> dict[str, Any] | None:
+    """Return the stored result, or None if there is none or it was made with other settings of the row.
+
+    Raises: CheckpointError if the file is damaged or of another schema version.
+    """
+    path = result_path(into, row, seed)
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_bytes())
+        if stored["schema_version"] != SCHEMA_VERSION:
+            raise CheckpointError(f"{path} has schema version {stored['schema_version']!r}; delete it to run it again")
+        return dict(stored) if stored["settings"] == settings(row) else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {error}); delete it to run it again"
+        ) from error
+
+
+def run_row(row: Row, seed: int, runs: Path, into: Path) -> dict[str, Any]:
+    """Carry out one run, write its result and return it. A run that was stopped goes on where it stopped.
+
+    Raises: ConfigError if one of its commands fails.
+    """
+    began = provenance()
+    result = _baseline(row, seed, runs) if row.baseline else _meta_run(row, seed, runs)
+    full = {
+        "kind": "metarl.table-run",
+        "schema_version": SCHEMA_VERSION,
+        "row": row.name,
+        "settings": settings(row),
+        "seed": seed,
+        "provenance": began,
+        **result,
+    }
+    path = result_path(into, row, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, (json.dumps(plain(full), allow_nan=False) + "\n").encode())
+    return full
+
+
+def run_command(arguments: list[str]) -> dict[str, Any]:
+    """Run one of our commands as a user would; return what it cost. Raises ConfigError if it failed."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    code = subprocess.run([sys.executable, "-m", "experiments", *arguments], check=False).returncode
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if code:
+        raise ConfigError(
+            f"`python -m experiments {' '.join(arguments)}` ended with code {code}; mend what it says and call `table` "
+            f"again: it goes on where it stopped"
+        )
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}
+
+
+def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
+    folder = _place(runs, row, seed)
+    train = ["train", row.preset, "--seed", str(seed), *row.train, "--wandb", "disabled"]
+    costs = [run_command([*train, "--run-dir", str(folder), "--resume", "auto"])]
+    costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
+    found = sorted((folder / "results").glob("evaluation-*.json"), key=lambda p: p.stat().st_mtime)
+    evaluation = Evaluation.from_json(json.loads(found[-1].read_bytes()))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    columns = slice(0, evaluation.pre_episodes), evaluation.query
+    if row.measure == "trial":
+        columns = columns[0], slice(0, evaluation.protocol.n_episodes)
+    return {
+        "before": _per_task(evaluation, columns[0], row.measure),
+        "after": _per_task(evaluation, columns[1], row.measure),
+        "references": _references(evaluation, columns[1], row.measure),
+        "task_fingerprint": evaluation.task_fingerprint,
+        "protocol": asdict(evaluation.protocol),
+        "train_env_steps": records[-1]["env_steps"],
+        "adapt_episodes": evaluation.protocol.adapt_episodes,
+        "costs": costs,
+    }
+
+
+def _place(runs: Path, row: Row, seed: int) -> Path:
+    """Return where a run works; a row with other settings works elsewhere and does not go on with the old run."""
+    digest = hashlib.sha256(json.dumps(settings(row), sort_keys=True).encode()).hexdigest()[:8]
+    return runs / f"{row.name}-{digest}-seed{seed}"
+
+
+def _baseline(row: Row, seed: int, runs: Path) -> dict[str, Any]:
+    runs.mkdir(parents=True, exist_ok=True)
+    target = _place(runs, row, seed).with_suffix(".json")
+    costs = [run_command(["baseline", *row.baseline, "--seed", str(seed), "--into", str(target)])]
+    stored = json.loads(target.read_bytes())
+    before, after = (Evaluation.from_json(stored[k]) for k in ("before", "after"))
+    everything = slice(0, after.protocol.eval_episodes)
+    return {
+        "before": _per_task(before, everything, row.measure),
+        "after": _per_task(after, everything, row.measure),
+        "references": _references(after, everything, row.measure),
+        "task_fingerprint": after.task_fingerprint,
+        "protocol": asdict(after.protocol),
+        "train_env_steps": 0,  # no training tasks: what it learns from is each scored task itself
+        "steps_per_task": stored["train_env_steps"][0],
+        "adapt_episodes": 0,
+        "costs": costs,
+    }
+
+
+def _per_task(evaluation: Evaluation, columns: slice, measure: Measure) -> list[float]:
+    """Return each task's score, averaged over evaluation seeds: a mean over `columns`, or their sum."""
+    returns: Array = evaluation.trials.returns[..., columns]
+    totals = returns.sum(-1) if measure == "trial" else returns.mean(-1)
+    return [float(x) for x in totals.mean(0)]
+
+
+def _references(evaluation: Evaluation, columns: slice, measure: Measure) -> dict[str, float]:
+    """Return known policies' scores in the same measure, the uniform policy's measured one if none is computed."""
+    known = {k: np.asarray(v, dtype=float)[columns] for k, v in evaluation.references.items()}
+    out = {k: float(v.sum() if measure == "trial" else v.mean()) for k, v in known.items() if v.size}
+    if evaluation.random_policy is not None:
+        per_episode = float(evaluation.random_policy.returns.mean())
+        n = columns.stop - columns.start
+        out.setdefault("random", per_episode * n if measure == "trial" else per_episode)
+    return out
+
+
+def costs_of(result: Mapping[str, Any]) -> tuple[float, float]:
+    """Return wall-clock and CPU seconds of a run, evaluation included."""
+    return sum(c["wall_s"] for c in result["costs"]), sum(c["cpu_s"] for c in result["costs"])

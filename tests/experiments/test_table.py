@@ -1,0 +1,148 @@
+"""The table of agents: what is run, what is skipped, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from experiments import table, table_runs
+from experiments.__main__ import main as entry
+from experiments.presets import PRESETS
+from experiments.table import aggregate, chosen_rows, fill, main, markdown, over_seeds, t_quantile
+from experiments.table_rows import ROWS, Row
+from experiments.table_runs import read_result, result_path, settings
+from metarl.errors import CheckpointError, ConfigError
+from tests.experiments.process_settings import process_settings  # noqa: F401
+
+TINY = Row("toy land", "Tiny²", "tests.experiments.tiny_presets:tiny", train=("--train.n-iterations", "1"))
+
+
+def store(into: Path, row: Row, seed: int, before: list[float], after: list[float], **other: Any) -> None:
+    """Write a result as a run would."""
+    result = {
+        "schema_version": 1, "settings": settings(row), "seed": seed, "before": before, "after": after,
+        "references": {"oracle": 9.0}, "task_fingerprint": "f", "train_env_steps": 100, "adapt_episodes": 2,
+        "costs": [{"wall_s": 1.0, "cpu_s": 2.0}, {"wall_s": 3.0, "cpu_s": 4.0}],
+        "provenance": {"git": {"commit": "0123456789"}}, **other,
+    }  # fmt: skip
+    path = result_path(into, row, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(json.loads(json.dumps(result))))
+
+
+def test_rows_have_names_of_their_own_and_presets_that_exist() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert {row.preset for row in ROWS if row.preset} <= set(PRESETS)
+    with pytest.raises(ConfigError, match="either a preset or"):
+        Row("x", "y")
+    with pytest.raises(ConfigError, match="either a preset or"):
+        Row("x", "y", "a", baseline=("b",))
+
+
+def test_rows_are_chosen_by_pattern_and_a_slip_is_refused_with_the_nearest() -> None:
+    assert [r.name for r in chosen_rows(ROWS, ["maml-*"])] == ["maml-trpo-navigation"]
+    assert chosen_rows(ROWS, []) == list(ROWS)
+    with pytest.raises(ConfigError, match="scratch-navigation"):
+        chosen_rows(ROWS, ["scratch-navigtion"])
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30, 500])
+def test_students_quantile_is_the_one_of_the_books(freedom: int) -> None:
+    assert t_quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-4)
+    assert t_quantile(freedom, 0.5) == pytest.approx(scipy.stats.t.ppf(0.75, freedom), rel=1e-4)
+
+
+def test_the_interval_is_over_runs_and_a_single_run_has_none() -> None:
+    scores = np.array([1.0, 2.0, 6.0])
+    expected = scipy.stats.t.interval(0.95, 2, loc=3.0, scale=scipy.stats.sem(scores))
+    found = over_seeds(scores)
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((3.0, *expected), rel=1e-4)
+    assert over_seeds(scores[:1]) == {"value": 1.0, "low": None, "high": None}
+
+
+def test_all_rows_get_a_seed_before_any_gets_its_second_and_what_is_done_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Row("toy land", "Other", "tiny")
+    ran: list[tuple[str, int]] = []
+    monkeypatch.setattr(table, "run_row", lambda row, seed, runs, into: ran.append((row.name, seed)))
+    store(tmp_path, other, 0, [0.0], [1.0])
+    assert fill([TINY, other], 2, tmp_path, tmp_path, 1e9) == 0
+    assert ran == [("tiny2-toy-land", 0), ("tiny2-toy-land", 1), ("other-toy-land", 1)]
+    ran.clear()
+    assert fill([TINY, other], 2, tmp_path, tmp_path, 0.0) == 3
+    assert ran == []
+
+
+def test_a_result_counts_for_the_settings_it_was_made_with(tmp_path: Path) -> None:
+    store(tmp_path, TINY, 0, [0.0], [1.0])
+    assert read_result(tmp_path, TINY, 0) is not None
+    renamed = Row(TINY.world, TINY.agent, TINY.preset, TINY.train, published="12")
+    assert read_result(tmp_path, renamed, 0) is not None
+    longer = Row(TINY.world, TINY.agent, TINY.preset, train=("--train.n-iterations", "2"))
+    assert read_result(tmp_path, longer, 0) is None
+    result_path(tmp_path, TINY, 0).write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_result(tmp_path, TINY, 0)
+
+
+def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -> None:
+    """Two seeds of two tasks: 3 and 5 after adaptation, a half width of 12.706 * sqrt(2) / sqrt(2)."""
+    store(tmp_path, TINY, 0, [0.0, 1.0], [2.0, 4.0])
+    store(tmp_path, TINY, 1, [0.0, 2.0], [4.0, 6.0], task_fingerprint="g")
+    found = aggregate([TINY, Row("empty", "None", "tiny")], tmp_path)
+    assert list(found["worlds"]) == ["toy land"]
+    row = found["worlds"]["toy land"]["rows"][0]
+    assert row["before"]["value"] == 0.75
+    assert [row["after"][k] for k in ("value", "low", "high")] == pytest.approx([4.0, -8.706, 16.706], abs=1e-3)
+    assert (row["wall_s"], row["cpu_s"], row["seeds"], row["same_tasks"]) == (4.0, 6.0, [0, 1], False)
+    text = markdown(found)
+    assert "| Tiny² | 2 | 2 (differ) | " in text
+    assert "| *oracle (told the task)* |  |  |  | 9.00 |" in text
+
+
+def test_a_row_is_run_written_and_not_run_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    process_settings: None,  # noqa: F811
+) -> None:
+    """The commands run in this process, which spares their start."""
+    commands: list[list[str]] = []
+
+    def run_command(arguments: list[str]) -> dict[str, Any]:
+        commands.append(arguments)
+        assert entry(arguments) == 0
+        return {"arguments": arguments, "wall_s": 1.0, "cpu_s": 1.0}
+
+    monkeypatch.setattr(table_runs, "run_command", run_command)
+    monkeypatch.setattr(table, "ROWS", (TINY,))
+    words = ["--seeds", "2", "--into", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--budget", "0"]) == 3
+    assert commands == []
+    assert main(words) == 0
+    assert [c[0] for c in commands] == ["train", "evaluate"] * 2
+    assert main(words) == 0
+    assert len(commands) == 4
+    stored = json.loads((tmp_path / "results" / "table.json").read_text())
+    row = stored["worlds"]["toy land"]["rows"][0]
+    assert row["seeds"] == [0, 1]
+    assert row["n_tasks"] == 3
+    assert row["per_seed"]["after"][0] != row["per_seed"]["after"][1]
+    assert "oracle" in stored["worlds"]["toy land"]["references"]
+    assert (tmp_path / "results" / "table.png").stat().st_size > 5000
+    assert (tmp_path / "results" / "table.md").read_text().strip() in capsys.readouterr().out
+
+
+def test_whole_trials_are_summed_and_episodes_averaged() -> None:
+    class Played:
+        trials = type("T", (), {"returns": np.arange(12.0).reshape(2, 2, 3)})
+
+    everything = slice(0, 3)
+    assert table_runs._per_task(Played, everything, "trial") == [12.0, 21.0]  # type: ignore[arg-type]
+    assert table_runs._per_task(Played, slice(1, 3), "episode") == [4.5, 7.5]  # type: ignore[arg-type]
