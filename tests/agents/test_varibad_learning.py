@@ -1,0 +1,63 @@
+"""VariBAD learns to infer and to use what it infers: seeded training runs with bounds and negative controls."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import Tensor
+
+import envs
+from agents.ppo import PPOConfig
+from agents.vae import VAEConfig
+from agents.varibad import VariBADConfig
+from metarl.agent import WorldSpec
+from metarl.episodes import episode_table
+from metarl.seeding import derive, generator
+from metarl.trial import run_trial
+
+N_PULLS, N_TASKS = 20, 2000
+MARGIN = 0.03
+"""Reward per pull by which the last 5 of 20 pulls of a bandit with 2 arms beat the first 2, with 99 % confidence. Of 8
+seeds (40 iterations) gains were 0.031 to 0.103, median 0.084, half-width 0.02, so that 7 pass; untrained -0.004 to
+0.021."""
+
+
+def bandit_gains(n_iterations: int, seed: int = 3) -> Tensor:
+    """Meta-train on bandits with 2 arms; return the gain from the first 2 to the last 5 pulls of new ones: [2000].
+
+    No policy without a belief can gain anything.
+    """
+    family, n = envs.make("bandit", n_arms=2, n_pulls=N_PULLS), 128
+    world = family.make_world(n)
+    vae = VAEConfig(latent=4, kl_weight=0.05, lr=3e-3, updates=4, horizons=8)
+    ppo = PPOConfig(lr=3e-3, gamma=0.95, lam=0.9, entropy_coef=0.02)
+    config = VariBADConfig(episodes_per_trial=N_PULLS, hidden=(32,), vae=vae, ppo=ppo)
+    agent = config.build(WorldSpec.of(world), seed=seed)
+    for i in range(n_iterations):
+        tasks = family.sample("train", n, generator(seed, "tasks", i))
+        trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(seed, "trial", i))
+        agent.update(trial, generator=generator(seed, "update", i))
+    test = family.sample("train", N_TASKS, generator(seed, "test"))
+    returns = episode_table(
+        run_trial(family.make_world(N_TASKS), agent, test, (N_PULLS,), seed=derive(seed, "test")).query
+    ).returns
+    return returns[:, -5:].mean(1) - returns[:, :2].mean(1)
+
+
+def half_width(values: Tensor) -> float:
+    """Return the distance of the one-sided 99 % bound from the mean (normal quantile)."""
+    return float(2.33 * values.std() / math.sqrt(len(values)))
+
+
+@pytest.mark.learning
+def test_varibad_learns_to_find_the_better_arm() -> None:
+    gain = bandit_gains(n_iterations=40)
+    assert float(gain.mean()) - half_width(gain) > MARGIN
+
+
+@pytest.mark.learning
+def test_without_training_no_arm_is_found() -> None:
+    """Negative control: the gain comes from the updates."""
+    gain = bandit_gains(n_iterations=0)
+    assert float(gain.mean()) + half_width(gain) < MARGIN
