@@ -52,7 +52,7 @@ bench: setup  ## where the time of a training iteration goes, per agent
 	$(PY) -m experiments profile maml-navigation
 
 parity: setup  ## the Meta-World engine against upstream, every number (15 to 30 minutes on 2 cores)
-	$(PY) -m experiments parity --leak 1000000 --out experiments/results/metaworld-parity.json
+	$(PY) -m experiments parity --goals-v1 1 --leak 1000000 --out experiments/results/metaworld-parity.json
 
 bench-metaworld: setup  ## speed of Meta-World's engine beside its peers and the bare physics (10-20 minutes, quiet machine)
 	$(PY) -m experiments bench metaworld

@@ -102,6 +102,13 @@ def test_whole_episodes_of_the_expert_equal_upstream_and_succeed(core: str) -> N
     assert different(replay(arrangement, whole, partial(make_engine, reward_version="v2"))) == {}
 
 
+def test_a_branch_that_few_episodes_reach_rounds_as_upstream_does(core: str) -> None:
+    """Here the hand dips below the funnel while holding the object: the reward is then rounded to float32."""
+    five = record_class("bin-picking-v3", "v2", ("noisy",), n_goals=5, n_episodes=1, n_steps=400, seed=0)
+    arrangement = Arrangement(core, n_threads=1, batch=2, through="core", shuffle=0)
+    assert different(replay(arrangement, [five[2], five[4]], partial(make_engine, reward_version="v2"))) == {}
+
+
 def test_both_cores_agree_bit_for_bit_wherever_a_copy_stands(core: str, recordings: list[Recording]) -> None:
     random = [r for r in recordings if r.behaviour == "random"]
     tasks = concatenate([r.tasks for r in random])
