@@ -54,7 +54,7 @@ class BenchSettings:
     """Threads of the contenders that have them, each >= 1."""
     workers: tuple[int, ...] = (2, 20)
     """Worker processes (and copies) of AsyncVectorEnv, each >= 1."""
-    rounds: int = 10
+    rounds: int = 7
     """Rounds that count, >= 1."""
     episodes: int = 20
     """Recorded episodes per scenario, each with its own goal, >= 1; batches below replay in turns, above share."""
