@@ -363,4 +363,5 @@ def load_preset(name: str) -> AnyConfig:
 
 def describe_presets() -> str:
     """Return one line per preset: its name and what it is."""
-    return "\n".join(f"  {name:<22}{(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())
+    width = max(map(len, PRESETS)) + 2
+    return "\n".join(f"  {name:<{width}}{(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())

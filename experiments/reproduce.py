@@ -183,7 +183,8 @@ REPRODUCTIONS: dict[str, Reproduction] = {
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 if a level was missed."""
-    listing = "\n".join(f"  {name:<22}{r.about}" for name, r in REPRODUCTIONS.items())
+    width = max(map(len, REPRODUCTIONS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{r.about}" for name, r in REPRODUCTIONS.items())
     parser = Parser(
         allow_abbrev=False,
         prog="python -m experiments reproduce",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+from metarl.errors import WorldError
+
 Call = tuple[Callable[[Any, Any], None], Any, Any]
 """A function and its two arguments (model and data)."""
 
 _Outcome = BaseException | None
+
+_NOTICE_S = 0.05
 
 
 class _Order:
@@ -31,6 +36,25 @@ class _Order:
 _Inbox = SimpleQueue[_Order | None]
 
 
+class _Gate:
+    """Held while calls are made; shut before the interpreter takes MuJoCo away from a thread that is still at it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.shut = False
+        self.user = threading.get_ident()
+        """The thread that made the last calls."""
+
+    def close(self) -> None:
+        """Wait until nobody makes calls, and let nobody in any more."""
+        with self.lock:
+            self.shut = True
+        if self.user != threading.get_ident() and any(t.ident == self.user for t in threading.enumerate()):
+            # A moment for it to notice: C++ code (MuJoCo's bindings, torch) aborts the process if the interpreter ends
+            # while a daemon thread is inside.
+            time.sleep(_NOTICE_S)
+
+
 class Crew:
     """`n_threads` threads, the caller among them, that work through lists of calls; each takes the next one left.
 
@@ -43,13 +67,23 @@ class Crew:
         self._start()
 
     def run(self, calls: Sequence[Call]) -> None:
-        """Make all calls and return when the last is done; raises what the first failing one raised."""
-        if self.n_threads == 1 or len(calls) == 1:
-            for function, model, data in calls:
-                function(model, data)
-            return
+        """Make all calls and return when the last is done.
+
+        Raises: what the first failing call raised; WorldError once closed, by `close` or by the interpreter's end.
+        """
         if self._pid != os.getpid():
             self._start()
+        with self._gate.lock:
+            if self._gate.shut:
+                raise WorldError("engine: this core is closed")
+            self._gate.user = threading.get_ident()
+            if self.n_threads == 1 or len(calls) == 1:
+                for function, model, data in calls:
+                    function(model, data)
+            else:
+                self._share(calls)
+
+    def _share(self, calls: Sequence[Call]) -> None:
         order = _Order(calls)
         interrupt: _Outcome = None
         try:
@@ -77,7 +111,7 @@ class Crew:
         self._end()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._pid, self._gate = os.getpid(), _Gate()
         self._inboxes: list[_Inbox] = [SimpleQueue() for _ in range(self.n_threads - 1)]
         threads = [
             threading.Thread(target=_work, args=(inbox,), name="metarl-python-core", daemon=True)
@@ -85,7 +119,7 @@ class Crew:
         ]
         for thread in threads:
             thread.start()
-        self._end = weakref.finalize(self, _dismiss, self._inboxes, threads, self._pid)
+        self._end = weakref.finalize(self, _dismiss, self._gate, self._inboxes, threads, self._pid)
 
 
 def _work(inbox: _Inbox) -> None:
@@ -102,9 +136,10 @@ def _work(inbox: _Inbox) -> None:
         del order  # an idle thread keeps no copy alive
 
 
-def _dismiss(inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
+def _dismiss(gate: _Gate, inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
     if pid != os.getpid():
         return  # a fork's threads are its parent's
+    gate.close()
     for inbox in inboxes:
         inbox.put(None)
     for thread in threads:
