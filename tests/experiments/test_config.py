@@ -46,7 +46,7 @@ def test_the_parts_of_every_preset_fit_together(name):
     tasks = build_tasks(config)
     agent = build_agent(config, tasks, check_device("cpu"))
     plan = Plan.of(agent, config.train)
-    # A memory is looked at, and scored, over as many episodes as it was trained on; a posterior (PEARL) takes any number.
+    # A memory is looked at, and scored, over as many episodes as it was trained on; a posterior takes any number.
     if not agent.parallel_episodes and len(agent.train_phases) == 1:
         n_episodes = sum(agent.train_phases)
         assert sum(plan.validation_phases) == config.evaluation.n_episodes == n_episodes
