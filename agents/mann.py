@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from metarl.agent import State
 from metarl.errors import ConfigError
 
-from .recurrent import RecurrentCore, empty_linear, orthogonal
+from .recurrent import RecurrentCore, empty_linear, orthogonal, step_by_step
 
 _EPS = 1e-6
 
@@ -136,8 +136,4 @@ class MANNCore(nn.Module):
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Take in sequences x [T, N, n_inputs] step by step; return the outputs [T, N, n_outputs], the last memory."""
-        outputs = []
-        for row in x.unbind(0):
-            memory = self.step(row, memory)
-            outputs.append(memory["h"])
-        return torch.stack(outputs), memory
+        return step_by_step(self.step, x, memory)

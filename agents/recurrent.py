@@ -56,6 +56,15 @@ CoreMaker = Callable[[int, torch.Generator], MemoryCore]
 """From the number of inputs and a generator to a fresh memory."""
 
 
+def step_by_step(step: Callable[[Tensor, State], State], x: Tensor, memory: State) -> tuple[Tensor, State]:
+    """Return the outputs "h" of `step` along sequences x [T, N, ...], stacked, and the last memory."""
+    outputs = []
+    for row in x.unbind(0):
+        memory = step(row, memory)
+        outputs.append(memory["h"])
+    return torch.stack(outputs), memory
+
+
 class RecurrentCore(nn.Module):
     """One GRU (Cho et al. 2014, as in cuDNN) or LSTM layer whose memory is a dict of tensors [N, hidden].
 
@@ -129,11 +138,7 @@ class RecurrentCore(nn.Module):
         learned = (x, *memory.values(), *self._weights())
         if torch.is_grad_enabled() and any(v.requires_grad for v in learned):
             return self._unroll_with_gradients(x, memory)
-        outputs = []
-        for row in x.unbind(0):
-            memory = self.step(row, memory)
-            outputs.append(memory["h"])
-        return torch.stack(outputs), memory
+        return step_by_step(self.step, x, memory)
 
     def _unroll_with_gradients(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         if self.kind == "gru":

@@ -20,7 +20,7 @@ from metarl.agent import State
 from metarl.errors import ConfigError
 
 from . import history
-from .recurrent import empty_linear, orthogonal
+from .recurrent import empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,7 @@ class SNAILCore(nn.Module):
         From an empty memory this is one pass over all steps at once; from any other one it goes step by step.
         """
         if bool(memory["count"].any()):
-            outputs = []
-            for row in x.unbind(0):
-                memory = self.step(row, memory)
-                outputs.append(memory["h"])
-            return torch.stack(outputs), memory
+            return step_by_step(self.step, x, memory)
         mask = history.window(len(x), self.context, x.device)
         y, after = self.embed(x), {"count": memory["count"] + len(x)}
         for i, pair in enumerate(self._pairs()):

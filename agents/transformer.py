@@ -19,7 +19,7 @@ from metarl.agent import State
 from metarl.errors import ConfigError
 
 from . import history
-from .recurrent import empty_linear, orthogonal
+from .recurrent import empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,7 @@ class TransformerCore(nn.Module):
         From an empty memory this is one pass over all steps at once; from any other one it goes step by step.
         """
         if bool(memory["count"].any()):
-            outputs = []
-            for row in x.unbind(0):
-                memory = self.step(row, memory)
-                outputs.append(memory["h"])
-            return torch.stack(outputs), memory
+            return step_by_step(self.step, x, memory)
         n_steps, n_rows = x.shape[:2]
         position = torch.arange(n_steps, device=x.device)[:, None].expand(n_steps, n_rows)
         mask = history.window(n_steps, self.context, x.device)

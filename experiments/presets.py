@@ -12,7 +12,7 @@ from metarl.loop import LoopSettings
 from metarl.registry import load_target
 
 from .config import AnyConfig, ExperimentConfig, WorldConfig
-from .presets_gradient import GRADIENT_PRESETS
+from .presets_gradient import GRADIENT_PRESETS, maml_navigation
 
 
 def rl2_gridworld() -> AnyConfig:
@@ -135,26 +135,6 @@ def rl2_tabular_mdp() -> AnyConfig:
             checkpoint_every_iters=25,
         ),
         evaluation=Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
-    )
-
-
-def maml_navigation() -> AnyConfig:
-    """MAML-TRPO on 2-D navigation: 20 tasks of 20 episodes per step (Finn et al. 2017, section 5.3)."""
-    from agents.maml import MAMLConfig
-
-    return ExperimentConfig(
-        name="maml-navigation",
-        world=WorldConfig("navigation"),
-        agent=MAMLConfig(),
-        train=LoopSettings(
-            n_iterations=50,
-            n_tasks=20,
-            validate_every_iters=10,
-            n_validation_tasks=20,
-            validation_adapt_episodes=20,
-            validation_eval_episodes=20,
-        ),
-        evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
     )
 
 

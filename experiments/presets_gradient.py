@@ -1,4 +1,4 @@
-"""Presets of MAML's relatives: 2-D navigation for all, and the four corners for those that credit exploration."""
+"""Presets of MAML and its relatives: 2-D navigation for all, and the four corners for those that credit exploration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 
 def _navigation(name: str, **options: Any) -> AnyConfig:
-    """Return the run of `maml-navigation` with other settings of the agent."""
+    """Return a run on 2-D navigation: 20 tasks of 20 episodes per step, as in section 5.3 of the MAML paper."""
     from agents.maml_config import MAMLConfig
 
     return ExperimentConfig(
@@ -29,6 +29,11 @@ def _navigation(name: str, **options: Any) -> AnyConfig:
         ),
         evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
     )
+
+
+def maml_navigation() -> AnyConfig:
+    """MAML-TRPO on 2-D navigation: 20 tasks of 20 episodes per step (Finn et al. 2017, section 5.3)."""
+    return _navigation("maml-navigation")
 
 
 def fomaml_navigation() -> AnyConfig:

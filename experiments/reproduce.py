@@ -10,11 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +22,7 @@ from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
 from .parser import Parser, check_folder
+from .subcommand import run_subcommand
 
 RUNS, RESULTS = Path("runs/reproduce"), Path("experiments/results")
 
@@ -220,8 +217,8 @@ def reproduce(name: str, seed: int, into: Path) -> int:
     folder = RUNS / label
     began = provenance()
     train = ["train", plan.preset, "--seed", str(seed), *plan.train, "--run-dir", str(folder), "--resume", "auto"]
-    costs = {"train": _run(train)}
-    costs["evaluate"] = _run(["evaluate", str(folder), *plan.evaluate])
+    costs = {"train": run_subcommand(train, caller="reproduce")}
+    costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate], caller="reproduce")
     stored = json.loads((folder / "results" / "evaluation-test.json").read_text())
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
@@ -291,20 +288,6 @@ def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
         "end_to_end_steps_per_s": steps / (collect + update),
         "last": {k: v for k, v in records[-1].items() if k.startswith(("train/", "validation/", "update/"))},
     }
-
-
-def _run(arguments: list[str]) -> dict[str, Any]:
-    """Run one of our commands as a user would; return what it cost. Raises ConfigError if it failed."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    code = subprocess.run([sys.executable, "-m", "experiments", *arguments], check=False).returncode
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if code:
-        raise ConfigError(
-            f"`python -m experiments {' '.join(arguments)}` ended with code {code}; mend what it says and call "
-            f"`reproduce` again: it goes on where it stopped"
-        )
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}
 
 
 def tables(folder: Path) -> str:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checkpoint import replace_file
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 
+from .subcommand import run_subcommand
 from .table_rows import Measure, Row
 
 SCHEMA_VERSION = 1
@@ -82,18 +80,7 @@ def run_row(row: Row, seed: int, runs: Path, into: Path) -> dict[str, Any]:
     return full
 
 
-def run_command(arguments: list[str]) -> dict[str, Any]:
-    """Run one of our commands as a user would; return what it cost. Raises ConfigError if it failed."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    code = subprocess.run([sys.executable, "-m", "experiments", *arguments], check=False).returncode
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if code:
-        raise ConfigError(
-            f"`python -m experiments {' '.join(arguments)}` ended with code {code}; mend what it says and call `table` "
-            f"again: it goes on where it stopped"
-        )
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}
+run_command = partial(run_subcommand, caller="table")
 
 
 def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
