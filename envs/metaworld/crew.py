@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,12 @@ from typing import Any
 
 from metarl.errors import WorldError
 
+from .leaving import shut_at_exit
+
 Call = tuple[Callable[[Any, Any], None], Any, Any]
 """A function and its two arguments (model and data)."""
 
 _Outcome = BaseException | None
-
-_NOTICE_S = 0.05
 
 
 class _Order:
@@ -49,10 +48,6 @@ class _Gate:
         """Wait until nobody makes calls, and let nobody in any more."""
         with self.lock:
             self.shut = True
-        if self.user != threading.get_ident() and any(t.ident == self.user for t in threading.enumerate()):
-            # A moment for it to notice: C++ code (MuJoCo's bindings, torch) aborts the process if the interpreter ends
-            # while a daemon thread is inside.
-            time.sleep(_NOTICE_S)
 
 
 class Crew:
@@ -65,6 +60,7 @@ class Crew:
         """Start all but the first thread."""
         self.n_threads = n_threads
         self._start()
+        shut_at_exit(self)
 
     def run(self, calls: Sequence[Call]) -> None:
         """Make all calls and return when the last is done.
@@ -109,6 +105,12 @@ class Crew:
     def close(self) -> None:
         """End the threads; harmless when called twice."""
         self._end()
+
+    def shut(self) -> int:
+        """Let nobody in any more, once nobody is inside; returns the thread that made the last calls."""
+        if self._pid == os.getpid():
+            self._gate.close()
+        return self._gate.user
 
     def _start(self) -> None:
         self._pid, self._gate = os.getpid(), _Gate()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.metaworld.core import CopyState, TaskClass
+from envs.metaworld.leaving import shut_at_exit
 from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Program
 from metarl.errors import ConfigError, WorldError
 
@@ -20,6 +23,7 @@ from .programs import program_function
 
 _BUSY = 2
 _MOST_THREADS = 1024
+_A_STEP_S = 1e-3
 
 
 class _Class(ctypes.Structure):
@@ -70,7 +74,10 @@ class CompiledCore:
         arrays = (self._actions, self.obs, self.reward, self.info, self.unstable)
         self._core: int | None = self._library.core_new(n_copies, self.n_threads, *[_address(a) for a in arrays])
         self._step = self._library.core_step
+        self._user = threading.get_ident()
         self._finalizer = weakref.finalize(self, self._library.core_free, self._core)
+        self._finalizer.atexit = False  # a daemon thread may still hold the address
+        shut_at_exit(self)
 
     def place(self, copy: int, task_class: TaskClass) -> None:
         """Make `copy` one of `task_class`; raises ConfigError if its model is not a hand on a mocap body."""
@@ -121,6 +128,7 @@ class CompiledCore:
         if actions.shape != self._actions.shape:
             raise ConfigError(f"engine: actions must be {self._actions.shape}, got {actions.shape}")
         np.copyto(self._actions, actions, casting="no")
+        self._user = threading.get_ident()
         status = self._step(self._core or self._open())
         if status:
             self._check(status)
@@ -152,6 +160,13 @@ class CompiledCore:
             self._finalizer.detach()
             self._core = None
             self._spare.clear()
+
+    def shut(self) -> int:
+        """Let nobody in any more, once nobody is inside; returns the thread that made the last step."""
+        core, self._core = self._core, None
+        while core is not None and self._library.core_shut(core) == _BUSY:
+            time.sleep(_A_STEP_S)
+        return self._user
 
     def _open(self) -> int:
         if self._core is None:
@@ -212,6 +227,7 @@ def _library() -> Any:
         "core_mujoco_version": (integer, []),
         "core_new": (pointer, [integer, integer] + [pointer] * 5),
         "core_free": (integer, [pointer]),
+        "core_shut": (integer, [pointer]),
         "core_error": (ctypes.c_char_p, [pointer]),
         "core_place": (integer, [pointer, integer, pointer, pointer, integer]),
         "core_load": (integer, [pointer, integer, pointer, pointer, pointer, pointer]),

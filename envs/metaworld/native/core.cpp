@@ -168,6 +168,14 @@ EXPORT int core_free(Core* core) {
   return 0;
 }
 
+// Refuses all further calls and ends the threads; memory stays, because another thread may hold the address.
+EXPORT int core_shut(Core* core) {
+  if (core->busy.exchange(true, std::memory_order_acquire)) return core->home == getpid() ? kRefused : 0;
+  if (core->home != getpid()) (void)core->pool.release();
+  core->pool.reset();
+  return 0;
+}
+
 EXPORT const char* core_error(Core* core) { return core->error.c_str(); }
 
 EXPORT int core_place(Core* core, int copy, const Class* type, const Entry* entries, int n_entries) {
