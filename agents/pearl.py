@@ -226,7 +226,7 @@ class PEARL:
     @torch.no_grad()
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Return the belief after the transitions of one more phase; the next episode draws a new z from it."""
-        rows = self._rows(rollout, rollout.reward).transpose(0, 1)
+        rows = self._rows(rollout, rollout.shown_reward).transpose(0, 1)
         kept = self.encoder.absorb(state, self._encoder_inputs(rows), rollout.valid.sum(0))
         return {**kept, "z": state["z"], "fresh": torch.ones_like(state["fresh"])}
 
@@ -270,7 +270,7 @@ class PEARL:
             rows = self._rows(rollout, reward)
             self.replay.add(torch.tensor(slots, device=self.device), rows, rollout.valid)
             if i < self._n_context_phases:
-                rows = self._rows(rollout, rollout.reward)
+                rows = self._rows(rollout, rollout.shown_reward)
                 self.context.add(at, rows[:, where], rollout.valid[:, where])
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:

@@ -245,7 +245,7 @@ class RL2:
         start = rollout.start
         flat_action = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2)
         prev_action = torch.cat([start.prev_action[None], flat_action[:-1]])
-        prev_reward = torch.cat([start.prev_reward[None], rollout.reward[:-1]])
+        prev_reward = torch.cat([start.prev_reward[None], rollout.shown_reward[:-1]])
         if self._trial_scale is not None:
             counts = torch.cat([torch.ones_like(rollout.valid[:1]), rollout.valid[:-1]])
             prev_reward = self._trial_scale.sequence(torch.where(counts, prev_reward, 0.0))

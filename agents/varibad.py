@@ -250,7 +250,8 @@ class VariBAD:
     def transitions(self, rows: Rows) -> Tensor:
         """Return what the encoder saw between the T decisions of trials: [T - 1, B, n_inputs]."""
         obs, action, reward, done = (rows[k][:-1] for k in ("obs", "action", "reward", "done"))
-        return self._transition(obs, action, reward, done, rows["obs"][1:])
+        shown = reward if self.spec.shows_reward else torch.zeros_like(reward)
+        return self._transition(obs, action, shown, done, rows["obs"][1:])
 
     @torch.no_grad()
     def _prepare(self, rollout: Rollout) -> tuple[_Batch, dict[str, Tensor]]:

@@ -41,7 +41,7 @@ def shuffled_cuts(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[in
     return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
 
 
-class _Family(ABC):
+class Family(ABC):
     """What both shapes share: names, settings, drawing from a pool."""
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
@@ -68,14 +68,14 @@ class _Family(ABC):
         """Return known policies' expected return per episode index."""
 
 
-def _pick(pool: Tasks, n: int, generator: torch.Generator) -> Tasks:
+def pick(pool: Tasks, n: int, generator: torch.Generator) -> Tasks:
     """Draw `n` tasks, each as often as any other up to one: whole shuffles of the pool, one after another."""
     rounds = -(-n // len(pool))
     order = [torch.randperm(len(pool), generator=generator, device=generator.device) for _ in range(rounds)]
     return pool[torch.cat(order)[:n].tolist()] if n else pool[:0]
 
 
-class FiniteFamily(_Family):
+class FiniteFamily(Family):
     """A list of tasks, cut into disjoint splits or, if the family is tiny, the same in each split."""
 
     def __init__(
@@ -93,14 +93,14 @@ class FiniteFamily(_Family):
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw `n` tasks of `split`, each task as often as any other up to one."""
-        return _pick(self.all(split), n, generator)
+        return pick(self.all(split), n, generator)
 
     def fingerprint(self) -> str:
         """Return a digest over settings and all splits."""
         return self._digest(*(f"{s}={self._splits[s].fingerprint()}" for s in SPLITS))
 
 
-class ContinuousFamily(_Family):
+class ContinuousFamily(Family):
     """Tasks from a continuous law: `train` draws without end, validation and test are fixed lists drawn beforehand.
 
     Training draws come from other streams of the same law, so no task is ever drawn twice, up to collisions of float32
@@ -141,7 +141,7 @@ class ContinuousFamily(_Family):
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw `n` tasks: fresh ones for train; from a held-out list, each as often as any other up to one."""
         pool = self.all(split)
-        return self.draw(n, generator) if pool is None else _pick(pool, n, generator)
+        return self.draw(n, generator) if pool is None else pick(pool, n, generator)
 
     def fingerprint(self) -> str:
         """Return a digest over settings, the held-out lists and the first training draws of a fixed stream."""

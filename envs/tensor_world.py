@@ -29,7 +29,8 @@ class TensorWorld(World):
     * `advance(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode never
       ends by itself) and success [B] (or None). `clock` counts this copy's steps since the seed: random dynamics draw
       once from `streams` with it, all the lanes they need. These streams are not those of `begin`;
-    * `observe(state)`: the observation, in tensors of its own (not those of `state`).
+    * `observe(state)`: the observation, in tensors of its own (not those of `state`);
+    * `carry(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
 
     `self.params` holds the tasks' tensors, one row per copy. This class does the rest: time limits, SAME_STEP
     autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place.
@@ -95,6 +96,13 @@ class TensorWorld(World):
         """Return further entries of `info` about the state a step reached, before any reset."""
         return {}
 
+    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+        """Return what an episode begins with when the one before it ended in `ended`, for what outlives an episode.
+
+        `fresh` is what `begin` gave. Rows of copies whose episode has not ended are ignored.
+        """
+        return fresh
+
     def set_tasks(self, tasks: Tasks) -> None:
         """Give copy i task i from its next reset on, be that a call of `reset` or the end of its episode."""
         self.check_tasks(tasks)
@@ -110,6 +118,10 @@ class TensorWorld(World):
             self._reseed(seed, mask)
         elif self._state:
             self._episode = self._episode + (1 if mask is None else mask.long())
+        before = (options or {}).get("episode")
+        if before is not None:
+            given = torch.full_like(self._episode, int(before))
+            self._episode = given if mask is None else torch.where(mask, given, self._episode)
         fresh = self.begin(self._begin_streams, self._episode)
         if mask is None:
             self._state, self._age = fresh, 0
@@ -224,7 +236,7 @@ class TensorWorld(World):
             return self._false.clone()
         self._take_tasks(None)
         self._episode = self._episode + 1
-        self._state, self._age = self.begin(self._begin_streams, self._episode), 0
+        self._state, self._age = self.carry(state, self.begin(self._begin_streams, self._episode)), 0
         return ~self._false
 
     def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
@@ -237,7 +249,7 @@ class TensorWorld(World):
             return truncated
         self._take_tasks(ended)
         self._episode = self._episode + ended.long()
-        self._state = _merge(ended, self.begin(self._begin_streams, self._episode), state)
+        self._state = _merge(ended, self.carry(state, self.begin(self._begin_streams, self._episode)), state)
         self._age = age * ~ended
         return truncated
 

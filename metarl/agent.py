@@ -31,11 +31,19 @@ class WorldSpec:
     """Longest episode, in env steps."""
     has_dense_reward: bool = False
     """True if rollouts carry `dense_reward`."""
+    shows_reward: bool = True
+    """False if an agent that acts is not told the reward, see `World.shows_reward`."""
 
     @classmethod
     def of(cls, world: World) -> WorldSpec:
         """Return the spec of one copy of `world`."""
-        return cls(world.single_observation_space, world.single_action_space, world.horizon, world.has_dense_reward)
+        return cls(
+            world.single_observation_space,
+            world.single_action_space,
+            world.horizon,
+            world.has_dense_reward,
+            world.shows_reward,
+        )
 
     @property
     def obs_dim(self) -> int:
@@ -62,7 +70,7 @@ class Step:
     prev_action: Tensor
     """float32 [B, action_dim], flat (one-hot for discrete spaces)."""
     prev_reward: Tensor
-    """float32 [B]."""
+    """float32 [B]; 0 in a world that does not show it (`World.shows_reward`)."""
     prev_done: Tensor
     """bool [B]: the previous step ended an episode."""
     action_mask: Tensor | None = None

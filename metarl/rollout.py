@@ -47,11 +47,18 @@ class Rollout:
     """Episodes per task (over all its copies)."""
     dense_reward: Tensor | None = None
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
+    shows_reward: bool = True
+    """False if the agent was not told the rewards while it acted, see `World.shows_reward`."""
 
     @property
     def n_copies(self) -> int:
         """Copies per task, M."""
         return self.obs.shape[1] // self.n_tasks
+
+    @property
+    def shown_reward(self) -> Tensor:
+        """float32 [T, B]: the reward where the agent was told it, else 0; what a memory or a belief may take in."""
+        return self.reward if self.shows_reward else torch.zeros_like(self.reward)
 
     @property
     def last(self) -> Tensor:
@@ -139,6 +146,7 @@ def collect(
     on_cpu = world.device.type == "cpu"
     # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
     free = not world.fixed_horizon
+    hidden = None if world.shows_reward else torch.zeros(b, device=world.device)
     start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
@@ -166,7 +174,7 @@ def collect(
         new_step = Step(
             obs=spaces.flatten(obs_space, obs),
             prev_action=spaces.flatten(action_space, decision.action),
-            prev_reward=reward,
+            prev_reward=reward if hidden is None else hidden,
             prev_done=done,
             action_mask=info.get("action_mask"),
         )
@@ -196,6 +204,7 @@ def collect(
         n_tasks=n_tasks,
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
+        shows_reward=world.shows_reward,
     )
     return state, step, rollout
 

@@ -66,7 +66,8 @@ def run_trial(
         if phase:
             state = agent.adapt(state, rollouts[-1])
             if not world.fixed_horizon:
-                obs, info = world.reset(seed=derive(seed, "world", phase))
+                done = sum(phases[:phase]) // copies
+                obs, info = world.reset(seed=derive(seed, "world", phase), options={"episode": done})
                 step = Step(
                     spaces.flatten(world.single_observation_space, obs),
                     step.prev_action, step.prev_reward, step.prev_done, info.get("action_mask"),

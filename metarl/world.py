@@ -51,6 +51,9 @@ class World(VectorEnv[Any, Any, Any]):
     """True if `info` carries "success"."""
     has_dense_reward: bool = False
     """True if `info` carries "dense_reward"."""
+    shows_reward: bool = True
+    """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
+    agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
     tasks: Tasks | None
 
     def __init__(
@@ -89,8 +92,9 @@ class World(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start new episodes, in all copies or in those of `options["mask"]` (bool [B]).
 
-        With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
-        copies; those outside the mask are where they were.
+        With a seed the copies' random streams start afresh; without, they go on. `options["episode"]` (int) says that
+        the trial has had so many episodes before, for worlds where the number of an episode matters. The returned
+        observation holds all copies; those outside the mask are where they were.
         """
 
     @abstractmethod

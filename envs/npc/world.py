@@ -1,0 +1,104 @@
+"""What the NPC worlds share: reactions instead of rewards, a cost beside the return, and what only an examiner sees.
+
+A trial is a number of episodes with the same visitor (or visitors); where they meet is new in each. The NPC is shown
+how the visitor reacts, never the reward itself, unless `reward_in_obs` says so.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from envs.tensor_world import EpisodeState, TensorWorld
+from metarl.errors import ConfigError
+
+
+class NpcWorld(TensorWorld):
+    """A TensorWorld whose tasks are visitors.
+
+    Besides the World contract, `info["cost"]` (float32 [B]) is what a step cost in safety: closeness that the visitor
+    did not want, a question too sensitive, a drawdown. It is not part of the reward.
+    """
+
+    n_episodes: int
+    """Episodes of a trial, K: where the number of an episode matters, episode K is like episode 0 again."""
+
+    def __init__(
+        self,
+        name: str,
+        n_copies: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        *,
+        horizon: int,
+        n_episodes: int,
+        fixed_horizon: bool = True,
+        has_success: bool = False,
+        reward_in_obs: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `World`; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
+        super().__init__(
+            name,
+            n_copies,
+            observation_space,
+            action_space,
+            horizon=horizon,
+            fixed_horizon=fixed_horizon,
+            has_success=has_success,
+            device=device,
+        )
+        self.n_episodes, self.shows_reward = n_episodes, reward_in_obs
+        self.reached: EpisodeState = {}
+        """The state that the last step reached, before any reset."""
+
+    @abstractmethod
+    def cost(self, state: EpisodeState) -> Tensor:
+        """Return what the step that reached `state` cost in safety: float32 [B], >= 0."""
+
+    @abstractmethod
+    def latent(self) -> dict[str, Tensor]:
+        """Return what is hidden of each copy's present visitor, [B, ...] per name: for examiners, never for agents."""
+
+    @property
+    def state(self) -> EpisodeState:
+        """The present state of all copies: for reference policies and pictures, never for agents. Not to be changed."""
+        return self._state
+
+    @property
+    def episode(self) -> Tensor:
+        """int64 [B]: number of the present episode, counted from the last reset with a seed."""
+        return self._episode
+
+    def extras(self, state: EpisodeState) -> dict[str, Tensor]:
+        """Return the cost."""
+        return {"cost": self.cost(state)}
+
+    def _end_in_step(self, state: EpisodeState) -> Tensor:
+        self.reached = state
+        return super()._end_in_step(state)
+
+    def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
+        self.reached = state
+        return super()._end_one_by_one(state, terminated)
+
+    def render(self) -> Any:
+        """Return a picture (uint8 [H, W, 3]) of copy 0; raises ConfigError before the first reset."""
+        if not self._state:
+            raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
+        return self.picture(0)
+
+    def picture(self, copy: int) -> Any:
+        """Return an RGB picture (uint8 [H, W, 3]) of one copy, drawn without a display."""
+        return super().render()
+
+    def frame(self, copy: int) -> dict[str, Any]:
+        """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.
+
+        Nothing hidden is in it, save under "hidden", which a page shows only when its reader asks for it.
+        """
+        raise ConfigError(f"world {self.name!r} cannot be watched")
