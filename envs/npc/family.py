@@ -102,8 +102,13 @@ class NpcFamily(Family):
         return {n: v["mean"][:n_episodes] for n, v in known.items() if len(v["mean"]) >= n_episodes}
 
 
+def golden_file(name: str) -> Path:
+    """Return where the reference values of a family are committed."""
+    return GOLDEN / f"{name.replace('/', '-')}.json"
+
+
 @cache
 def golden(name: str) -> dict[str, Any]:
     """Return the committed reference values of a family by fingerprint; see `reference.measure`."""
-    path = GOLDEN / f"{name.replace('/', '-')}.json"
+    path = golden_file(name)
     return dict(json.loads(path.read_text())) if path.exists() else {}

@@ -121,4 +121,4 @@ def measure(family: NpcFamily, *, n: int, seed: int = 0, splits: tuple[str, ...]
                 "cost": [round(float(x), 5) for x in played.cost.mean(0)],
                 "steps": [round(float(x), 4) for x in played.steps.mean(0)],
             }
-    return {"name": family.name, "settings": family.settings, "n": n, "seed": seed, "splits": found}
+    return {"settings": family.settings, "n": n, "seed": seed, "splits": found}
