@@ -44,7 +44,10 @@ def rl2_transformer_gridworld() -> AnyConfig:
     """RL² with a causal transformer as memory on the gridworld: minutes on 2 CPU cores."""
     from agents.transformer import TransformerConfig
 
-    return _gridworld_memory("transformer", lr=1e-3, transformer=TransformerConfig(layers=1))
+    # Narrow, and small batches: what counts is the number of updates. Bayes-optimal in all four episodes after 350.
+    return _gridworld_memory(
+        "transformer", lr=3e-3, n_tasks=128, n_iterations=400, hidden=32, transformer=TransformerConfig(layers=1)
+    )
 
 
 def rl2_snail_gridworld() -> AnyConfig:
@@ -57,12 +60,15 @@ def rl2_mann_gridworld() -> AnyConfig:
     return _gridworld_memory("mann", lr=3e-3)
 
 
-def _gridworld_memory(memory: Any, *, lr: float, **options: Any) -> AnyConfig:
+def _gridworld_memory(
+    memory: Any, *, lr: float, n_tasks: int = 256, n_iterations: int = 240, **options: Any
+) -> AnyConfig:
     """Return `rl2_gridworld` with another memory."""
     base = rl2_gridworld()
-    ppo = dataclasses.replace(base.agent.ppo, lr=lr)
+    ppo = dataclasses.replace(base.agent.ppo, lr=lr, anneal_iters=n_iterations)
     agent = dataclasses.replace(base.agent, memory=memory, ppo=ppo, **options)
-    return dataclasses.replace(base, name=f"rl2-{memory}-gridworld", agent=agent)
+    train = dataclasses.replace(base.train, n_iterations=n_iterations, n_tasks=n_tasks)
+    return dataclasses.replace(base, name=f"rl2-{memory}-gridworld", agent=agent, train=train)
 
 
 def varibad_gridworld() -> AnyConfig:

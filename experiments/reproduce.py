@@ -95,6 +95,14 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
         ),
     ),
+    "rl2-transformer-gridworld": Reproduction(
+        "rl2-transformer-gridworld",
+        "RL² with a causal transformer on the 5x5 gridworld of VariBAD, 4 episodes per trial",
+        (
+            Level("episode 1", episode_mean(0, 1), 3.8, "Bayes-optimal 4.00, less 5 %"),
+            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.52, "Bayes-optimal 11.07, less 5 %"),
+        ),
+    ),
     "varibad-gridworld": Reproduction(
         "varibad-gridworld",
         "VariBAD on the 5x5 gridworld of its paper, 4 episodes per trial",
