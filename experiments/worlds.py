@@ -28,27 +28,37 @@ def _parser() -> Parser:
     parser.add_argument("world", nargs="?", help="name, or package.module:attribute; without it all are listed")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--references", action="store_true", help="also show known policies' returns per episode")
-    parser.add_argument("--episodes", type=int, default=4, metavar="E", help="episodes to show references for")
+    parser.add_argument("--episodes", type=int, metavar="E", help="episodes to show references for; a trial's, or 4")
+    parser.add_argument("--split", metavar="NAME", help="split to show references for; test, with --measure all")
+    parser.add_argument("--measure", type=int, metavar="N", help="play the references now, N trials on each split")
+    parser.add_argument("--write", action="store_true", help="keep what --measure found as the world's golden values")
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
     """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
     arguments = _parser().parse_args(list(argv))
-    if not 1 <= arguments.episodes <= _MOST_EPISODES:
+    if arguments.episodes is not None and not 1 <= arguments.episodes <= _MOST_EPISODES:
         raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")
+    if arguments.write and arguments.measure is None:
+        raise ConfigError("--write keeps what --measure found; add --measure N")
     console = wide_console()
     if arguments.world is None:
-        if arguments.option or arguments.references:
-            raise ConfigError("--option and --references are about one world; name it: `worlds NAME ...`")
+        if arguments.option or arguments.references or arguments.measure:
+            raise ConfigError("--option, --references and --measure are about one world; name it: `worlds NAME ...`")
         console.print(list_table(WORLDS.entries()))
         return 0
     source = find_family(arguments.world, parse_options(arguments.option))
     family = check_distribution(source() if callable(source) else source)
     entry = WORLDS.entries().get(arguments.world, Entry(arguments.world, arguments.world))
     console.print(details(family, entry))
-    if arguments.references:
-        print_references(family, arguments.episodes, console)
+    if arguments.measure is not None:
+        from .npc_references import measure_references
+
+        measure_references(family, arguments.measure, arguments.split, console, write=arguments.write)
+    elif arguments.references:
+        episodes = arguments.episodes or getattr(family, "n_episodes", 4)
+        print_references(family, episodes, console, arguments.split or "test")
     return 0
 
 
@@ -106,13 +116,13 @@ def _parameters(tasks: Tasks) -> str:
     return ", ".join(f"{k}{list(v.shape[1:]) if v.dim() > 1 else ''}" for k, v in tasks.values.items())
 
 
-def print_references(family: TaskDistribution, n_episodes: int, console: Console) -> None:
-    """Print the expected return per episode of the policies that are known, for the test split."""
-    references = family.references("test", n_episodes)
+def print_references(family: TaskDistribution, n_episodes: int, console: Console, split: str) -> None:
+    """Print the expected return per episode of the policies that are known, for one split."""
+    references = family.references(split, n_episodes)
     if not references:
         console.print("no reference policies are known for this world")
         return
-    table = Table(title="undiscounted return per episode, test split", title_justify="left", box=None)
+    table = Table(title=f"undiscounted return per episode, {split} split", title_justify="left", box=None)
     table.add_column("policy")
     for episode in range(n_episodes):
         table.add_column(f"episode {episode}", justify="right")
