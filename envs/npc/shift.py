@@ -51,9 +51,10 @@ class Shift:
             if kind not in kinds:
                 raise ConfigError(f"shift {text!r}: {kind!r} is not one of {', '.join(kinds)}")
             try:
-                return cls(kind, **{name: number(value)})  # type: ignore[arg-type]
+                when = {name: number(value)}
             except ValueError:
                 break
+            return cls(kind, **when)  # type: ignore[arg-type]
         raise ConfigError(f"shift {text!r} is not of the form 'kind@episode' or 'kind~hazard', as in 'visitor@3'")
 
     def count(self, streams: CopyStreams, episode: Tensor, n_episodes: int) -> Tensor:

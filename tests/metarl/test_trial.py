@@ -207,3 +207,19 @@ def test_trials_count_steps_over_all_phases_and_copies():
     trial = explore((2, 4), copies=2, parallel=True)
     assert isinstance(trial, Trial)
     assert trial.n_steps == (2 + 4) * 15 * 2
+
+
+def test_a_world_is_told_how_many_episodes_the_trial_has_had_before_each_phase() -> None:
+    seen = []
+
+    class Listening(type(envs.make("navigation").make_world(2))):  # type: ignore[misc]
+        def reset(self, *, seed=None, options=None):
+            seen.append((options or {}).get("episode", 0))
+            found = super().reset(seed=seed, options=options)
+            assert self._episode.tolist() == [seen[-1]] * self.num_envs
+            return found
+
+    world = Listening(4)
+    agent = Walker(WorldSpec.of(world), GOALS[:2], parallel=True)
+    run_trial(world, agent, Tasks.of("navigation", goal=GOALS[:2]), (4, 2, 2), seed=0)
+    assert seen == [0, 2, 3]  # two copies share each phase's episodes
