@@ -104,18 +104,28 @@ class ContinuousFamily(Family):
     """Tasks from a continuous law: `train` draws without end, validation and test are fixed lists drawn beforehand.
 
     Training draws come from other streams of the same law, so no task is ever drawn twice, up to collisions of float32
-    numbers. A test counts them.
+    numbers. A test counts them. With `n_train` training has a fixed list too, for agents that get to know single tasks.
     """
 
     exhaustive = False
 
-    def __init__(self, name: str, settings: Mapping[str, Any], *, n_validation: int = 200, n_test: int = 1000) -> None:
-        """Fix the sizes of the two finite splits."""
-        super().__init__(name, settings)
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        *,
+        n_validation: int = 200,
+        n_test: int = 1000,
+        n_train: int | None = None,
+    ) -> None:
+        """Fix the sizes of the finite splits."""
+        super().__init__(name, settings if n_train is None else {**settings, "n_train": n_train})
         self._sizes = {
             "validation": check_count(name, "n_validation", n_validation, 1, 100_000),
             "test": check_count(name, "n_test", n_test, 1, 100_000),
         }
+        if n_train is not None:
+            self._sizes["train"] = check_count(name, "n_train", n_train, 1, 100_000)
         self._finite: dict[str, Tasks] = {}
 
     @abstractmethod
@@ -123,12 +133,12 @@ class ContinuousFamily(Family):
         """Draw `n` tasks from the law."""
 
     def all(self, split: str) -> Tasks | None:
-        """Return the fixed list of a held-out split; None for train, which is endless."""
+        """Return the fixed list of a split; None for a train split that is endless."""
         check_split(self.name, split, SPLITS)
-        return None if split == "train" else self.list_of(split)
+        return self.list_of(split) if split in self._sizes else None
 
     def list_of(self, split: str) -> Tasks:
-        """Return the fixed list of a held-out split; for train, as many draws of a stream that training never uses.
+        """Return the fixed list of a split; for endless train, as many draws of a stream that training never uses.
 
         References are worked out on it.
         """
@@ -139,7 +149,7 @@ class ContinuousFamily(Family):
         return self._finite[split]
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
-        """Draw `n` tasks: fresh ones for train; from a held-out list, each as often as any other up to one."""
+        """Draw `n` tasks: fresh ones for endless train; from a list, each as often as any other up to one."""
         pool = self.all(split)
         return self.draw(n, generator) if pool is None else pick(pool, n, generator)
 

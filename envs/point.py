@@ -42,10 +42,10 @@ class _References:
 class NavigationTasks(ContinuousFamily):
     """Goals uniform in [-0.5, 0.5]^2 (MAML paper)."""
 
-    def __init__(self, n_validation: int = 200, n_test: int = 1000) -> None:
-        """Fix the sizes of the held-out lists."""
+    def __init__(self, n_validation: int = 200, n_test: int = 1000, n_train: int | None = None) -> None:
+        """Fix the sizes of the held-out lists and, if training shall have one, of its list."""
         settings = {"horizon": worlds.NAVIGATION_HORIZON, "goal_range": 0.5, "reward": "-distance"}
-        super().__init__("navigation", settings, n_validation=n_validation, n_test=n_test)
+        super().__init__("navigation", settings, n_validation=n_validation, n_test=n_test, n_train=n_train)
         self._references = _References(NavigationWorld, worlds.NAVIGATION_STEP, worlds.NAVIGATION_STEP)
 
     def draw(self, n: int, generator: torch.Generator) -> Tasks:
@@ -64,10 +64,10 @@ class NavigationTasks(ContinuousFamily):
 class PointRobotTasks(ContinuousFamily):
     """Goals uniform in [-1, 1]^2 (PEARL)."""
 
-    def __init__(self, n_validation: int = 200, n_test: int = 1000) -> None:
-        """Fix the sizes of the held-out lists."""
+    def __init__(self, n_validation: int = 200, n_test: int = 1000, n_train: int | None = None) -> None:
+        """Fix the sizes of the held-out lists and, if training shall have one, of its list."""
         settings = {"horizon": worlds.ROBOT_HORIZON, "goal_range": 1.0, "reward": "-distance"}
-        super().__init__("point-robot", settings, n_validation=n_validation, n_test=n_test)
+        super().__init__("point-robot", settings, n_validation=n_validation, n_test=n_test, n_train=n_train)
         self._references = _References(PointRobotWorld, 1.0, worlds.ROBOT_STEP)
 
     def draw(self, n: int, generator: torch.Generator) -> Tasks:
@@ -131,14 +131,14 @@ class CornerPointTasks(FiniteFamily):
         return self._references(split, self.all(split), n_episodes, walk="straight_walk")
 
 
-def make_navigation(n_validation: int = 200, n_test: int = 1000) -> NavigationTasks:
+def make_navigation(n_validation: int = 200, n_test: int = 1000, n_train: int | None = None) -> NavigationTasks:
     """Build the 2-D navigation family."""
-    return NavigationTasks(n_validation, n_test)
+    return NavigationTasks(n_validation, n_test, n_train)
 
 
-def make_point_robot(n_validation: int = 200, n_test: int = 1000) -> PointRobotTasks:
+def make_point_robot(n_validation: int = 200, n_test: int = 1000, n_train: int | None = None) -> PointRobotTasks:
     """Build the point robot family."""
-    return PointRobotTasks(n_validation, n_test)
+    return PointRobotTasks(n_validation, n_test, n_train)
 
 
 def make_sparse_point_robot() -> SparsePointRobotTasks:
