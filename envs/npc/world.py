@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from envs.tensor_world import EpisodeState, TensorWorld
@@ -55,6 +56,7 @@ class NpcWorld(TensorWorld):
         self.n_episodes, self.shows_reward = n_episodes, reward_in_obs
         self.reached: EpisodeState = {}
         """The state that the last step reached, before any reset."""
+        self._begun = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
 
     @abstractmethod
     def cost(self, state: EpisodeState) -> Tensor:
@@ -79,12 +81,16 @@ class NpcWorld(TensorWorld):
         return {"cost": self.cost(state)}
 
     def _end_in_step(self, state: EpisodeState) -> Tensor:
-        self.reached = state
-        return super()._end_in_step(state)
+        self.reached, before = state, self._episode
+        truncated = super()._end_in_step(state)
+        self._begun = self._episode != before
+        return truncated
 
     def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
-        self.reached = state
-        return super()._end_one_by_one(state, terminated)
+        self.reached, before = state, self._episode
+        truncated = super()._end_one_by_one(state, terminated)
+        self._begun = self._episode != before
+        return truncated
 
     def render(self) -> Any:
         """Return a picture (uint8 [H, W, 3]) of copy 0; raises ConfigError before the first reset."""
@@ -95,6 +101,22 @@ class NpcWorld(TensorWorld):
     def picture(self, copy: int) -> Any:
         """Return an RGB picture (uint8 [H, W, 3]) of one copy, drawn without a display."""
         return super().render()
+
+    def action_names(self) -> list[list[str]]:
+        """Return what the actions are called, a list for each choice that an action makes; numbers by default."""
+        space = self.single_action_space
+        sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(getattr(space, "n", 0))]
+        return [[str(i) for i in range(n)] for n in sizes]
+
+    def reached_frame(self, copy: int) -> dict[str, Any]:
+        """Return the `frame` of what the last step reached, also where a new episode has begun since."""
+        kept = self._state, self._episode
+        ended = self._begun[copy]
+        self._state, self._episode = self.reached, self._episode - ended.long()
+        try:
+            return self.frame(copy)
+        finally:
+            self._state, self._episode = kept
 
     def frame(self, copy: int) -> dict[str, Any]:
         """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.

@@ -1,0 +1,164 @@
+"""What a page shows of trials: every frame, what was done, and what else might have been."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from envs.npc.family import NpcFamily
+from envs.npc.reference import Policy
+from envs.npc.world import NpcWorld
+from metarl.agent import Agent, Decision, State, Step
+from metarl.seeding import derive
+from metarl.seeding import generator as stream
+from metarl.tasks import Tasks
+from metarl.trial import run_trial
+from metarl.world import StepResult
+
+DRAWS = 256
+"""Times an agent is asked again at each step, to see how often it would do what."""
+
+Frames = list[dict[str, Any]]
+
+
+class Recorder:
+    """A world, unchanged, that keeps the frames of its first `n_shown` copies and the returns of all."""
+
+    def __init__(self, world: NpcWorld, n_shown: int) -> None:
+        """Keep frames of copies 0 to `n_shown` - 1."""
+        self._world, self._n_shown = world, n_shown
+        self.trials: list[list[dict[str, Any]]] = [[] for _ in range(n_shown)]
+        """Per copy its episodes: frames (one more than actions), actions, rewards, costs and shares."""
+        self.shares: Tensor | None = None
+        """Set before each step: how often the policy would take each action, [B, n]."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the world and begin an episode in each copy."""
+        found = self._world.reset(**options)
+        for copy, episodes in enumerate(self.trials):
+            episodes.append(_episode(self._world.frame(copy)))
+        return found
+
+    def step(self, actions: Any) -> StepResult:
+        """Step the world and keep what happened."""
+        result = self._world.step(actions)
+        _, reward, terminated, truncated, info = result
+        for copy, episodes in enumerate(self.trials):
+            now = episodes[-1]
+            now["frames"].append(self._world.reached_frame(copy))
+            now["actions"].append(_flat(actions[copy]))
+            now["rewards"].append(round(float(reward[copy]), 5))
+            now["costs"].append(round(float(info["cost"][copy]), 5))
+            now["shares"].append(None if self.shares is None else [round(x, 3) for x in self.shares[copy].tolist()])
+            if bool(terminated[copy] | truncated[copy]):
+                episodes.append(_episode(self._world.frame(copy)))
+        return result
+
+
+class Asked:
+    """An agent, unchanged, that tells `recorder` at each step how often it would take each action."""
+
+    def __init__(self, agent: Agent, recorder: Recorder, sizes: list[int], seed: int) -> None:
+        """`sizes` are the numbers of actions per choice."""
+        self._agent, self._recorder, self._sizes = agent, recorder, sizes
+        self._generator = stream(seed, "asked", device=recorder.device)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def act(
+        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, Decision]:
+        """Act as the agent does, and ask it again `DRAWS` times with other noise."""
+        many = {k: v.repeat_interleave(DRAWS, 0) for k, v in state.items()}
+        mask = step.action_mask
+        again = Step(
+            *(v.repeat_interleave(DRAWS, 0) for v in (step.obs, step.prev_action, step.prev_reward, step.prev_done)),
+            None if mask is None else mask.repeat_interleave(DRAWS, 0),
+        )
+        _, drawn = self._agent.act(many, again, generator=self._generator, greedy=greedy)
+        actions = drawn.action.reshape(len(step.obs), DRAWS, len(self._sizes))
+        counted = [torch.nn.functional.one_hot(actions[..., i], n) for i, n in enumerate(self._sizes)]
+        self._recorder.shares = torch.cat(counted, dim=-1).float().mean(1)
+        return self._agent.act(state, step, generator=generator, greedy=greedy)
+
+
+def record_agent(
+    family: NpcFamily, agent: Agent, tasks: Tasks, *, n_shown: int, seed: int, greedy: bool, device: torch.device
+) -> dict[str, Any]:
+    """Play a trial of the family's length on each task and return what a page shows of it, see `_recording`."""
+    world = family.make_world(len(tasks), device=device)
+    recorder = Recorder(world, n_shown)
+    names = world.action_names()
+    phases = (family.n_episodes,)
+    if family.n_episodes > 1 and agent.phases(family.n_episodes - 1):
+        phases = (*agent.phases(family.n_episodes - 1), 1)
+    asked = Asked(agent, recorder, [len(n) for n in names], seed)
+    trial = run_trial(recorder, asked, tasks, phases, seed=seed, greedy=greedy)  # type: ignore[arg-type]
+    returns = torch.zeros(len(tasks), family.n_episodes, dtype=torch.float64, device=device)
+    first = 0
+    for rollout in trial.rollouts:
+        paid = torch.where(rollout.valid, rollout.reward, 0.0).double().T
+        returns.scatter_add_(1, (rollout.episode + first).T, paid)
+        first += rollout.n_episodes
+    world.close()
+    return _recording(family, tasks, names, recorder, returns)
+
+
+@torch.no_grad()
+def record_policy(
+    family: NpcFamily, policy: Policy, tasks: Tasks, *, n_shown: int, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """Do the same with a reference policy."""
+    world = family.make_world(len(tasks), device=device)
+    recorder = Recorder(world, n_shown)
+    world.set_tasks(tasks)
+    recorder.reset(seed=derive(seed, "world", 0))
+    policy.start(world, stream(seed, "policy", device=device))
+    returns = torch.zeros(len(tasks), family.n_episodes + 1, dtype=torch.float64, device=device)
+    number = torch.zeros(len(tasks), dtype=torch.int64, device=device)
+    while bool((number < family.n_episodes).any()):
+        before, actions = world.state, policy.act()
+        _, reward, terminated, truncated, _ = recorder.step(actions)
+        returns.scatter_add_(1, number.clamp(max=family.n_episodes)[:, None], reward.double()[:, None])
+        policy.see(before, actions, world.reached, terminated | truncated)
+        number = number + (terminated | truncated).long()
+    world.close()
+    return _recording(family, tasks, world.action_names(), recorder, returns[:, : family.n_episodes])
+
+
+def _recording(
+    family: NpcFamily, tasks: Tasks, names: list[list[str]], recorder: Recorder, returns: Tensor
+) -> dict[str, Any]:
+    """Return JSON-able values: shown trials in full, and the returns of all per episode, mean and standard error."""
+    error = returns.std(0) / max(1, len(returns)) ** 0.5 if len(returns) > 1 else torch.zeros_like(returns[0])
+    trials = [
+        {
+            "task": tasks.names[i],
+            "returns": [round(float(x), 4) for x in returns[i]],
+            # An agent that adapts between phases begins some episodes twice: only those that were played count.
+            "episodes": [e for e in episodes if e["actions"]][: family.n_episodes],
+        }
+        for i, episodes in enumerate(recorder.trials)
+    ]
+    return {
+        "world": family.name,
+        "actions": names,
+        "trials": trials,
+        "mean": [round(float(x), 4) for x in returns.mean(0)],
+        "error": [round(float(x), 4) for x in error],
+        "n": len(returns),
+    }
+
+
+def _episode(frame: dict[str, Any]) -> dict[str, Any]:
+    return {"frames": [frame], "actions": [], "rewards": [], "costs": [], "shares": []}
+
+
+def _flat(action: Tensor) -> list[int]:
+    return [int(x) for x in action.reshape(-1)]
