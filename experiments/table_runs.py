@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checkpoint import replace_file
-from metarl.errors import CheckpointError
+from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 
+from . import codec
+from .presets import load_preset
 from .subcommand import run_subcommand
 from .table_rows import Measure, Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Array = NDArray[np.float64]
 
 
@@ -39,8 +41,29 @@ def settings(row: Row) -> dict[str, Any]:
     return {k: v for k, v in plain(asdict(row)).items() if k not in ("world", "agent", "published")}
 
 
+def preset_of(row: Row) -> dict[str, Any] | None:
+    """Return the row's preset as JSON values, without what only concerns logging; None for a baseline."""
+    if not row.preset:
+        return None
+    return {k: v for k, v in codec.to_json(load_preset(row.preset)).items() if k != "log"}
+
+
+def same_preset(stored: Mapping[str, Any] | None, row: Row) -> bool:
+    """Return whether `stored`, once written by `preset_of`, still is the row's preset.
+
+    A setting that did not exist then counts as its default; one that no longer exists makes another preset.
+    """
+    if stored is None or not row.preset:
+        return stored is None and not row.preset
+    now = load_preset(row.preset)
+    try:
+        return replace(codec.from_json(stored), log=now.log) == now
+    except (ConfigError, CheckpointError):
+        return False
+
+
 def read_result(into: Path, row: Row, seed: int) -> dict[str, Any] | None:
-    """Return the stored result, or None if there is none or it was made with other settings of the row.
+    """Return the stored result, or None if there is none or it was made with other settings of the row or its preset.
 
     Raises: CheckpointError if the file is damaged or of another schema version.
     """
@@ -51,7 +74,8 @@ def read_result(into: Path, row: Row, seed: int) -> dict[str, Any] | None:
         stored = json.loads(path.read_bytes())
         if stored["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(f"{path} has schema version {stored['schema_version']!r}; delete it to run it again")
-        return dict(stored) if stored["settings"] == settings(row) else None
+        valid = stored["settings"] == settings(row) and same_preset(stored["preset_config"], row)
+        return dict(stored) if valid else None
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__}: {error}); delete it to run it again"
@@ -70,6 +94,7 @@ def run_row(row: Row, seed: int, runs: Path, into: Path) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "row": row.name,
         "settings": settings(row),
+        "preset_config": preset_of(row),
         "seed": seed,
         "provenance": began,
         **result,
@@ -107,8 +132,9 @@ def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
 
 
 def _place(runs: Path, row: Row, seed: int) -> Path:
-    """Return where a run works; a row with other settings works elsewhere and does not go on with the old run."""
-    digest = hashlib.sha256(json.dumps(settings(row), sort_keys=True).encode()).hexdigest()[:8]
+    """Return where a run works; with other settings or another preset it works elsewhere, not on in the old run."""
+    decides = json.dumps([settings(row), preset_of(row)], sort_keys=True)
+    digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
     return runs / f"{row.name}-{digest}-seed{seed}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import scipy.stats
 
 from experiments import table, table_runs
 from experiments.__main__ import main as entry
+from experiments.config import LogConfig
 from experiments.presets import PRESETS
 from experiments.table import aggregate, chosen_rows, fill, main, markdown, over_seeds, t_quantile
 from experiments.table_rows import ROWS, Row
-from experiments.table_runs import read_result, result_path, settings
+from experiments.table_runs import preset_of, read_result, result_path, same_preset, settings
 from metarl.errors import CheckpointError, ConfigError
+from metarl.loop import LoopSettings
+from tests.experiments import tiny_presets
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
 TINY = Row("toy land", "Tiny²", "tests.experiments.tiny_presets:tiny", train=("--train.n-iterations", "1"))
@@ -25,7 +29,8 @@ TINY = Row("toy land", "Tiny²", "tests.experiments.tiny_presets:tiny", train=("
 def store(into: Path, row: Row, seed: int, before: list[float], after: list[float], **other: Any) -> None:
     """Write a result as a run would."""
     result = {
-        "schema_version": 1, "settings": settings(row), "seed": seed, "before": before, "after": after,
+        "schema_version": 2, "settings": settings(row), "preset_config": preset_of(row), "seed": seed,
+        "before": before, "after": after,
         "references": {"oracle": 9.0}, "task_fingerprint": "f", "train_env_steps": 100, "adapt_episodes": 2,
         "costs": [{"wall_s": 1.0, "cpu_s": 2.0}, {"wall_s": 3.0, "cpu_s": 4.0}],
         "provenance": {"git": {"commit": "0123456789"}}, **other,
@@ -68,7 +73,7 @@ def test_the_interval_is_over_runs_and_a_single_run_has_none() -> None:
 def test_all_rows_get_a_seed_before_any_gets_its_second_and_what_is_done_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Row("toy land", "Other", "tiny")
+    other = Row("toy land", "Other", "tests.experiments.tiny_presets:tiny")
     ran: list[tuple[str, int]] = []
     monkeypatch.setattr(table, "run_row", lambda row, seed, runs, into: ran.append((row.name, seed)))
     store(tmp_path, other, 0, [0.0], [1.0])
@@ -91,11 +96,33 @@ def test_a_result_counts_for_the_settings_it_was_made_with(tmp_path: Path) -> No
         read_result(tmp_path, TINY, 0)
 
 
+def test_a_result_counts_for_the_preset_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number in the preset makes it stale; how it logs, or a setting that did not exist then, does not."""
+    now = tiny_presets.tiny()
+    for changed, valid in (
+        (now, True),
+        (dataclasses.replace(now, log=LogConfig(wandb="disabled")), True),
+        (dataclasses.replace(now, train=dataclasses.replace(now.train, n_tasks=5)), False),
+    ):
+        monkeypatch.setattr(tiny_presets, "tiny", lambda config=changed: config)
+        store(tmp_path, TINY, 0, [0.0], [1.0])
+        monkeypatch.setattr(tiny_presets, "tiny", lambda: now)
+        assert (read_result(tmp_path, TINY, 0) is not None) == valid
+    defaults = dataclasses.replace(now.train, checkpoint_every_iters=LoopSettings().checkpoint_every_iters)
+    monkeypatch.setattr(tiny_presets, "tiny", lambda: dataclasses.replace(now, train=defaults))
+    stored = preset_of(TINY)
+    assert stored is not None
+    for key, valid in (("n_validation_tasks", False), ("checkpoint_every_iters", True)):
+        older = {k: v for k, v in stored["train"].items() if k != key}
+        assert same_preset({**stored, "train": older}, TINY) == valid
+    assert not same_preset({**stored, "gone": 1}, TINY)
+
+
 def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -> None:
     """Two seeds of two tasks: 3 and 5 after adaptation, a half width of 12.706 * sqrt(2) / sqrt(2)."""
     store(tmp_path, TINY, 0, [0.0, 1.0], [2.0, 4.0])
     store(tmp_path, TINY, 1, [0.0, 2.0], [4.0, 6.0], task_fingerprint="g")
-    found = aggregate([TINY, Row("empty", "None", "tiny")], tmp_path)
+    found = aggregate([TINY, Row("empty", "None", TINY.preset)], tmp_path)
     assert list(found["worlds"]) == ["toy land"]
     row = found["worlds"]["toy land"]["rows"][0]
     assert row["before"]["value"] == 0.75
