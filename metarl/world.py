@@ -54,6 +54,9 @@ class World(VectorEnv[Any, Any, Any]):
     shows_reward: bool = True
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
     agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
+    carries: bool = False
+    """True if the first observation after an episode's end also shows something of that episode (say, the last
+    reaction, which agents with memory would not see otherwise). A plain reset shows nothing of the kind."""
     tasks: Tasks | None
 
     def __init__(
