@@ -25,6 +25,8 @@ WORLDS = Registry(
         "metaworld/ML25": ("envs.metaworld:make_ml25", "25 train and 4 test Meta-World classes"),
         "metaworld/ML45": ("envs.metaworld:make_ml45", "45 train and 5 test Meta-World classes"),
         "metaworld/custom": ("envs.metaworld:make_custom", "Meta-World classes of your choice"),
+        "npc/assets": ("envs.npc.assets_family:make", "virtual assets with hidden ways, all prices seen"),
+        "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held is seen"),
     },
     group=ENTRY_POINT_GROUP,
 )
