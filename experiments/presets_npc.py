@@ -4,6 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .config import AnyConfig
+from metarl.evaluation import Protocol
+from metarl.loop import LoopSettings
 
-NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {}
+from .config import AnyConfig, ExperimentConfig, WorldConfig
+
+
+def rl2_npc_assets_held() -> AnyConfig:
+    """RL² (GRU) on virtual assets of which only the one held is seen, 10 episodes per trial."""
+    from agents.ppo import PPOConfig
+    from agents.rl2 import RL2Config
+
+    ppo = PPOConfig(lr=2e-3, gamma=0.97, lam=0.9, entropy_coef=0.03, anneal_iters=1000, anneal_to=0.05)
+    agent = RL2Config(
+        episodes_per_trial=10, hidden=96, memory_steps=100, encoder=(64,), readout=(64,), layer_norm=True, ppo=ppo
+    )
+    return ExperimentConfig(
+        name="rl2-npc-assets-held",
+        world=WorldConfig("npc/assets-held"),
+        agent=agent,
+        train=LoopSettings(
+            n_iterations=1000,
+            n_tasks=256,
+            validate_every_iters=50,
+            n_validation_tasks=256,
+            validation_adapt_episodes=9,
+            checkpoint_every_iters=50,
+        ),
+        evaluation=Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    )
+
+
+NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
+    "rl2-npc-assets-held": rl2_npc_assets_held,
+}
