@@ -10,6 +10,7 @@ from metarl.errors import ConfigError
 
 from .history import checked_context
 from .mann import MANNCore
+from .memoryless import NoMemory
 from .recurrent import MemoryCore, RecurrentCore
 from .snail import SNAILCore
 from .transformer import TransformerCore
@@ -17,25 +18,26 @@ from .transformer import TransformerCore
 if TYPE_CHECKING:
     from .rl2 import RL2Config
 
-Memory = Literal["gru", "lstm", "mann", "transformer", "snail"]
+Memory = Literal["gru", "lstm", "mann", "transformer", "snail", "none"]
 RECURRENT = ("gru", "lstm", "mann")
 LOOKING_BACK = ("transformer", "snail")
 """Memories that see all steps of a trial at once: nothing is carried from chunk to chunk."""
+NOT_RECURRENT = (*LOOKING_BACK, "none")
 
 
 def check_memory(config: RL2Config) -> None:
     """Raise ConfigError for an unknown memory, and for settings that mean nothing to the one chosen."""
-    known = (*RECURRENT, *LOOKING_BACK)
+    known = (*RECURRENT, *NOT_RECURRENT)
     if config.memory not in known:
         raise ConfigError(f"rl2.memory must be {' or '.join(map(repr, known))}, got {config.memory!r}")
     if config.memory == "transformer":
         config.transformer.check_width(config.hidden)
-    if config.memory in LOOKING_BACK and config.bptt_steps is not None:
+    if config.memory in NOT_RECURRENT and config.bptt_steps is not None:
         raise ConfigError(
             f"rl2.bptt_steps cuts gradients between steps that follow each other, which memory={config.memory!r} does "
             f"not have, got {config.bptt_steps}; leave it at None, or take memory='gru'"
         )
-    if config.memory in LOOKING_BACK and config.memory_steps is not None:
+    if config.memory in NOT_RECURRENT and config.memory_steps is not None:
         raise ConfigError(
             f"rl2.memory_steps sets time constants of gates, which memory={config.memory!r} does not have, "
             f"got {config.memory_steps}; leave it at None"
@@ -55,6 +57,8 @@ def make_core(
     if config.memory == "snail":
         context = checked_context(config.snail.context, trial_steps, "snail")
         return SNAILCore(config.snail, n_inputs, config.hidden, context, generator, device)
+    if config.memory == "none":
+        return NoMemory(n_inputs, config.hidden, generator, device)
     if config.memory == "mann":
         return MANNCore(config.mann, n_inputs, config.hidden, generator, device, memory_steps=config.memory_steps)
     return RecurrentCore(config.memory, n_inputs, config.hidden, generator, device, memory_steps=config.memory_steps)

@@ -49,7 +49,7 @@ class RL2Config:
     """Episodes of a training trial, >= 1; the memory lives through all of them."""
     memory: Memory = "gru"
     """Recurrent: "gru", "lstm", or "mann", an LSTM with an external memory; looking back at all steps of the trial:
-    "transformer", or "snail", convolutions over time and attention."""
+    "transformer", or "snail", convolutions over time and attention; or "none", a policy that sees this step only."""
     hidden: int = 64
     """Units of the memory, >= 1."""
     memory_steps: int | None = None

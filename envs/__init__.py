@@ -20,6 +20,12 @@ WORLDS = Registry(
             "2-D point, goals on a half-circle, sparse reward (PEARL)",
         ),
         "corner-point": ("envs.point:make_corner_point", "2-D point, one of 4 corners rewarded (ProMP)"),
+        "revealed": ("envs.revealed:make", "another world that shows the task or the exact belief: for oracles"),
+        "npc/companion": (
+            "envs.npc.companion_tasks:make",
+            "visitors who come again and show a glyph: get to know each (identity=id for a number)",
+        ),
+        "npc/companion-tiny": ("envs.npc.companion_tasks:make_tiny", "one visitor, six styles, solved exactly"),
         "metaworld/ML1": ("envs.metaworld:make_ml1", "one Meta-World task class, goals held out (task=...)"),
         "metaworld/ML10": ("envs.metaworld:make_ml10", "10 train and 5 test Meta-World classes"),
         "metaworld/ML25": ("envs.metaworld:make_ml25", "25 train and 4 test Meta-World classes"),

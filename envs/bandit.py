@@ -16,6 +16,7 @@ from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks
 
 from . import bandit_references as known
+from .beliefs import BetaBelief
 from .families import ContinuousFamily, check_count
 from .tensor_world import EpisodeState, TensorWorld
 
@@ -68,6 +69,14 @@ class BanditTasks(ContinuousFamily):
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> BanditWorld:
         """Build a world of `n_copies`."""
         return BanditWorld(n_copies, self.n_arms, device=device)
+
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the success probabilities: float32 [N, k]; see `envs.revealed`."""
+        return tasks.values["p"]
+
+    def belief(self, device: torch.device | str = "cpu") -> BetaBelief:
+        """Return beliefs over the success probabilities."""
+        return BetaBelief(self.n_arms, device)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the expected reward of each pull.

@@ -15,6 +15,7 @@ from torch import Tensor
 from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks
 
+from .beliefs import FiniteBelief, Seen
 from .families import FiniteFamily, check_count, shuffled_cuts
 from .gridworld_references import (
     GOAL_REWARD,
@@ -81,6 +82,21 @@ class GridWorldTasks(FiniteFamily):
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GridWorld:
         """Build a gridworld of `n_copies`."""
         return GridWorld(n_copies, device=device)
+
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the goal's (x, y) as shares of the grid: float32 [N, 2]; see `envs.revealed`."""
+        goal = tasks.values["goal"]
+        return torch.stack([goal // SIZE, goal % SIZE], dim=1).to(torch.float32) / (SIZE - 1)
+
+    def belief(self, device: torch.device | str = "cpu") -> FiniteBelief:
+        """Return beliefs over all 21 goals: a cell that did not pay is none, one that did is it."""
+        goals = torch.tensor([x * SIZE + y for x, y in GOALS], device=device)
+
+        def likelihood(seen: Seen) -> Tensor:
+            cell = (seen.next_obs[:, 0] * SIZE + seen.next_obs[:, 1]).long()
+            return ((cell[:, None] == goals) == (seen.reward > 0)[:, None]).to(torch.float32)
+
+        return FiniteBelief(len(GOALS), likelihood, device)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return exact values: uniformly random moves, known goal, and the Bayes-optimal policy where it is known.

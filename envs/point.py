@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from metarl.tasks import Tasks
 
@@ -56,6 +57,10 @@ class NavigationTasks(ContinuousFamily):
         """Build a world of `n_copies`."""
         return NavigationWorld(n_copies, device=device)
 
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the goal as a share of the range of goals: float32 [N, 2]; see `envs.revealed`."""
+        return tasks.values["goal"] / 0.5
+
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode: "oracle" and "stand_still" exact on the split's list, "random" played."""
         return self._references(split, self.list_of(split), n_episodes)
@@ -78,6 +83,10 @@ class PointRobotTasks(ContinuousFamily):
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> PointRobotWorld:
         """Build a world of `n_copies`."""
         return PointRobotWorld(n_copies, device=device)
+
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the goal as a share of the range of goals: float32 [N, 2]; see `envs.revealed`."""
+        return tasks.values["goal"]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode, averaged over some 4000 seeded starts; "oracle" is the best policy's."""
@@ -102,6 +111,10 @@ class SparsePointRobotTasks(FiniteFamily):
         """Build a world of `n_copies`."""
         return SparsePointRobotWorld(n_copies, device=device)
 
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the goal as a share of the range of goals: float32 [N, 2]; see `envs.revealed`."""
+        return tasks.values["goal"]
+
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the sparse return per episode: "oracle" and "stand_still" exact on the split, "random" played."""
         return self._references(split, self.all(split), n_episodes)
@@ -121,6 +134,10 @@ class CornerPointTasks(FiniteFamily):
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> CornerPointWorld:
         """Build a world of `n_copies`."""
         return CornerPointWorld(n_copies, device=device)
+
+    def task_features(self, tasks: Tasks) -> Tensor:
+        """Return the goal as a share of the range of goals: float32 [N, 2]; see `envs.revealed`."""
+        return tasks.values["goal"] / 2.0
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode, averaged over some 4000 seeded starts.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.mann import MANNConfig
-from agents.memories import LOOKING_BACK, make_core
+from agents.memories import LOOKING_BACK, NOT_RECURRENT, make_core
 from agents.ppo import PPOConfig
 from agents.recurrent import MemoryCore
 from agents.rl2 import RL2Config
@@ -29,6 +29,7 @@ SMALL = RL2Config(
     snail=SNAILConfig(filters=3, key_size=4, value_size=5), mann=MANNConfig(slots=6, width=4, heads=2),
 )  # fmt: skip
 KINDS: tuple[Any, ...] = ("transformer", "snail", "mann")
+ALL = (*KINDS, "none")
 STEPS = 12
 
 
@@ -55,7 +56,7 @@ def _gap(a: Tensor, b: Tensor) -> float:
 # --- one answer however a sequence is walked through ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("n_steps", [1, STEPS, 2 * STEPS + 5])
 def test_acting_gives_the_outputs_of_the_full_pass_at_every_step(kind: Any, n_steps: int) -> None:
     """The longest sequence is more than two contexts: ring buffers and the window of the full pass forget alike."""
@@ -94,6 +95,15 @@ def test_no_step_sees_a_later_one_and_all_see_the_first(kind: Any) -> None:
     assert float(moved.min()) > 1e-6
 
 
+def test_without_memory_a_step_is_answered_by_itself() -> None:
+    core, x = _core("none"), _inputs()
+    changed = x.clone()
+    changed[7] += 1.0
+    moved = (core.unroll(changed, core.start(4))[0] - core.unroll(x, core.start(4))[0]).detach().abs().amax((1, 2))
+    assert float(moved[7]) > 1e-5
+    assert [t for t in range(STEPS) if moved[t] > 0] == [7]
+
+
 @pytest.mark.parametrize("kind", LOOKING_BACK)
 def test_what_lies_a_whole_context_back_is_forgotten(kind: Any) -> None:
     """One layer of attention only: more of them pass on what earlier steps had seen themselves."""
@@ -108,7 +118,7 @@ def test_what_lies_a_whole_context_back_is_forgotten(kind: Any) -> None:
     assert float(moved[STEPS if kind == "transformer" else STEPS + 15 :].max()) < 1e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_rows_stand_alone_even_at_different_steps(kind: Any) -> None:
     core, x = _core(kind), _inputs()
     memory = core.start(4)
@@ -125,7 +135,7 @@ def test_rows_stand_alone_even_at_different_steps(kind: Any) -> None:
     assert _gap(alone[0], alone[3]) > 1e-2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_a_step_leaves_the_memory_it_was_given_alone(kind: Any) -> None:
     core, x = _core(kind), _inputs()
     _, memory = core.unroll(x[:5], core.start(4))
@@ -138,7 +148,7 @@ def test_a_step_leaves_the_memory_it_was_given_alone(kind: Any) -> None:
 # --- in the agent ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("actions", ["masked", "multi-discrete", "matrix-box"])
 def test_unchanged_parameters_give_a_ratio_of_one_whatever_the_action_space(kind: Any, actions: str) -> None:
     assert actions in ACTION_SPACES
@@ -153,7 +163,7 @@ def test_unchanged_parameters_give_a_ratio_of_one_whatever_the_action_space(kind
     assert _gap(log_prob[rollout.valid], rollout.log_prob[rollout.valid]) <= 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_an_update_moves_every_parameter(kind: Any) -> None:
     agent, trial = toy_trial(replace(SMALL, memory=kind, encoder=(5,), readout=(6,), layer_norm=True))
     before = agent.state_dict()["weights"]
@@ -162,7 +172,7 @@ def test_an_update_moves_every_parameter(kind: Any) -> None:
     assert [name for name, value in after.items() if torch.equal(value, before[name])] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_a_restored_agent_goes_on_bit_for_bit_whatever_the_global_generator(kind: Any) -> None:
     config = replace(SMALL, memory=kind, ppo=PPOConfig(epochs=2, minibatches=3, anneal_iters=5))
     torch.manual_seed(1)
@@ -179,7 +189,7 @@ def test_a_restored_agent_goes_on_bit_for_bit_whatever_the_global_generator(kind
     assert state_fingerprint(agent.state_dict()) == state_fingerprint(other.state_dict())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_trials_longer_than_those_of_training_can_be_played(kind: Any) -> None:
     agent, _ = toy_trial(replace(SMALL, memory=kind), n=4)
     rollout = run_trial(ToyWorld(4), agent, toy_tasks(4), (9, 2), seed=3).query
@@ -198,7 +208,7 @@ def test_a_context_shorter_than_a_trial_is_refused(kind: Any) -> None:
         replace(config, **{kind: part(context=STEPS - 1)}).build(spec, seed=0)
 
 
-@pytest.mark.parametrize("kind", LOOKING_BACK)
+@pytest.mark.parametrize("kind", NOT_RECURRENT)
 @pytest.mark.parametrize("wrong", [{"bptt_steps": 4}, {"memory_steps": 20}])
 def test_settings_of_recurrent_memories_are_refused(kind: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"rl2.{next(iter(wrong))} .*{kind}"):
