@@ -32,6 +32,8 @@ WORLDS = Registry(
         "metaworld/ML45": ("envs.metaworld:make_ml45", "45 train and 5 test Meta-World classes"),
         "metaworld/custom": ("envs.metaworld:make_custom", "Meta-World classes of your choice"),
         "npc/assets": ("envs.npc.assets_family:make", "virtual assets with hidden ways, all prices seen"),
+        "npc/assets-regime": ("envs.npc.assets_regime:make", "virtual assets that go through good and bad times"),
+        "npc/assets-tiny": ("envs.npc.assets_regime:make_tiny", "one asset in good and bad times; solved exactly"),
         "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held is seen"),
     },
     group=ENTRY_POINT_GROUP,
