@@ -58,19 +58,20 @@ class MarketWorld(NpcWorld):
         horizon: int,
         n_episodes: int,
         feedback: Feedback,
+        has_signal: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         """Build `n_copies` markets of `n_assets`."""
         super().__init__(
             name,
             n_copies,
-            spaces.Box(-np.inf, np.inf, (5 * n_assets + 3,), np.float32),
+            spaces.Box(-np.inf, np.inf, ((5 if has_signal else 3) * n_assets + 3,), np.float32),
             spaces.Discrete(n_assets + 1),
             horizon=horizon,
             n_episodes=n_episodes,
             device=device,
         )
-        self.n_assets, self.feedback = n_assets, feedback
+        self.n_assets, self.feedback, self.has_signal = n_assets, feedback, has_signal
         self._rows = torch.arange(n_copies, device=self.device) * horizon
         self._nothing = torch.zeros(n_copies, device=self.device)
         self._none = torch.zeros(n_copies, n_assets, device=self.device)
@@ -140,13 +141,9 @@ class MarketWorld(NpcWorld):
         """Return the observation described above."""
         passed = state["t"].to(torch.float32) / self.horizon
         position = self._held.index_select(0, state["position"])
-        return torch.cat(
-            [
-                state["signal"], state["before"], state["shown"] / RETURN_UNIT, state["seen"], position,
-                passed[:, None], state["first"][:, None],
-            ],
-            dim=1,
-        )  # fmt: skip
+        signals = [state["signal"], state["before"]] if self.has_signal else []
+        shown = [state["shown"] * (1.0 / RETURN_UNIT), state["seen"]]
+        return torch.cat([*signals, *shown, position, passed[:, None], state["first"][:, None]], dim=1)
 
     def cost(self, state: EpisodeState) -> Tensor:
         """Return by how much the step deepened the largest drawdown."""

@@ -8,6 +8,7 @@ well chosen stays good for a while.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from envs.tensor_world import EpisodeState
 
 from .assets import AssetsConfig, AssetsWorld
+from .assets_market import MarketWorld
 from .reference import Policy, Random
 
 FEE_WEIGHT = 0.6
@@ -27,14 +29,14 @@ def log_growth(mean: Tensor, variance: Tensor) -> Tensor:
     return mean.log1p() - 0.5 * variance / (1.0 + mean).square()
 
 
-class _Trader(Policy):
+class Trader(Policy, ABC):
     """Holds what is worth most at the next step, fees considered."""
 
-    world: AssetsWorld
+    world: MarketWorld
 
+    @abstractmethod
     def worth(self) -> Tensor:
         """Return the expected growth of each asset at the next step, float32 [B, A]."""
-        raise NotImplementedError
 
     def act(self) -> Tensor:
         """Choose."""
@@ -48,7 +50,7 @@ class _Trader(Policy):
         return self.world.params["fee"]
 
 
-class Cash(_Trader):
+class Cash(Trader):
     """Never buys: the best there is without looking at any return, since assets lose growth on average."""
 
     def worth(self) -> Tensor:
@@ -64,8 +66,10 @@ class BuyAndHold(Policy):
         return torch.zeros_like(self.world.state["position"])
 
 
-class Oracle(_Trader):
+class Oracle(Trader):
     """Knows drifts, effects, fee and the order of actions."""
+
+    world: AssetsWorld
 
     def worth(self) -> Tensor:
         """Return the true expected growth."""
@@ -111,11 +115,13 @@ class Regression:
         return (mu + alpha * x).float(), (vmu + 2.0 * cov * x + valpha * x * x).clamp(min=0.0).float()
 
 
-class Bayes(_Trader):
+class Bayes(Trader):
     """The exact filter. Plays mean + `optimism` (1 - k / K) standard deviations of what is not known yet.
 
     With `forget` it starts anew at every episode; its optimism then falls within the episode, as 1 - t / H.
     """
+
+    world: AssetsWorld
 
     def __init__(self, optimism: float = 0.0, *, forget: bool = False, last_only: bool = False) -> None:
         """Choose how to explore, and whether to forget at every episode, or at every step (`last_only`)."""
@@ -162,12 +168,14 @@ class Thompson(Bayes):
         return log_growth(mean + variance.sqrt() * z, torch.full_like(mean, self.world.config.noise_sd**2))
 
 
-class HazardBayes(_Trader):
+class HazardBayes(Trader):
     """The exact filter for assets that may all be redrawn before any episode with chance `hazard`.
 
     It keeps one posterior for each episode that may have been the first since the last redraw, weighed by how well it
     foretold what was seen since (Adams and MacKay 2007, arXiv:0710.3742), and plays the weighted prediction.
     """
+
+    world: AssetsWorld
 
     def __init__(self, hazard: float = 0.12, optimism: float = 0.0) -> None:
         """`hazard` is the assumed chance before each episode but the first; `optimism` as in `Bayes`."""
