@@ -1,0 +1,185 @@
+"""Reference policies of the companion: from the best fixed manners to a filter per visitor that looks a turn ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from envs.tensor_world import EpisodeState
+from metarl.errors import ConfigError
+
+from .companion import CompanionWorld
+from .companion_styles import Styles
+from .reference import Policy
+from .shift import Shift
+from .world import NpcWorld
+
+MEMORIES = ("visitor", "pooled", "encounter")
+PLAYS = ("greedy", "look-ahead", "thompson")
+_CHUNK = 128
+"""Copies looked ahead for at a time: 32,000 numbers each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """What a filter knows: the visitors' law, what moods mean, and what may have changed since the last meeting."""
+
+    styles: Styles
+    prior: Tensor
+    """float64 [n]: styles in training."""
+    moods: Tensor
+    """float64 [actions * moods, n]: chance of a mood after an action, by style."""
+    drift: Tensor
+    """float64 [n, n]: from the style at the last meeting to that of the next one."""
+    hazard: float = 0.0
+    """Chance, at each encounter, that everyone was replaced."""
+
+    @classmethod
+    def of(cls, styles: Styles, prior: Tensor, rho: float, shift: Shift | None) -> Law:
+        """Return the law of a family; an unannounced change counts as if it came with an even chance each time."""
+        kernel = torch.eye(styles.n, dtype=torch.float64) * (1 - rho) + rho * styles.drift(prior)
+        hazard = 0.0
+        if shift is not None:
+            chance = shift.hazard or GUESSED_HAZARD
+            if shift.kind == "drift":
+                kernel = kernel @ (torch.eye(styles.n, dtype=torch.float64) * (1 - chance) + chance * styles.drift(prior))
+            hazard = chance if shift.kind == "visitor" else 0.0
+        return cls(styles, prior.double(), styles.mood_probabilities().flatten(0, 1), kernel, hazard)
+
+
+GUESSED_HAZARD = 0.12
+"""Of a change that comes at one unknown encounter, for filters that reckon with it."""
+
+
+class _Companion(Policy):
+    """A policy in a companion's world."""
+
+    def __init__(self, law: Law) -> None:
+        self.law = law
+
+    def start(self, world: NpcWorld, generator: torch.Generator) -> None:
+        """Begin a trial in every copy."""
+        if not isinstance(world, CompanionWorld):
+            raise ConfigError(f"{type(self).__name__} plays in a companion's world only, not in {world.name!r}")
+        super().start(world, generator)
+        self.factors = self.law.styles.factors.to(world.device)
+        self.engagement = self.law.styles.engagement.float().to(world.device)
+
+    def say(self, action: Tensor) -> Tensor:
+        """Return actions [B, 3] of action numbers [B]."""
+        return self.factors[action]
+
+
+class NonAdaptive(_Companion):
+    """What pleases the visitors of training most on average, always."""
+
+    def act(self) -> Tensor:
+        """Return the one action."""
+        best = (self.law.prior.float() @ self.engagement.cpu()).argmax()
+        return self.say(best.to(self.world.device).expand(self.world.num_envs))
+
+
+class Oracle(_Companion):
+    """Knows the style, and what actions mean."""
+
+    def act(self) -> Tensor:
+        """Return the action that is the visitor's style."""
+        style = self.world.latent()["style"]
+        meaning = self.world.state.get("meaning")
+        if meaning is not None:
+            style = (meaning == style[:, None]).long().argmax(dim=1)
+        return self.say(style)
+
+
+class Filter(_Companion):
+    """The exact posterior over styles, per visitor, of one supposed visitor for all, or anew at each encounter.
+
+    It plays the action best on average ("greedy"), best for a style drawn from the posterior ("thompson"), or best if
+    the turn after next's choice, for all turns that are left with this visitor, could profit from the answer
+    ("look-ahead").
+    """
+
+    def __init__(self, law: Law, memory: str = "visitor", play: str = "greedy", hazard: float | None = None) -> None:
+        """`hazard` overrides the law's; 0 gives a filter that takes everything to stay as it is."""
+        super().__init__(law)
+        if memory not in MEMORIES or play not in PLAYS:
+            raise ConfigError(f"a companion's filter has memory {MEMORIES} and play {PLAYS}, got {memory!r}, {play!r}")
+        self.memory, self.play = memory, play
+        self.hazard = law.hazard if hazard is None else hazard
+
+    def start(self, world: NpcWorld, generator: torch.Generator) -> None:
+        """Believe in the prior."""
+        super().start(world, generator)
+        device, settings = world.device, self.world.settings  # type: ignore[attr-defined]
+        self.prior = self.law.prior.float().to(device)
+        self.moods, self.drift = self.law.moods.float().to(device), self.law.drift.float().to(device)
+        self.rows = torch.arange(world.num_envs, device=device)
+        n_slots = self.world.n_rows if self.memory == "visitor" else 1  # type: ignore[attr-defined]
+        self.n_turns, self.n_encounters = settings.n_turns, settings.n_encounters
+        self.beliefs = self.prior.expand(world.num_envs, n_slots, -1).clone()
+        if self.play == "look-ahead":
+            # [n, (actions * moods) * actions]: mood chance times what the next action brings, by style.
+            after = self.moods.T[:, :, None] * self.engagement[:, None, :]
+            self.after = after.flatten(1)
+
+    def slot(self) -> Tensor:
+        """Return whose belief is meant, int64 [B]."""
+        if self.memory == "visitor":
+            return self.world.state["visitor"]
+        return torch.zeros_like(self.world.state["visitor"])
+
+    @property
+    def belief(self) -> Tensor:
+        """The posterior over the present visitor's style, [B, n]."""
+        return self.beliefs[self.rows, self.slot()]
+
+    def act(self) -> Tensor:
+        """Play by the present belief."""
+        belief = self.belief
+        if self.play == "thompson":
+            return self.say(torch.multinomial(belief, 1, generator=self.generator).squeeze(1))
+        value = belief @ self.engagement
+        if self.play == "look-ahead":
+            value = value + self._turns_left()[:, None] * self._next(belief)
+        return self.say(value.argmax(dim=1))
+
+    def _turns_left(self) -> Tensor:
+        """Return the turns after this one that are to be expected with the present visitor, [B]."""
+        state = self.world.state
+        here = (self.n_turns - 1 - state["turn"]).float()
+        if self.memory == "encounter":
+            return here
+        later = (self.n_encounters - 1 - self.world.episode % self.n_encounters).float() * self.n_turns
+        share = 1.0 if self.memory == "pooled" else 1.0 / self.world.params["count"].float()
+        return here + later * share
+
+    def _next(self, belief: Tensor) -> Tensor:
+        """Return what the best action of the next turn brings, by the present action: [B, n actions]."""
+        n, moods = self.law.styles.n, self.law.styles.moods
+        parts = [
+            (part @ self.after).view(len(part), n, moods, n).amax(dim=3).sum(dim=2) for part in belief.split(_CHUNK)
+        ]
+        return torch.cat(parts)
+
+    def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
+        """Take in the mood; between encounters, what may have changed."""
+        slot = before["visitor"] if self.memory == "visitor" else torch.zeros_like(before["visitor"])
+        action, n_moods = reached["last"], self.law.styles.moods
+        belief = self.beliefs[self.rows, slot] * self.moods[action * n_moods + reached["mood"]]
+        belief = belief / belief.sum(dim=1, keepdim=True).clamp(min=1e-30)
+        beliefs = self.beliefs.clone()
+        beliefs[self.rows, slot] = belief
+        if self.memory == "encounter":
+            beliefs = torch.where(ended[:, None, None], self.prior, beliefs)
+        else:
+            beliefs = torch.where(ended[:, None, None], self._between(beliefs, slot), beliefs)
+        self.beliefs = beliefs
+
+    def _between(self, beliefs: Tensor, slot: Tensor) -> Tensor:
+        """Return the beliefs [B, slots, n] about everyone at the next encounter."""
+        coming = self.slot()
+        changed = beliefs.clone()
+        changed[self.rows, coming] = beliefs[self.rows, coming] @ self.drift
+        return (1 - self.hazard) * changed + self.hazard * self.prior
