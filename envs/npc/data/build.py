@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.npc.people import DOMAINS, MOST_INTEREST, N_INTERESTED, SPLITS, THEMES, UTILITY_SD
+from envs.npc.traits import style_histogram
 from metarl.seeding import generator
 
-from ..people import DOMAINS, MOST_INTEREST, N_INTERESTED, SPLITS, THEMES, UTILITY_SD
-from ..traits import style_histogram
 from .carriers import CARRIERS, fetch, member, read_frame
 from .hier_logit import Panel, fit, posterior
 from .holdout import prediction_table
+from .outlines import glyph_arrays
 from .panels import SOURCES, read_panel, shown, split_people, standardise
 from .surveys import log_shares, theme_counts, trait_scores
 
@@ -114,7 +116,12 @@ def people(carriers: Path) -> tuple[Arrays, Json, Json]:
 
 
 def _write_json(path: Path, content: Json) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    """Write JSON with lists of numbers on one line each."""
+    text = json.dumps(content, indent=1)
+    flat = re.sub(
+        r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text
+    )
+    path.write_text(flat + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -126,7 +133,10 @@ def main() -> None:
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        arrays, moments, holdout = people(options.carriers or Path(temporary))
+        carriers = options.carriers or Path(temporary)
+        arrays, moments, holdout = people(carriers)
+        letters = glyph_arrays(carriers)
+    np.savez_compressed(options.out / "glyphs.npz", **letters)  # type: ignore[arg-type]
     np.savez_compressed(options.out / "people.npz", **arrays)  # type: ignore[arg-type]
     _write_json(options.out / "moments.json", moments)
     _write_json(options.out / "holdout.json", holdout)

@@ -11,7 +11,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def _block(values: NDArray[Any], place: Any, _: int) -> tuple[NDArray[Any], Any]
 class _FrameUnpickler(pickle.Unpickler):
     """Reads a pickled DataFrame of numbers and strings, and nothing else: no other name is looked up or called."""
 
-    STAND_INS = {
+    STAND_INS: ClassVar[dict[tuple[str, str], Any]] = {
         ("pandas.core.frame", "DataFrame"): _Bare,
         ("pandas.core.internals.managers", "BlockManager"): _Bare,
         ("pandas.core.indexes.base", "Index"): _Bare,
@@ -109,7 +109,7 @@ class _FrameUnpickler(pickle.Unpickler):
         ("pandas._libs.internals", "_unpickle_block"): _block,
         ("builtins", "slice"): slice,
     }
-    NUMPY = {"ndarray", "dtype", "_reconstruct", "_frombuffer"}
+    NUMPY: ClassVar[set[str]] = {"ndarray", "dtype", "_reconstruct", "_frombuffer"}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a global; raises UnpicklingError for one that no table needs."""
