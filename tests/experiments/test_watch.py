@@ -1,0 +1,175 @@
+"""The watch page: complete, self-contained, and alive in a real browser that clicks through it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import envs
+from envs.npc.family import NpcFamily
+from experiments.__main__ import main as command
+from experiments.watch import render
+from experiments.watch_record import DRAWS, record_agent
+
+FAMILIES = ["npc/companion", "npc/assets-held", "npc/assistant", "npc/guide-macro", "npc/guide"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """Return what a page shows."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found.group(1)))
+
+
+def page_of(folder: Path, world: str, policy: str = "random", *more: str) -> Path:
+    """Write the page of a reference policy."""
+    path = folder / f"{world.replace('/', '-')}.html"
+    words = ["watch", world, "--policy", policy, "--visitors", "6", "--shown", "2", "--out", str(path), *more]
+    assert command(words) == 0
+    return path
+
+
+@pytest.mark.parametrize("world", FAMILIES)
+def test_a_page_holds_every_step_and_asks_nobody_for_anything(world: str, tmp_path: Path) -> None:
+    text = page_of(tmp_path, world).read_text()
+    data = data_of(text)
+    family = envs.make(world)
+    assert isinstance(family, NpcFamily)
+    assert len(data["trials"]) == 2
+    for trial in data["trials"]:
+        assert len(trial["episodes"]) == family.n_episodes
+        for episode, total in zip(trial["episodes"], trial["returns"], strict=True):
+            assert len(episode["frames"]) == len(episode["actions"]) + 1
+            assert sum(episode["rewards"]) == pytest.approx(total, abs=1e-3)
+            assert all("hidden" in frame for frame in episode["frames"])
+    assert not re.search(r"""(src|href|url|fetch|import)\s*[=(]\s*["']?(https?:)?//""", text)
+    assert "default-src 'none'" in text
+
+
+def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does() -> None:
+    import torch
+
+    from agents.random_policy import RandomConfig
+    from metarl.agent import WorldSpec
+    from metarl.trial import run_trial
+
+    family = envs.make("npc/companion")
+    assert isinstance(family, NpcFamily)
+    tasks = family.list_of("test")[:3]
+    world = family.make_world(3)
+    agent = RandomConfig().build(WorldSpec.of(world), seed=0)
+    kept = record_agent(family, agent, tasks, n_shown=2, seed=5, greedy=False, device=torch.device("cpu"))
+    alone = run_trial(world, agent, tasks, (*agent.phases(family.n_episodes - 1), 1), seed=5)
+    shown = [a for e in kept["trials"][0]["episodes"] for a in e["actions"]]
+    played = torch.cat([r.action[r.valid[:, 0], 0] for r in alone.rollouts])
+    assert shown == played.reshape(len(shown), -1).tolist()
+    shares = torch.tensor(kept["trials"][0]["episodes"][0]["shares"])
+    sizes = [len(names) for names in kept["actions"]]
+    for part in torch.split(shares, sizes, dim=1):
+        assert torch.allclose(part.sum(1), torch.ones(len(part)), atol=0.01)
+        n = part.shape[1]
+        assert (part.mean(0) - 1 / n).abs().max() < 5 * (1 / n / DRAWS / len(part)) ** 0.5 + 1e-3
+
+
+def test_names_cannot_break_out_of_the_page() -> None:
+    evil = "</script><script>alert(1)</script>"
+    recording = {
+        "world": "npc/x", "n": 1, "actions": [["a"]], "mean": [0.0], "error": [0.0], "references": {},
+        "trials": [{"task": evil, "returns": [0.0], "episodes": []}],
+    }  # fmt: skip
+    page = render(recording, evil, "test")
+    assert evil not in page
+    assert data_of(page)["trials"][0]["task"] == evil
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        (["gridworld", "--policy", "random"], "watch shows NPC worlds only"),
+        (["npc/companion", "--policy", "orcle"], "did you mean 'oracle'"),
+        (["npc/companion", "--policy", "oracle", "--split", "tset"], "has no split 'tset'"),
+        (["npc/companion", "--policy", "oracle", "--shown", "9", "--visitors", "3"], "--shown must be"),
+        (["npc/companion", "--policy", "oracle", "--out", "/nowhere/x.html"], "--out"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["watch", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Yield a headless Chromium; without one the tests are skipped, and say what is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright drives the browser")
+    path = next((p for p in map(shutil.which, BROWSERS) if p), None)
+    if path is None:
+        pytest.skip(f"no browser here ({', '.join(BROWSERS)}): apt-get install chromium")
+    with api.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.mark.parametrize("world", FAMILIES)
+def test_a_browser_clicks_through_the_page_without_an_error_or_a_request(
+    world: str, tmp_path: Path, browser: Any
+) -> None:
+    path = page_of(tmp_path, world, "oracle")
+    data = data_of(path.read_text())
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors: list[str] = []
+    requests: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri())
+    clock = page.locator("#clock")
+    before = page.evaluate("document.getElementById('view').toDataURL()")
+    assert "episode 1" in clock.inner_text()
+    page.click("#next")
+    assert clock.inner_text().endswith("step 1")
+    page.click("#episodes button:nth-child(2)")
+    assert "episode 2" in clock.inner_text()
+    n_steps = len(data["trials"][0]["episodes"][1]["actions"])
+    page.locator("#scrub").fill(str(n_steps))
+    assert clock.inner_text().endswith(f"step {n_steps}")
+    assert page.evaluate("document.getElementById('view').toDataURL()") != before
+    assert "Tick" in page.inner_text("#truth")
+    page.check("#reveal")
+    assert "Tick" not in page.inner_text("#truth")
+    assert page.inner_text("#truth").strip()
+    page.click("#language")
+    assert page.inner_text("#reveal + span") == "揭示隐藏信息"
+    page.select_option("#trial", "1")
+    page.keyboard.press("1")
+    page.select_option("#speed", "15")
+    page.click("#play")
+    for _ in range(100):  # the page's own policy forbids what playwright's waiting for a condition would evaluate
+        if not clock.inner_text().endswith(" 0"):
+            break
+        page.wait_for_timeout(50)
+    else:
+        pytest.fail("it does not play")
+    page.click("#play")
+    for _ in range(3):  # every episode draws, to its end
+        page.click("#language")
+        for k in range(len(data["trials"][1]["episodes"])):
+            page.click(f"#episodes button:nth-child({k + 1})")
+            page.evaluate("go(episode().actions.length)")
+    assert errors == []
+    assert requests == [path.as_uri()]
+    page.close()
