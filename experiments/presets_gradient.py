@@ -81,6 +81,11 @@ def _corner(name: str, **options: Any) -> AnyConfig:
     )
 
 
+def maml_corner() -> AnyConfig:
+    """MAML-TRPO on the four corners: actions before adaptation get no credit for what they find."""
+    return _corner("maml-corner", inner_objective="log-likelihood")
+
+
 def emaml_corner() -> AnyConfig:
     """E-MAML on the four corners: actions before adaptation get credit for the return after it."""
     return _corner("emaml-corner", exploration_coef=1.0)
@@ -97,6 +102,7 @@ GRADIENT_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "anil-navigation": anil_navigation,
     "meta-sgd-navigation": meta_sgd_navigation,
     "cavia-navigation": cavia_navigation,
+    "maml-corner": maml_corner,
     "emaml-corner": emaml_corner,
     "promp-corner": promp_corner,
 }
