@@ -1,0 +1,99 @@
+"""Where agents go before adaptation: counted against walks that were made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+from experiments.coverage import _summary, coverage, main
+from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.errors import ConfigError
+from tests.metarl.tiny import TinyConfig
+
+
+class Walker:
+    """Walks straight to corners chosen at random: `corners` of the four, unless told to stand."""
+
+    name, parallel_episodes, train_phases = "walker", True, (1,)
+
+    def __init__(self, corners: tuple[int, ...]) -> None:
+        self.goals = envs.make("corner-point").all("test").values["goal"][list(corners)]  # type: ignore[union-attr]
+
+    def phases(self, n_episodes: int) -> tuple[int, ...]:
+        return (n_episodes,)
+
+    def init(self, n_tasks: int) -> State:
+        return {"chosen": torch.arange(n_tasks) // 4 % len(self.goals)}
+
+    def act(
+        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, Decision]:
+        move = self.goals[state["chosen"]] - step.obs
+        return state, Decision(move.clamp(-0.2, 0.2), torch.zeros(len(move)), {})
+
+
+def test_a_walker_to_all_corners_meets_them_all_and_a_walker_to_one_meets_that_one() -> None:
+    family = envs.make("corner-point")
+    found = {
+        corners: coverage(Walker(corners), family, split="test", n_episodes=64, radius=0.5, batch=16, seed=0)  # type: ignore[arg-type]
+        for corners in ((0, 1, 2, 3), (2,), (0, 1))
+    }
+    everywhere, one, two = found.values()
+    assert everywhere["met"] == everywhere["nearest"] == [0.25] * 4
+    assert everywhere["goals_per_episode"] == 1.0
+    assert one["met"] == one["nearest"] == [0.0, 0.0, 1.0, 0.0]
+    assert (one["batch_meets"], one["batch_meets_all"]) == (0.25, 0.0)
+    assert two["met"] == [0.5, 0.5, 0.0, 0.0]
+    assert everywhere["batch_meets"] > 0.9 > two["batch_meets"] == 0.5
+
+
+def test_batches_are_judged_together() -> None:
+    met = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [1, 1]], dtype=bool)
+    found = _summary(met, np.array([0.8, 0.2]), 2, ("a", "b"))
+    assert found["met"] == pytest.approx([0.8, 0.4])
+    assert (found["goals_per_episode"], found["batch_meets"], found["batch_meets_all"]) == pytest.approx(
+        (1.2, 0.75, 0.5)
+    )
+    with pytest.raises(ConfigError, match="raise --episodes"):
+        _summary(met, np.array([0.8, 0.2]), 6, ("a", "b"))
+
+
+def test_worlds_without_a_list_of_goals_are_refused() -> None:
+    for name in ("gridworld", "bandit"):
+        family = envs.make(name)
+        agent = TinyConfig().build(WorldSpec.of(family.make_world(1)), seed=0)
+        with pytest.raises(ConfigError, match="goals in the plane"):
+            coverage(agent, family, split="test", n_episodes=4, radius=1.0, batch=1, seed=0)
+
+
+@pytest.mark.parametrize("words", [["--episodes", "0"], ["--radius", "0"], ["--batch", "0"], ["--seed", "-1"]])
+def test_values_out_of_range_are_refused_before_anything_is_read(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=words[0]):
+        main(["nowhere", *words])
+
+
+def test_a_run_is_compared_with_its_fresh_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from experiments.__main__ import main as entry
+
+    run_dir, into = tmp_path / "run", tmp_path / "coverage.json"
+    small = ["--train.n-iterations", "1", "--train.n-tasks", "4", "--agent.episodes-per-step", "2"]
+    small += [
+        "--train.validate-every-iters",
+        "0",
+        "--evaluation.adapt-episodes",
+        "2",
+        "--evaluation.eval-episodes",
+        "2",
+    ]
+    assert entry(["train", "emaml-corner", *small, "--wandb", "disabled", "--run-dir", str(run_dir)]) == 0
+    assert entry(["coverage", str(run_dir), "--episodes", "40", "--into", str(into)]) == 0
+    run = json.loads(into.read_text())["runs"][0]
+    assert run["iteration"] == 1
+    assert run["trained"]["n_episodes"] == run["fresh"]["n_episodes"] == 40
+    assert sum(run["fresh"]["nearest"]) == pytest.approx(1.0)
+    assert "trained" in capsys.readouterr().out
