@@ -125,8 +125,14 @@ def _check_ways(
     for episode, cells in sorted(closed_at.items()):
         if not 1 <= episode <= MOST_EPISODE:
             what = f"a street closes at episode {episode}, expected 1 to {MOST_EPISODE} (episodes count from 0)"
-            faults.add(what, "set its property 'episode'", cells=ground.tiles([(int(r), int(c)) for r, c in cells]))
-        outside = [(int(r), int(c)) for r, c in cells.tolist() if not ground.holds((r, c))]
+            faults.add(
+                what, "set its property 'episode'", cells=ground.tiles([(int(r), int(c)) for r, c in cells.tolist()])
+            )
+        pairs = [(int(r), int(c)) for r, c in cells.tolist()]
+        outside = [pair for pair in pairs if not ground.holds(pair)]
+        if not any(ground.holds(pair) and not ground.wall[pair] for pair in pairs):
+            what = f"what closes at episode {episode} is all wall"
+            faults.add(what, "move it over the cells that close, or remove it", cells=ground.tiles(pairs))
         if outside:
             faults.add("a closed cell is off the map", "move or shrink the area", cells=ground.tiles(outside))
             continue

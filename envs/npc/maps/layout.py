@@ -85,7 +85,8 @@ class Layout:
     portals: tuple[Portal, ...] = ()
     """ways into other worlds"""
     closed_at: Mapping[int, Tensor] = field(default_factory=dict)
-    """{episode: int64 [K, 2]}: these cells are walls from that episode on, counted from 0 (so episode >= 1)"""
+    """{episode: int64 [K, 2]}: these cells are walls from that episode on, counted from 0 (so episode >= 1); cells that
+    are walls anyway are left out"""
     name: str = "unnamed"
     """what the world is called"""
     cell_m: float = 1.0
@@ -98,10 +99,18 @@ class Layout:
     def __post_init__(self) -> None:
         _check_tensors(self)
         object.__setattr__(self, "crowd", (self.crowd * 100).round() / 100)
+        object.__setattr__(self, "closed_at", {k: self._free(v) for k, v in sorted(self.closed_at.items())})
         spawn = Place("spawn", "", self.spawn, "objects")
         faults = geometry_faults(Ground(self.wall, self.source), [spawn], self.places(), self.closed_at)
         if faults:
             raise MapError(faults)
+
+    def _free(self, cells: Tensor) -> Tensor:
+        """Return cells without walls and repetitions, in order; those off the map stay, for the check to find."""
+        inside = ((cells >= 0) & (cells < torch.tensor(self.wall.shape))).all(1)
+        walled = inside.clone()
+        walled[inside] = self.wall[cells[inside, 0], cells[inside, 1]]
+        return torch.unique(cells[~walled], dim=0) if len(cells) else cells
 
     @property
     def height(self) -> int:
