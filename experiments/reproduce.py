@@ -11,8 +11,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,168 +21,10 @@ from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
 from .parser import Parser, check_folder
+from .reproductions import REPRODUCTIONS
 from .subcommand import run_subcommand
 
 RUNS, RESULTS = Path("runs/reproduce"), Path("experiments/results")
-
-Measure = Callable[[Evaluation], float]
-
-
-@dataclass(frozen=True)
-class Level:
-    """A number the reproduction must reach."""
-
-    name: str
-    measure: Measure
-    at_least: float
-    source: str
-    """Where the level comes from, or what it compares with."""
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """One experiment: which preset, how it is evaluated, what it must reach."""
-
-    preset: str
-    about: str
-    levels: tuple[Level, ...]
-    train: tuple[str, ...] = ()
-    """Extra arguments of `train`."""
-    evaluate: tuple[str, ...] = ()
-    """Extra arguments of `evaluate`."""
-
-
-def episode_mean(start: int, stop: int) -> Measure:
-    """Return a measure: the mean return of episodes `start` .. `stop` - 1 of a trial."""
-    return lambda evaluation: float(evaluation.trials.returns[..., start:stop].mean())
-
-
-def worst_episode(start: int, stop: int) -> Measure:
-    """Return a measure: the lowest of the mean returns of episodes `start` .. `stop` - 1."""
-    return lambda evaluation: float(evaluation.trials.returns[..., start:stop].mean((0, 1)).min())
-
-
-def trial_total(evaluation: Evaluation) -> float:
-    """Return the mean return of a whole trial, all its episodes summed."""
-    return float(evaluation.trials.returns.sum(-1).mean())
-
-
-def phase_mean(phase: int) -> Measure:
-    """Return a measure: the mean return of the episodes after `phase` adaptation steps."""
-
-    def measure(evaluation: Evaluation) -> float:
-        start = sum(evaluation.phases[:phase])
-        return float(evaluation.trials.returns[..., start : start + evaluation.phases[phase]].mean())
-
-    return measure
-
-
-def query_success(evaluation: Evaluation) -> float:
-    """Return the share of scored episodes with success at any step."""
-    success = evaluation.trials.success_any
-    if success is None:
-        raise ConfigError(f"world {evaluation.world['name']!r} knows no success; choose another measure")
-    return float(success[..., evaluation.query].mean())
-
-
-REPRODUCTIONS: dict[str, Reproduction] = {
-    "rl2-gridworld": Reproduction(
-        "rl2-gridworld",
-        "RL² on the 5x5 gridworld of VariBAD, 4 episodes per trial",
-        (
-            Level("episode 1", episode_mean(0, 1), 3.5, "Bayes-optimal 4.00"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
-        ),
-    ),
-    "rl2-transformer-gridworld": Reproduction(
-        "rl2-transformer-gridworld",
-        "RL² with a causal transformer on the 5x5 gridworld of VariBAD, 4 episodes per trial",
-        (
-            Level("episode 1", episode_mean(0, 1), 3.8, "Bayes-optimal 4.00, less 5 %"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.52, "Bayes-optimal 11.07, less 5 %"),
-        ),
-    ),
-    "varibad-gridworld": Reproduction(
-        "varibad-gridworld",
-        "VariBAD on the 5x5 gridworld of its paper, 4 episodes per trial",
-        (
-            Level("episode 1", episode_mean(0, 1), 3.5, "Bayes-optimal 4.00"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
-        ),
-    ),
-    "rl2-bandit": Reproduction(
-        "rl2-bandit",
-        "RL² on Bernoulli bandits, n=100 pulls, k=5 arms",
-        (Level("total reward of 100 pulls", trial_total, 78.0, "Duan et al. 2016, table 1: Gittins 78.3, RL² 78.7"),),
-    ),
-    "rl2-tabular-mdp": Reproduction(
-        "rl2-tabular-mdp",
-        "RL² on random tabular MDPs, n=10 episodes",
-        (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
-    ),
-    "maml-navigation": Reproduction(
-        "maml-navigation",
-        "MAML-TRPO on 2-D navigation, 1 inner step trained, 3 at test",
-        (
-            Level("after 1 step", phase_mean(1), -20.0, "Finn et al. 2017, appendix C: -11.68"),
-            Level("after 2 steps", phase_mean(2), -13.0, "Finn et al. 2017, appendix C: -3.33"),
-            Level("after 3 steps", phase_mean(3), -12.0, "Finn et al. 2017, appendix C: -3.23"),
-        ),
-    ),
-    "finetune-navigation": Reproduction(
-        "finetune-navigation", "Multi-task PPO, then gradient fine-tuning, on 2-D navigation: the non-meta baseline", ()
-    ),
-    "pearl-sparse-point-robot": Reproduction(
-        "pearl-sparse-point-robot",
-        "PEARL on the sparse point robot, 9 episodes of adaptation by posterior sampling",
-        (Level("sparse return of episode 10", episode_mean(9, 10), 8.0, "oracle 13.4"),),
-    ),
-    "ml1-reach-rl2": Reproduction(
-        "ml1-reach-quick", "RL² on Meta-World ML1 reach, a short run to measure cost, not skill", ()
-    ),
-    "ml1-reach-maml": Reproduction(
-        "maml-ml1-reach",
-        "MAML-TRPO on Meta-World ML1 reach, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-step",
-            "2",
-            "--train.validation-adapt-episodes",
-            "2",
-        ),
-        evaluate=("--adapt-episodes", "2", "--eval-episodes", "1", "--n-tasks", "10"),
-    ),
-    "ml10-rl2": Reproduction(
-        "rl2-ml10",
-        "RL² on Meta-World ML10, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-trial",
-            "2",
-            "--train.validation-adapt-episodes",
-            "1",
-        ),
-        evaluate=("--adapt-episodes", "1", "--eval-episodes", "1", "--n-tasks", "20"),
-    ),
-    "ml10-maml": Reproduction(
-        "maml-ml10",
-        "MAML-TRPO on Meta-World ML10, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-step",
-            "1",
-            "--train.validation-adapt-episodes",
-            "1",
-        ),
-        evaluate=("--adapt-episodes", "1", "--eval-episodes", "1", "--n-tasks", "20"),
-    ),
-}
 
 
 def main(argv: list[str]) -> int:
@@ -266,6 +107,8 @@ def reproduce(name: str, seed: int, into: Path) -> int:
             "summary": _without_tasks(plain(summarise(evaluation))),
         },
     }
+    if plan.scores is not None:
+        result["scores"] = plan.scores(evaluation)
     (target / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
     for picture in (folder / "results").glob("*.png"):

@@ -76,10 +76,12 @@ class Asked:
     ) -> tuple[State, Decision]:
         """Act as the agent does, and ask it again `DRAWS` times with other noise."""
         many = {k: v.repeat_interleave(DRAWS, 0) for k, v in state.items()}
-        mask = step.action_mask
         again = Step(
-            *(v.repeat_interleave(DRAWS, 0) for v in (step.obs, step.prev_action, step.prev_reward, step.prev_done)),
-            None if mask is None else mask.repeat_interleave(DRAWS, 0),
+            obs=step.obs.repeat_interleave(DRAWS, 0),
+            prev_action=step.prev_action.repeat_interleave(DRAWS, 0),
+            prev_reward=step.prev_reward.repeat_interleave(DRAWS, 0),
+            prev_done=step.prev_done.repeat_interleave(DRAWS, 0),
+            action_mask=None if step.action_mask is None else step.action_mask.repeat_interleave(DRAWS, 0),
         )
         _, drawn = self._agent.act(many, again, generator=self._generator, greedy=greedy)
         actions = drawn.action.reshape(len(step.obs), DRAWS, len(self._sizes))
@@ -95,9 +97,7 @@ def record_agent(
     world = family.make_world(len(tasks), device=device)
     recorder = Recorder(world, n_shown)
     names = world.action_names()
-    phases = (family.n_episodes,)
-    if family.n_episodes > 1 and agent.phases(family.n_episodes - 1):
-        phases = (*agent.phases(family.n_episodes - 1), 1)
+    phases = (*agent.phases(family.n_episodes - 1), 1)
     asked = Asked(agent, recorder, [len(n) for n in names], seed)
     trial = run_trial(recorder, asked, tasks, phases, seed=seed, greedy=greedy)  # type: ignore[arg-type]
     returns = torch.zeros(len(tasks), family.n_episodes, dtype=torch.float64, device=device)

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import reproduce
+from experiments import reproduce, reproduction
 from experiments.presets import PRESETS
-from experiments.reproduce import REPRODUCTIONS, RESULTS, Level, Reproduction, main, tables
+from experiments.reproduce import RESULTS, main, tables
+from experiments.reproduction import Level, Reproduction
+from experiments.reproductions import REPRODUCTIONS
 from metarl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,17 +24,17 @@ def evaluation(returns, phases=(), success=None):
 
 def test_measures_are_means_of_the_episodes_they_name():
     played = evaluation([[[1, 2, 3, 6], [3, 4, 5, 0]]], phases=(2, 1, 1))  # one seed, two tasks, four episodes
-    assert reproduce.episode_mean(0, 2)(played) == 2.5
-    assert reproduce.worst_episode(1, 4)(played) == 3.0
-    assert reproduce.trial_total(played) == 12.0
-    assert [reproduce.phase_mean(i)(played) for i in range(3)] == [2.5, 4.0, 3.0]
+    assert reproduction.episode_mean(0, 2)(played) == 2.5
+    assert reproduction.worst_episode(1, 4)(played) == 3.0
+    assert reproduction.trial_total(played) == 12.0
+    assert [reproduction.phase_mean(i)(played) for i in range(3)] == [2.5, 4.0, 3.0]
 
 
 def test_success_is_the_share_of_scored_episodes_and_needs_a_world_that_knows_it():
     flags = np.array([[[True, False], [True, True]]])
-    assert reproduce.query_success(evaluation([[[0, 0], [0, 0]]], success=flags)) == 0.5
+    assert reproduction.query_success(evaluation([[[0, 0], [0, 0]]], success=flags)) == 0.5
     with pytest.raises(ConfigError, match="knows no success"):
-        reproduce.query_success(evaluation([[[0, 0]]]))
+        reproduction.query_success(evaluation([[[0, 0]]]))
 
 
 def test_every_reproduction_names_a_preset():
@@ -47,7 +49,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, capfd):
-    easy, hard = (Level(name, reproduce.trial_total, at, "nothing") for name, at in (("easy", -1e9), ("hard", 1e9)))
+    easy, hard = (Level(name, reproduction.trial_total, at, "nothing") for name, at in (("easy", -1e9), ("hard", 1e9)))
     plan = Reproduction(
         "tests.experiments.tiny_presets:tiny",
         "a tiny run",

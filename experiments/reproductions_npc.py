@@ -1,0 +1,22 @@
+"""Learning runs on the NPC worlds: what a memory makes of visitors it never met."""
+
+from __future__ import annotations
+
+from .npc_scores import beyond_forgetful, last_share, normalised
+from .reproduction import Level, Reproduction
+
+
+def learnable(preset: str, about: str, at_least: float, ceiling: str = "oracle") -> Reproduction:
+    """Return a run that must end beyond the forgetful reference, and close `at_least` of the gap to the ceiling."""
+    return Reproduction(
+        preset,
+        about,
+        (
+            Level("A_K, last episode", last_share(ceiling), at_least, f"0 non-adaptive best, 1 {ceiling}"),
+            Level("lower bound beyond forgetful", beyond_forgetful, 0.0, "exact filter that forgets each episode"),
+        ),
+        scores=lambda evaluation: normalised(evaluation, ceiling),
+    )
+
+
+NPC_REPRODUCTIONS: dict[str, Reproduction] = {}
