@@ -62,7 +62,7 @@ def cavia_navigation() -> AnyConfig:
 
 
 def _corner(name: str, **options: Any) -> AnyConfig:
-    """Return a run on the four corners: 40 tasks of 20 episodes before and after one inner step."""
+    """Return a run on the four corners: 20 tasks of 20 episodes before and after one inner step."""
     from agents.maml_config import MAMLConfig
 
     return ExperimentConfig(
@@ -70,8 +70,8 @@ def _corner(name: str, **options: Any) -> AnyConfig:
         world=WorldConfig("corner-point"),
         agent=MAMLConfig(**options),
         train=LoopSettings(
-            n_iterations=200,
-            n_tasks=40,
+            n_iterations=60,
+            n_tasks=20,
             validate_every_iters=20,
             n_validation_tasks=4,
             validation_adapt_episodes=20,
