@@ -61,6 +61,21 @@ def cavia_navigation() -> AnyConfig:
     return _navigation("cavia-navigation", adapt=("context",), context=5, alpha=0.3)
 
 
+def promp_navigation() -> AnyConfig:
+    """ProMP on 2-D navigation: several clipped outer steps per batch instead of one trust-region step."""
+    return _navigation("promp-navigation", outer="ppo")
+
+
+def dice_navigation() -> AnyConfig:
+    """MAML with DiCE on 2-D navigation: an inner objective whose derivatives of any order are unbiased."""
+    return _navigation("dice-navigation", inner_objective="dice")
+
+
+def lstm_navigation() -> AnyConfig:
+    """A learned optimiser on 2-D navigation: an LSTM turns gradients and losses into inner steps."""
+    return _navigation("lstm-navigation", inner_rule="lstm", second_order=False)
+
+
 def _corner(name: str, **options: Any) -> AnyConfig:
     """Return a run on the four corners: 20 tasks of 20 episodes before and after one inner step."""
     from agents.maml_config import MAMLConfig
@@ -102,6 +117,9 @@ GRADIENT_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "anil-navigation": anil_navigation,
     "meta-sgd-navigation": meta_sgd_navigation,
     "cavia-navigation": cavia_navigation,
+    "promp-navigation": promp_navigation,
+    "dice-navigation": dice_navigation,
+    "lstm-navigation": lstm_navigation,
     "maml-corner": maml_corner,
     "emaml-corner": emaml_corner,
     "promp-corner": promp_corner,

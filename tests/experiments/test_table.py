@@ -50,7 +50,7 @@ def test_rows_have_names_of_their_own_and_presets_that_exist() -> None:
 
 
 def test_rows_are_chosen_by_pattern_and_a_slip_is_refused_with_the_nearest() -> None:
-    assert [r.name for r in chosen_rows(ROWS, ["maml-*"])] == ["maml-trpo-navigation"]
+    assert [r.name for r in chosen_rows(ROWS, ["maml-*-navigation"])] == ["maml-trpo-navigation"]
     assert chosen_rows(ROWS, []) == list(ROWS)
     with pytest.raises(ConfigError, match="scratch-navigation"):
         chosen_rows(ROWS, ["scratch-navigtion"])
