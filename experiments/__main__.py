@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
     "reproduce": ("experiments.reproduce:main", "run a published experiment again and compare"),
     "watch": ("experiments.watch:main", "one HTML page on which an NPC gets to know its visitors"),
+    "play": ("experiments.play:main", "be the visitor whom an NPC gets to know, or the NPC"),
     "report": ("experiments.report:main", "one HTML page about one or several runs"),
     "worlds": ("experiments.worlds:main", "list task distributions, or show one"),
     "bench": ("experiments.bench:main", "how fast worlds step, beside their peers and the bare physics"),

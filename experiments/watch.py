@@ -81,7 +81,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if arguments.option:
         raise ConfigError("--option is for a world with --policy; a run keeps its own options")
     loaded = load_run(Path(arguments.target), arguments.checkpoint)
-    family = _npc(loaded.tasks, arguments.split)
+    family = npc_family(loaded.tasks, arguments.split)
     tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
     device = torch.device(loaded.config.device)
     recording = record_agent(
@@ -99,7 +99,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _of_policy(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     source = find_family(arguments.target, parse_options(arguments.option))
-    family = _npc(source() if callable(source) else source, arguments.split)
+    family = npc_family(source() if callable(source) else source, arguments.split)
     policies = family.policies(arguments.split)
     if arguments.policy not in policies:
         raise ConfigError(f"{family.name!r} has no reference policy {arguments.policy!r}; "
@@ -117,9 +117,10 @@ def _of_policy(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return recording | {"references": known}, f"reference policy “{arguments.policy.replace('_', ' ')}”"
 
 
-def _npc(family: Any, split: str) -> NpcFamily:
+def npc_family(family: Any, split: str) -> NpcFamily:
+    """Return `family`; raises ConfigError unless it is one of NPC worlds and has `split`."""
     if not isinstance(family, NpcFamily):
-        raise ConfigError(f"watch shows NPC worlds only, and {getattr(family, 'name', family)!r} is none; see `report`")
+        raise ConfigError(f"this is for NPC worlds only, and {getattr(family, 'name', family)!r} is none")
     check_split(family.name, split, family.splits)
     return family
 

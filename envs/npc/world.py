@@ -7,6 +7,7 @@ how the visitor reacts, never the reward itself, unless `reward_in_obs` says so.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -108,6 +109,24 @@ class NpcWorld(TensorWorld):
         space = self.single_action_space
         sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(getattr(space, "n", 0))]
         return [[str(i) for i in range(n)] for n in sizes]
+
+    def asks(self, copy: int) -> list[str] | None:
+        """Return the reactions that the visitor of `copy` had to choose from in the last step; None if it had none.
+
+        With `answer` a person can be the visitor.
+        """
+        return None
+
+    def answer(self, copy: int, reaction: int) -> None:
+        """Put a person's reaction, a number in the list that `asks` gave, in place of the last one."""
+        raise ConfigError(f"world {self.name!r} has no visitor whom a person could be")
+
+    def rewrite(self, copy: int, values: Mapping[str, Tensor | float]) -> None:
+        """Change what the last step left in the state of `copy`, also where it was carried into a new episode."""
+        for state in (self._state, self.reached):
+            for key, value in values.items():
+                state[key] = state[key].clone()
+                state[key][copy] = value
 
     def reached_frame(self, copy: int) -> dict[str, Any]:
         """Return the `frame` of what the last step reached, also where a new episode has begun since."""

@@ -97,7 +97,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
     ("words", "message"),
     [
         (["nowhere"], "nowhere"),
-        (["gridworld", "--policy", "random"], "watch shows NPC worlds only"),
+        (["gridworld", "--policy", "random"], "this is for NPC worlds only"),
         (["npc/companion", "--policy", "orcle"], "did you mean 'oracle'"),
         (["npc/companion", "--policy", "oracle", "--split", "tset"], "has no split 'tset'"),
         (["npc/companion", "--policy", "oracle", "--shown", "9", "--visitors", "3"], "--shown must be"),
