@@ -190,9 +190,10 @@ def pearl_sparse_point_robot() -> AnyConfig:
     # What decides whether anything is learnt is how many of the contexts that the encoder learns from hold a reward at
     # all. Where one does not, z is little more than noise, the critics average over all goals, and the actor learns to
     # stand in the middle for any z, which meets no reward: a trap. Hence whole trials of 30 episodes as contexts, most
-    # of them after the belief has moved, and a low price of information (one that rises from 0.03 to 0.15 per nat
-    # ended in the trap; the authors' is 0.0025 in units of this reward scale). Their random length teaches the encoder to make do with few episodes:
-    # trained on long contexts only, one met reward in nine episodes was worth 3 points, four were worth 10.
+    # of them after the belief has moved, and a low price of information (one that rises from 0.03 to 0.15 per nat ended
+    # in the trap; the authors' is 0.0025 in units of this reward scale). Their random length teaches the encoder to
+    # make do with few episodes: trained on long contexts only, one episode with reward out of nine was worth 3 points
+    # in the tenth, four were worth 10.
     sac = SACConfig(
         hidden=(64, 64),
         lr=1e-3,
