@@ -82,11 +82,11 @@ class AssetsConfig:
 
 
 class AssetsWorld(MarketWorld):
-    """B linear markets. Tasks: "mu", "alpha" float32 [B, V, A]; "fee" float32 [B]; "heavy" bool [B]; "order" int64
-    [B, V, A + 1].
+    """B linear markets.
 
-    V is 1, or the number of versions that a shift may lead through. "heavy" tails are Student's t with 3 degrees of
-    freedom, of the same variance. "order" says which position each action is.
+    Tasks: "mu", "alpha" float32 [B, V, A]; "fee" float32 [B]; "heavy" bool [B]; "order" int64 [B, V, A + 1]. V is 1, or
+    the number of versions that a shift may lead through. "heavy" tails are Student's t with 3 degrees of freedom, of
+    the same variance. "order" says which position each action is.
     """
 
     def __init__(self, name: str, n_copies: int, config: AssetsConfig, *, device: torch.device | str = "cpu") -> None:

@@ -74,10 +74,7 @@ class AssetsTasks(NpcFamily):
         """Return what changes from version to version as `kind` says; all else stays as in version 0."""
         versions, assets = mu.shape[1:]
         plain = torch.arange(assets + 1, device=mu.device).expand(len(mu), versions, -1)
-        if kind == "interface":
-            order = torch.cat([plain[:, :1], order[:, 1:]], dim=1)
-        else:
-            order = plain.clone()
+        order = torch.cat([plain[:, :1], order[:, 1:]], dim=1) if kind == "interface" else plain.clone()
         if kind == "drift":
             changed = torch.randint(assets, mu.shape[:2], generator=generator, device=mu.device)
             fresh = torch.nn.functional.one_hot(changed, assets).bool()

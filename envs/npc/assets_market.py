@@ -80,7 +80,7 @@ class MarketWorld(NpcWorld):
 
     @abstractmethod
     def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
-        """Return "paths" and "fee" (float32 [B]) of fresh episodes, and whatever else of the state is the subclass's own."""
+        """Return "paths" and "fee" (float32 [B]) of fresh episodes, and what else a subclass keeps in its state."""
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw the paths and hold cash."""
@@ -150,7 +150,7 @@ class MarketWorld(NpcWorld):
         return state["cost"]
 
     def frame(self, copy: int) -> dict[str, Any]:
-        """Return prices since the episode began (those seen), signals, position and wealth; under "hidden" the truth."""
+        """Return prices since the episode began (if seen), signals, position, wealth; under "hidden" the truth."""
         state = self.state
         passed = int(state["t"][copy])
         growth = state["paths"][copy, :passed, 3].cumsum(0).exp()

@@ -146,7 +146,10 @@ class Bayes(Trader):
     def eagerness(self) -> Tensor:
         """Return the number of standard deviations to add, float32 [B, 1]."""
         world = self.world
-        number = world.state["t"] / world.horizon if self.forget else (world.episode % world.n_episodes) / world.n_episodes
+        if self.forget:
+            number = world.state["t"] / world.horizon
+        else:
+            number = (world.episode % world.n_episodes) / world.n_episodes
         return self.optimism * (1.0 - number.float())[:, None]
 
     def worth(self) -> Tensor:

@@ -58,14 +58,16 @@ class RegimeConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"npc/assets-regime option {name} is {value!r}; pass a whole number in {low}..{high}")
-        for name, most in (("drifts", 0.5), ("switches", 0.5)):
-            if not getattr(self, name) or not all(0.0 < v <= most for v in getattr(self, name)):
-                raise ConfigError(f"npc/assets-regime option {name} is {getattr(self, name)}; pass levels in (0, {most}]")
+        for name in ("drifts", "switches"):
+            levels = getattr(self, name)
+            if not levels or not all(0.0 < v <= 0.5 for v in levels):
+                raise ConfigError(f"npc/assets-regime option {name} is {levels}; pass levels in (0, 0.5]")
         if not 0.0 <= self.fee <= 0.1 or not 0.0 < self.noise_sd <= 1.0:
             raise ConfigError(f"npc/assets-regime needs a fee in [0, 0.1] and noise_sd in (0, 1], got {self.fee} and "
                               f"{self.noise_sd}")  # fmt: skip
         kept = [p for p in self.pairs if p not in self.held_out]
-        if {d for d, _ in kept} != set(range(len(self.drifts))) or {h for _, h in kept} != set(range(len(self.switches))):
+        drifts, switches = ({pair[i] for pair in kept} for i in (0, 1))
+        if len(drifts) != len(self.drifts) or len(switches) != len(self.switches):
             raise ConfigError(f"npc/assets-regime option held_out {self.held_out} leaves some level out of training")
 
     @property
