@@ -1,0 +1,208 @@
+"""`npc/guide`: walking. The guide leaves a trail, the visitor follows it at a pace of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from envs.tensor_world import EpisodeState
+from metarl.seeding import CopyStreams
+
+from .guide_model import GuideSettings
+from .guide_world import N_THEMES, GuideWorld, Places
+from .shift import Shift
+
+NORTH, SOUTH, WEST, EAST, WAIT, PRESENT = range(6)
+TRAIL = 16
+"""Crumbs that the guide can lay ahead of the visitor; with so many it has to wait."""
+LOST = 6
+"""With more crumbs ahead than that, a visitor is lost and loses patience twice as fast."""
+N_PLANES = 4 + N_THEMES
+_MOODS = 4
+
+
+class GuideMicro(GuideWorld):
+    """Actions: north, south, west, east, wait, present. One tick per step, and patience goes down by 1 per tick.
+
+    Each cell that the guide enters is a crumb; the visitor walks from crumb to crumb, tau ticks each, which knows of
+    walls without any search. `present` works in the cell of an exhibit not seen yet, with the visitor at most one crumb
+    away: reward g, a reaction, and look_ticks + dislike_ticks [g < 0] of patience gone. Elsewhere it is a tick of
+    waiting, as is walking into a wall. The visitor leaves when its patience is gone or all is seen; what it has no time
+    left to look at gives nothing. Cost: as in `GuideWorld.show`, and 1 per tick in which the visitor is lost.
+
+    Observation: "map" [B, 14, view, view], the guide in the middle: walls, the visitor, exhibits not seen yet, how
+    crowded these are, their ten themes; "vec": what `last_step` tells, the mood as one of four (patience in quarters),
+    crumbs ahead of the visitor (1 is 16), and the guide's row and column (1 is the far side).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        n_copies: int,
+        settings: GuideSettings,
+        places: Places,
+        *,
+        shift: Shift | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Build `n_copies` copies."""
+        view, n_vec = settings.view, settings.n_reactions + 1 + N_THEMES + 5 + _MOODS + 3
+        space = spaces.Dict(
+            {
+                "map": spaces.Box(0.0, 1.0, (N_PLANES, view, view), np.float32),
+                "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
+            }
+        )
+        super().__init__(
+            name,
+            n_copies,
+            settings,
+            places,
+            space,
+            spaces.Discrete(6),
+            horizon=settings.patience,
+            shift=shift,
+            device=device,
+        )
+        self._build_planes()
+
+    def _build_planes(self) -> None:
+        """Lay out what does not change: walls with a margin as wide as half the view, and offsets within it."""
+        view, half, layouts = self.settings.view, self.settings.view // 2, self.places.layouts
+        self._height = int(layouts.wall.shape[1])
+        n = len(layouts)
+        padded = torch.ones(n, self._height + 2 * half, self.width + 2 * half, device=self.device)
+        padded[:, half : half + self._height, half : half + self.width] = layouts.wall.float()
+        self._padded_size, self._padded_width = padded[0].numel(), self.width + 2 * half
+        self._walls = padded.reshape(-1)
+        at = torch.arange(view, device=self.device)
+        self._window = (at[:, None] * self._padded_width + at).reshape(-1)
+        self._solid = layouts.wall.reshape(-1)
+        self._cells = self._height * self.width
+        self._moves = torch.tensor([-self.width, self.width, -1, 1, 0, 0], device=self.device)
+        self._view_cells = torch.arange(view * view, device=self.device)
+        self._mood = torch.eye(_MOODS, device=self.device)
+        self._canvas_rows = self._rows * (view * view)
+
+    def begin_walk(self, layout: Tensor) -> EpisodeState:
+        """Put guide and visitor where row M of the layout's points is, with no crumb between them."""
+        cell = self.places.layouts.points.index_select(0, layout)[:, self.n_exhibits]
+        return {
+            "at": torch.full_like(self._none, self.n_exhibits),
+            "cell": cell,
+            "visitor": cell,
+            "trail": torch.zeros(self.num_envs, TRAIL, dtype=torch.int64, device=self.device),
+            "laid": self._none,
+            "eaten": self._none,
+            "stride": self._zero,
+        }
+
+    def dislike_shown(self, before: EpisodeState, reached: EpisodeState) -> Tensor:
+        """Tell a dislike by the patience lost beyond looking."""
+        return before["patience"] - reached["patience"] > self.settings.look_ticks + 0.5
+
+    def _walk(self, state: EpisodeState, actions: Tensor) -> EpisodeState:
+        """Return where guide and visitor are after one tick."""
+        target = state["cell"] + self._moves.index_select(0, actions)
+        blocked = self._solid.index_select(0, state["layout"] * self._cells + target)
+        moves = (actions < WAIT) & ~blocked & (state["laid"] - state["eaten"] < TRAIL)
+        cell = torch.where(moves, target, state["cell"])
+        slot = (state["laid"] % TRAIL)[:, None]
+        old = state["trail"].gather(1, slot)
+        trail = state["trail"].scatter(1, slot, torch.where(moves[:, None], cell[:, None], old))
+        laid = state["laid"] + moves.long()
+        behind = laid > state["eaten"]
+        stride = torch.where(behind, state["stride"] + 1.0, self._zero)
+        pace = self._current("pace", state)
+        steps = behind & (stride >= pace)
+        next_crumb = trail.gather(1, (state["eaten"] % TRAIL)[:, None]).squeeze(1)
+        return {
+            "cell": cell,
+            "trail": trail,
+            "laid": laid,
+            "eaten": state["eaten"] + steps.long(),
+            "visitor": torch.where(steps, next_crumb, state["visitor"]),
+            "stride": torch.where(steps, stride - pace, stride),
+        }
+
+    def present_at(self, state: EpisodeState) -> tuple[Tensor, Tensor]:
+        """Return whether something can be presented here and now, bool [B], and which exhibit, int64 [B]."""
+        here = (
+            self.places.layouts.points.index_select(0, state["layout"])[:, : self.n_exhibits] == state["cell"][:, None]
+        )
+        here = here & ~state["seen"]
+        close = state["laid"] - state["eaten"] <= 1
+        return here.any(1) & close, here.long().argmax(1)
+
+    def advance(
+        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+    ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
+        """Let a tick pass, or the time of a look."""
+        rules, wiring = self.settings, self.wiring(state)
+        if wiring is not None:
+            actions = wiring.gather(1, actions[:, None]).squeeze(1)
+        can, exhibit = self.present_at(state)
+        looks = can & (actions == PRESENT)
+        felt, shown = self.show(state, exhibit, streams, clock)
+        left = state["patience"] - rules.look_ticks - rules.dislike_ticks * (felt < 0)
+        enjoyed = looks & (left >= 0)
+        walked = self._walk(state, actions)
+        lost = ~looks & (walked["laid"] - walked["eaten"] > LOST)
+        patience = torch.where(looks, left, state["patience"] - 1.0 - lost.float()).clamp(min=0.0)
+        plain = self.nothing_shown(state)
+        plain["cost"] = lost.float()
+        # While the visitor looks, nobody walks.
+        changes = {k: torch.where(_like(enjoyed, v), shown[k], v) for k, v in plain.items()}
+        changes |= {k: torch.where(_like(looks, v), state[k], v) for k, v in walked.items()}
+        reached = state | changes
+        reached["patience"] = patience
+        reached["at"] = torch.where(enjoyed, exhibit, state["at"])
+        reached["speed"] = torch.where(enjoyed, 1.0 / self._current("pace", state), state["speed"])
+        reached["first"] = self._zero
+        reward = torch.where(enjoyed, felt, self._zero)
+        return reached, reward, (patience <= 0) | changes["seen"].all(1), None
+
+    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+        """Return what lies around the guide and what it knows besides."""
+        b, view = self.num_envs, self.settings.view
+        row, column = state["cell"] // self.width, state["cell"] % self.width
+        corner = state["layout"] * self._padded_size + row * self._padded_width + column
+        walls = self._walls.index_select(0, (corner[:, None] + self._window).reshape(-1)).view(b, 1, -1)
+        visitor = self._in_view(state["visitor"], row, column)
+        guest = (self._view_cells == visitor[:, None]).float().unsqueeze(1)
+        points = self.places.layouts.points.index_select(0, state["layout"])[:, : self.n_exhibits]
+        where = self._in_view(points, row[:, None], column[:, None])
+        visible = (where >= 0) & ~state["seen"]
+        index = torch.where(visible, where + self._canvas_rows[:, None], b * view * view).reshape(-1)
+        themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1))
+        ones = torch.ones(len(index), 1, device=self.device)
+        rows = torch.cat([ones, state["crowd"].reshape(-1, 1), themes], 1)
+        # The row after the last takes what is out of sight.
+        canvas = torch.zeros(b * view * view + 1, N_PLANES - 2, device=self.device).index_copy_(0, index, rows)
+        exhibits = canvas[:-1].view(b, view * view, N_PLANES - 2).transpose(1, 2)
+        chart = torch.cat([walls, guest, exhibits], 1).view(b, N_PLANES, view, view)
+        return {"map": chart, "vec": self._vec(state, row, column)}
+
+    def _in_view(self, cell: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Return the number of `cell` within the view around (row, column), or a negative number if it is outside."""
+        view, half = self.settings.view, self.settings.view // 2
+        down, right = cell // self.width - row + half, cell % self.width - column + half
+        inside = (down >= 0) & (down < view) & (right >= 0) & (right < view)
+        return torch.where(inside, down * view + right, -1)
+
+    def _vec(self, state: EpisodeState, row: Tensor, column: Tensor) -> Tensor:
+        left = state["patience"] * (_MOODS / self.settings.patience)
+        mood = self._mood.index_select(0, left.ceil().long().clamp(1, _MOODS) - 1)
+        numbers = [
+            (state["laid"] - state["eaten"]).float() * (1.0 / TRAIL),
+            row.float() * (1.0 / (self._height - 1)),
+            column.float() * (1.0 / (self.width - 1)),
+        ]
+        return torch.cat([*self.last_step(state), mood, torch.stack(numbers, 1)], 1)
+
+
+def _like(flag: Tensor, value: Tensor) -> Tensor:
+    """Return `flag` [B] with as many axes as `value`."""
+    return flag.view(-1, *[1] * (value.dim() - 1))

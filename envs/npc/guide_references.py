@@ -1,0 +1,254 @@
+"""What guides can reach who know nothing, forget every evening, filter exactly, or can read minds.
+
+All but the random one plan the best tour by what they expect of each exhibit (`guide_planner`), walk its first leg,
+see how the visitor takes it and plan again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from envs.tensor_world import EpisodeState
+
+from .guide_model import BIAS, GAIN, PACES
+from .guide_planner import NEVER, best_tour
+from .guide_world import GuideWorld
+from .reference import Policy
+
+_IMPOSSIBLE = -20.0
+"""Log-likelihood of what a hypothesis rules out. Finite, so that a visitor like nobody known leaves a posterior."""
+_MEAN_PACE = sum(PACES) / len(PACES)
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What guides believe before they meet a visitor: one of P people, and (tau, kappa) of a list."""
+
+    bank: Tensor
+    """float32 [P, 10]."""
+    pairs: Tensor
+    """float32 [Q, 2], (tau, kappa), equally likely."""
+
+    def aversions(self) -> tuple[Tensor, Tensor]:
+        """Return the aversions there are, [A], and how likely each is given the pace.
+
+        The latter is [paces + 1, A], rows in the order of `paces`; the last one is for a pace not seen yet.
+        """
+        pace, aversion = self.pairs[:, 0], self.pairs[:, 1]
+        values = aversion.unique()
+        same = aversion[:, None] == values
+        rows = [same[pace == p].float().mean(0) for p in self.paces()]
+        return values, torch.stack([*rows, same.float().mean(0)])
+
+    def paces(self) -> Tensor:
+        """Return the paces there are."""
+        return self.pairs[:, 0].unique()
+
+
+class Belief:
+    """The exact posterior over P people x A aversions, given what a guide was shown; one per copy."""
+
+    def __init__(self, world: GuideWorld, prior: Prior) -> None:
+        """Know nothing yet."""
+        device, self.world = world.device, world
+        self.bank = prior.bank.to(device)
+        aversions, chances = prior.aversions()
+        self.aversions, self._chances = aversions.to(device), chances.log().clamp(min=_IMPOSSIBLE).to(device)
+        self._paces = prior.paces().to(device)
+        self._shown = torch.zeros(world.num_envs, len(self.bank), len(aversions), device=device)
+        self._flat = self._shown
+        self._known = world.places.themes.rows @ self.bank.T
+
+    def forget(self, where: Tensor, keep: float = 0.0) -> None:
+        """Mix the posterior of the copies `where` with the prior: weight `keep` on what was learned."""
+        old = torch.log_softmax(self._shown.flatten(1), 1).view_as(self._shown)
+        if keep:
+            flat = -torch.log(torch.tensor(float(self._flat[0].numel()), device=old.device))
+            logs = torch.tensor([keep, 1.0 - keep], device=old.device).log()
+            new = torch.logaddexp(old + logs[0], flat + logs[1])
+        else:
+            new = self._flat
+        self._shown = torch.where(where[:, None, None], new, self._shown)
+
+    def weights(self) -> Tensor:
+        """Return the posterior, float32 [B, P, A]."""
+        speed = self.world.state["speed"]
+        seen = ((1.0 / speed.clamp(min=1e-3))[:, None] - self._paces).abs() < 1e-3
+        row = torch.where(speed > 0, seen.long().argmax(1), len(self._paces))
+        logs = self._shown + self._chances[row][:, None]
+        return torch.softmax(logs.flatten(1), 1).view_as(logs)
+
+    def felt(self, theme: Tensor, crowd: Tensor) -> Tensor:
+        """Return g under every hypothesis: theme and crowd [B] -> [B, P, A]."""
+        likes = GAIN * self._known.index_select(0, theme)
+        return torch.tanh(likes[..., None] - (crowd[:, None, None] - 0.5) * self.aversions + BIAS)
+
+    def see(self, before: EpisodeState, reached: EpisodeState) -> None:
+        """Learn from a step in which an exhibit may have been shown."""
+        rules = self.world.settings
+        shown = reached["reaction"] > 0
+        felt = self.felt(reached["last_theme"], reached["last_crowd"])
+        blur = rules.noise
+        edges = torch.tensor([-torch.inf, *rules.thresholds, torch.inf], device=felt.device)
+        y = (reached["reaction"] - 1).clamp(min=0)
+        low, high = edges[y][:, None, None], edges[y + 1][:, None, None]
+        chance = torch.special.ndtr((felt - low) / blur) - torch.special.ndtr((felt - high) / blur)
+        logs = chance.log().clamp(min=_IMPOSSIBLE)
+        if rules.dislike_ticks:
+            disliked = self.world.dislike_shown(before, reached)
+            logs = torch.where((felt < 0) == disliked[:, None, None], logs, logs + _IMPOSSIBLE)
+        self._shown = self._shown + torch.where(shown[:, None, None], logs, torch.zeros_like(logs))
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and deviation of g and the chance that it is negative, for every exhibit, [B, M] each."""
+        state, weights = self.world.state, self.weights()
+        found = []
+        for m in range(self.world.n_exhibits):
+            felt = self.felt(state["theme"][:, m], state["crowd"][:, m])
+            mean = (weights * felt).sum((1, 2))
+            spread = ((weights * felt.square()).sum((1, 2)) - mean.square()).clamp(min=0.0).sqrt()
+            found.append(torch.stack([mean, spread, (weights * (felt < 0)).sum((1, 2))]))
+        mean, spread, negative = torch.stack(found, 2).unbind(0)
+        return mean, spread, negative
+
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return a hypothesis per copy: interests [B, 10] and aversion [B]."""
+        flat = self.weights().flatten(1)
+        drawn = torch.multinomial(flat, 1, generator=generator).squeeze(1)
+        a = len(self.aversions)
+        return self.bank[drawn // a], self.aversions[drawn % a]
+
+    def mean_interests(self, copy: int) -> Tensor:
+        """Return what one copy's visitor is expected to be drawn to, [10]."""
+        return self.weights()[copy].sum(1) @ self.bank
+
+
+class Planner(Policy):
+    """Plans by `expect`, which says what each exhibit gives and how likely it is disliked."""
+
+    def expect(self) -> tuple[Tensor, Tensor]:
+        """Return prizes and chances of a dislike, [B, M] each, at the present state."""
+        raise NotImplementedError
+
+    def pace(self) -> Tensor:
+        """Return ticks per cell [B] as far as the guide has seen."""
+        speed = self.world.state["speed"]
+        return torch.where(speed > 0, 1.0 / speed.clamp(min=1e-3), torch.full_like(speed, _MEAN_PACE))
+
+    def act(self) -> Tensor:
+        """Return where to go, or M to end."""
+        return self.plan().first
+
+    def plan(self) -> Any:
+        """Return the best tours from where all copies stand."""
+        world, state = self.world, self.world.state
+        assert isinstance(world, GuideWorld)
+        prize, disliked = self.expect()
+        m, rules = world.n_exhibits, world.settings
+        stay = rules.look_ticks + rules.dislike_ticks * disliked
+        stay = torch.where(state["seen"], torch.full_like(stay, NEVER), stay)
+        way = world.places.layouts.distance.index_select(0, state["layout"]) * self.pace()[:, None, None]
+        here = way.gather(1, state["at"][:, None, None].expand(-1, 1, m + 1)).squeeze(1)[:, :m]
+        return best_tour(prize, stay, way[:, :m, :m], here, state["patience"])
+
+
+class Filter(Planner):
+    """Expects the mean of the exact posterior, plus `optimism` deviations at first and none at the end of the trial.
+
+    `memory` is how much of what was learned is kept from an episode to the next: 1 all, 0 nothing (forgetful), between
+    them a visitor is taken to have been replaced with chance 1 - `memory` (Bayes' rule with that hazard). `learns`
+    False expects the same of everybody.
+    """
+
+    def __init__(self, prior: Prior, *, memory: float = 1.0, optimism: float = 0.0, learns: bool = True) -> None:
+        """Fix what is believed at first."""
+        self.prior, self.memory, self.optimism, self.learns = prior, memory, optimism, learns
+
+    def start(self, world: Any, generator: torch.Generator) -> None:
+        """Know nothing of any visitor."""
+        super().start(world, generator)
+        self.belief = Belief(world, self.prior)
+
+    def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
+        """Apply Bayes' rule; at an episode's end, doubt."""
+        if self.learns:
+            self.belief.see(before, reached)
+            if self.memory < 1.0:
+                self.belief.forget(ended, self.memory)
+
+    def expect(self) -> tuple[Tensor, Tensor]:
+        """Return the posterior mean, with a bonus for not knowing."""
+        mean, spread, negative = self.belief.moments()
+        if self.optimism:
+            left = 1.0 - self.world.state["number"].float() / self.world.n_episodes
+            mean = mean + self.optimism * left[:, None] * spread
+        return mean, negative
+
+
+class Thompson(Filter):
+    """Believes in one hypothesis per episode, drawn from the posterior (Thompson 1933)."""
+
+    def start(self, world: Any, generator: torch.Generator) -> None:
+        """Draw the first hypotheses."""
+        super().start(world, generator)
+        self._drawn = self.belief.sample(generator)
+
+    def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
+        """Learn, and draw anew where an episode ended."""
+        super().see(before, actions, reached, ended)
+        drawn = self.belief.sample(self.generator)
+        self._drawn = (torch.where(ended[:, None], drawn[0], self._drawn[0]),
+                       torch.where(ended, drawn[1], self._drawn[1]))  # fmt: skip
+
+    def expect(self) -> tuple[Tensor, Tensor]:
+        """Return what the hypothesis says."""
+        state, (who, aversion) = self.world.state, self._drawn
+        likes = (who @ self.world.places.themes.rows.T).gather(1, state["theme"])
+        felt = torch.tanh(GAIN * likes - aversion[:, None] * (state["crowd"] - 0.5) + BIAS)
+        return felt, (felt < 0).float()
+
+
+class Oracle(Planner):
+    """Knows the visitor: the best tour there is, exactly."""
+
+    def expect(self) -> tuple[Tensor, Tensor]:
+        """Return what is felt."""
+        assert isinstance(self.world, GuideWorld)
+        felt = self.world.felt(self.world.state)
+        return felt, (felt < 0).float()
+
+    def pace(self) -> Tensor:
+        """Return the true pace."""
+        return self.world.latent()["pace"]
+
+    def act(self) -> Tensor:
+        """Return where to go, whatever does what."""
+        chosen, wiring = super().act(), self.world.wiring(self.world.state)
+        return chosen if wiring is None else wiring.argsort(1).gather(1, chosen[:, None]).squeeze(1)
+
+
+def policies(known: Prior, broad: Prior, *, hazard: float) -> dict[str, Callable[[], Policy]]:
+    """Return makers of the reference policies that plan.
+
+    `known` is the law of the visitors in training, `broad` one that expects people like nobody known. `hazard` is the
+    chance of a change that `bayes_hazard` reckons with before each episode; 0 leaves it out.
+    """
+    found: dict[str, Callable[[], Policy]] = {
+        "non_adaptive": lambda: Filter(known, learns=False),
+        "forgetful": lambda: Filter(broad, memory=0.0),
+        "bayes_greedy": lambda: Filter(broad),
+        "bayes_explore": lambda: Filter(broad, optimism=OPTIMISM),
+        "thompson": lambda: Thompson(broad),
+    }
+    if hazard:
+        found["bayes_hazard"] = lambda: Filter(broad, memory=1.0 - hazard, optimism=OPTIMISM)
+    return found | {"oracle": Oracle}
+
+
+OPTIMISM = 0.6
+"""Deviations that count as a prize in the first episode, as in the specification's measurements."""
