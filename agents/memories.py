@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 
 from .history import checked_context
 from .mann import MANNCore
+from .matching import MatchingCore, identity_layout
 from .memoryless import NoMemory
 from .recurrent import MemoryCore, RecurrentCore
 from .snail import SNAILCore
@@ -18,11 +20,11 @@ from .transformer import TransformerCore
 if TYPE_CHECKING:
     from .rl2 import RL2Config
 
-Memory = Literal["gru", "lstm", "mann", "transformer", "snail", "none"]
+Memory = Literal["gru", "lstm", "mann", "transformer", "snail", "matching", "none"]
 RECURRENT = ("gru", "lstm", "mann")
 LOOKING_BACK = ("transformer", "snail")
 """Memories that see all steps of a trial at once: nothing is carried from chunk to chunk."""
-NOT_RECURRENT = (*LOOKING_BACK, "none")
+NOT_RECURRENT = (*LOOKING_BACK, "matching", "none")
 
 
 def check_memory(config: RL2Config) -> None:
@@ -42,15 +44,30 @@ def check_memory(config: RL2Config) -> None:
             f"rl2.memory_steps sets time constants of gates, which memory={config.memory!r} does not have, "
             f"got {config.memory_steps}; leave it at None"
         )
+    if config.memory == "matching" and (not config.see_transition or config.encoder):
+        raise ConfigError(
+            f"rl2.memory='matching' files what it learned under who was there when the action was taken, got "
+            f"see_transition={config.see_transition} and encoder={config.encoder}; set them to true and ()"
+        )
 
 
 def make_core(
-    config: RL2Config, trial_steps: int, n_inputs: int, generator: torch.Generator, device: torch.device
+    config: RL2Config,
+    trial_steps: int,
+    n_inputs: int,
+    generator: torch.Generator,
+    device: torch.device,
+    spec: WorldSpec | None = None,
 ) -> MemoryCore:
     """Return the memory that `config` asks for; `trial_steps` is the length of a training trial in env steps.
 
-    Raises: ConfigError for a context that is shorter than a trial.
+    `spec` says what the inputs are, which only "matching" must know; there it sees no encoder's output but them.
+
+    Raises: ConfigError for a context that is shorter than a trial, or observations that do not say who is there.
     """
+    if config.memory == "matching":
+        layout = identity_layout(spec, config.matching.identity)
+        return MatchingCore(config.matching, n_inputs, config.hidden, trial_steps, layout, generator, device)
     if config.memory == "transformer":
         context = checked_context(config.transformer.context, trial_steps, "transformer")
         return TransformerCore(config.transformer, n_inputs, config.hidden, context, generator, device)

@@ -27,6 +27,7 @@ from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
 from .mann import MANNConfig
+from .matching import MatchingConfig
 from .memories import Memory, check_memory, make_core
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
@@ -93,6 +94,8 @@ class RL2Config:
     """Settings of memory "snail"."""
     mann: MANNConfig = field(default_factory=MANNConfig)
     """Settings of memory "mann"."""
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    """Settings of memory "matching"."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
 
@@ -162,7 +165,7 @@ class RL2:
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet:
             return RecurrentNet(
                 (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                core=lambda n, g: make_core(config, n_times, n, g, self.device), encoder=config.encoder,
+                core=lambda n, g: make_core(config, n_times, n, g, self.device, spec), encoder=config.encoder,
                 layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
