@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from metarl.evaluation import Protocol
 from metarl.loop import LoopSettings
@@ -37,6 +38,45 @@ def rl2_npc_assets_held() -> AnyConfig:
     )
 
 
+def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 1500, **options: Any) -> AnyConfig:
+    """Return a run on the companion: 12 encounters per trial, credit over all of them."""
+    from agents.ppo import PPOConfig
+    from agents.rl2 import RL2Config
+
+    # gamma 1: an answer is worth as much when its visitor comes back ten encounters later.
+    ppo = PPOConfig(lr=2e-3, gamma=1.0, lam=0.95, entropy_coef=0.04, anneal_iters=n_iterations, anneal_to=0.02)
+    agent = RL2Config(**{"episodes_per_trial": 12, "see_transition": True, "readout": (128, 128), "ppo": ppo} | options)
+    return ExperimentConfig(
+        name=name,
+        world=WorldConfig("npc/companion", options=world),
+        agent=agent,
+        train=LoopSettings(
+            n_iterations=n_iterations,
+            n_tasks=128,
+            validate_every_iters=50,
+            n_validation_tasks=256,
+            validation_adapt_episodes=11,
+            checkpoint_every_iters=50,
+        ),
+        evaluation=Protocol(adapt_episodes=11, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    )
+
+
+def rl2_npc_companion_id() -> AnyConfig:
+    """RL² with a matching memory on the companion whose visitors show a number: memory without recognition."""
+    from agents.matching import MatchingConfig
+
+    matching = MatchingConfig(evidence_hidden=128)
+    return _companion("rl2-npc-companion-id", {"identity": "id"}, memory="matching", hidden=64, matching=matching)
+
+
+def rl2_gru_npc_companion_id() -> AnyConfig:
+    """RL² (GRU) on the same: what a plain memory makes of it."""
+    return _companion("rl2-gru-npc-companion-id", {"identity": "id"}, memory="gru", hidden=128, memory_steps=72)
+
+
 NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-npc-assets-held": rl2_npc_assets_held,
+    "rl2-npc-companion-id": rl2_npc_companion_id,
+    "rl2-gru-npc-companion-id": rl2_gru_npc_companion_id,
 }
