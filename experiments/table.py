@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     left = fill(rows, arguments.seeds, arguments.runs, arguments.into, arguments.budget)
     # All rows with results are shown, chosen or not: the table is one file.
-    write(aggregate(ROWS, arguments.into), arguments.into)
+    write(aggregate(ROWS, arguments.into, arguments.seeds), arguments.into)
     if left:
         print(f"{left} runs are still to do; call the command again to go on")
     return 3 if left else 0
@@ -88,18 +88,28 @@ def fill(rows: Sequence[Row], n_seeds: int, runs: Path, into: Path, budget_min: 
     return 0
 
 
-def aggregate(rows: Sequence[Row], into: Path) -> dict[str, Any]:
-    """Return the table: per world its rows with results, and the known policies of the first of them."""
+def aggregate(rows: Sequence[Row], into: Path, n_seeds: int) -> dict[str, Any]:
+    """Return the table: per world its rows with results, and the known policies of the first of them.
+
+    "missing" tells which of the `n_seeds` training seeds each row lacks, and how much CPU time they would take: what
+    the row's other seeds took, or None if it has none.
+    """
     worlds: dict[str, dict[str, Any]] = {}
+    missing: list[dict[str, Any]] = []
     for row in rows:
         results = _results(row, into)
+        lacking = [seed for seed in range(n_seeds) if seed not in {r["seed"] for r in results}]
+        if lacking:
+            each = float(np.mean([costs_of(r)[1] for r in results])) if results else None
+            cpu = None if each is None else each * len(lacking)
+            missing.append({"name": row.name, "agent": row.agent, "world": row.world, "seeds": lacking, "cpu_s": cpu})
         if not results:
             continue
         world = worlds.setdefault(row.world, {"references": {}, "rows": []})
         for name, value in results[0]["references"].items():
             world["references"].setdefault(name, value)
         world["rows"].append(_summary(row, results))
-    return {"kind": "metarl.table", "schema_version": 1, "level": LEVEL, "worlds": worlds}
+    return {"kind": "metarl.table", "schema_version": 1, "level": LEVEL, "worlds": worlds, "missing": missing}
 
 
 def _results(row: Row, into: Path) -> list[dict[str, Any]]:
@@ -166,6 +176,8 @@ def markdown(table: Mapping[str, Any]) -> str:
         trial = any(row["measure"] == "trial" for row in found["rows"])
         unit = "return of a whole trial (before: its first episode)" if trial else "return of an episode"
         parts += [f"## {world}", f"Score: {unit}.", _world_table(found)]
+    if table["missing"]:
+        parts += ["## Still to run", _missing_table(table["missing"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -186,6 +198,14 @@ def _world_table(found: Mapping[str, Any]) -> str:
     for name, value in found["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
         lines.append("| " + " | ".join([f"*{label}*", "", "", "", number(value), *[""] * (len(header) - 5)]) + " |")
+    return "\n".join(lines)
+
+
+def _missing_table(missing: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["| agent | world | missing seeds | CPU min they need |", "|---|---|---|---|"]
+    for row in missing:
+        minutes = "unknown" if row["cpu_s"] is None else f"{row['cpu_s'] / 60:.1f}"
+        lines.append(f"| {row['agent']} | {row['world']} | {', '.join(map(str, row['seeds']))} | {minutes} |")
     return "\n".join(lines)
 
 

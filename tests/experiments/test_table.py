@@ -122,7 +122,7 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     """Two seeds of two tasks: 3 and 5 after adaptation, a half width of 12.706 * sqrt(2) / sqrt(2)."""
     store(tmp_path, TINY, 0, [0.0, 1.0], [2.0, 4.0])
     store(tmp_path, TINY, 1, [0.0, 2.0], [4.0, 6.0], task_fingerprint="g")
-    found = aggregate([TINY, Row("empty", "None", TINY.preset)], tmp_path)
+    found = aggregate([TINY, Row("empty", "None", TINY.preset)], tmp_path, 3)
     assert list(found["worlds"]) == ["toy land"]
     row = found["worlds"]["toy land"]["rows"][0]
     assert row["before"]["value"] == 0.75
@@ -131,6 +131,12 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     text = markdown(found)
     assert "| Tiny² | 2 | 2 (differ) | " in text
     assert "| *oracle (told the task)* |  |  |  | 9.00 |" in text
+    assert [(m["name"], m["seeds"], m["cpu_s"]) for m in found["missing"]] == [
+        ("tiny2-toy-land", [2], 6.0), ("none-empty", [0, 1, 2], None),
+    ]  # fmt: skip
+    assert "| Tiny² | toy land | 2 | 0.1 |" in text
+    assert "| None | empty | 0, 1, 2 | unknown |" in text
+    assert "Still to run" not in markdown({**found, "missing": []})
 
 
 def test_a_row_is_run_written_and_not_run_again(
