@@ -13,6 +13,7 @@ from metarl.registry import load_target
 
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 from .presets_gradient import GRADIENT_PRESETS, maml_navigation
+from .presets_oracle import ORACLE_PRESETS
 from .presets_npc import NPC_PRESETS
 
 
@@ -341,6 +342,7 @@ PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-ml10": rl2_ml10,
     "maml-ml10": maml_ml10,
     **GRADIENT_PRESETS,
+    **ORACLE_PRESETS,
     **NPC_PRESETS,
 }
 

@@ -50,6 +50,8 @@ ROWS: tuple[Row, ...] = (
     Row("gridworld", "RL² SNAIL", "rl2-snail-gridworld"),
     Row("gridworld", "RL² MANN", "rl2-mann-gridworld"),
     Row("gridworld", "VariBAD", "varibad-gridworld", published="figures only (Zintgraf et al. 2020)"),
+    Row("gridworld", "known-task oracle", "oracle-gridworld"),
+    Row("gridworld", "exact-belief oracle", "belief-gridworld"),
     Row("bandit", "RL²", "rl2-bandit", measure="trial", published=f"78.7 ({_DUAN}, table 1); Gittins 78.3"),
     Row("tabular-mdp", "RL²", "rl2-tabular-mdp", measure="trial", published=f"156.2 ({_DUAN}, table 2); PSRL 138.1"),
     Row("navigation", "MAML-TRPO", "maml-navigation", published="−3.23 after 3 steps (Finn et al. 2017, appendix C)"),
@@ -62,6 +64,7 @@ ROWS: tuple[Row, ...] = (
     Row("navigation", "DiCE-MAML", "dice-navigation"),
     Row("navigation", "LSTM optimiser", "lstm-navigation"),
     Row("navigation", "fine-tuning", "finetune-navigation"),
+    Row("navigation", "known-task oracle", "oracle-navigation"),
     Row("navigation", "scratch", "scratch-navigation"),
     Row(
         "navigation",
