@@ -15,12 +15,12 @@ from metarl.loop import LoopSettings
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 
-def _gridworld(name: str, n_iterations: int, options: dict[str, Any]) -> AnyConfig:
+def _gridworld(name: str, n_iterations: int, entropy_coef: float, options: dict[str, Any]) -> AnyConfig:
     """Return a policy without memory on the gridworld, trained on trials of 4 episodes."""
     from agents.ppo import PPOConfig
     from agents.rl2 import RL2Config
 
-    ppo = PPOConfig(lr=3e-3, gamma=0.99, lam=0.95, entropy_coef=0.1, anneal_iters=n_iterations, anneal_to=0.0)
+    ppo = PPOConfig(lr=3e-3, gamma=0.99, lam=0.95, entropy_coef=entropy_coef, anneal_iters=n_iterations, anneal_to=0.0)
     return ExperimentConfig(
         name=name,
         world=WorldConfig("revealed", {"world": "gridworld", **options}),
@@ -39,12 +39,12 @@ def _gridworld(name: str, n_iterations: int, options: dict[str, Any]) -> AnyConf
 
 def oracle_gridworld() -> AnyConfig:
     """Known-task oracle on the gridworld: a policy without memory that is shown the goal."""
-    return _gridworld("oracle-gridworld", 60, {"what": "task"})
+    return _gridworld("oracle-gridworld", 100, 0.02, {"what": "task"})
 
 
 def belief_gridworld() -> AnyConfig:
     """Exact-belief agent on the gridworld: no memory, but shown the posterior over goals and the trial's clock."""
-    return _gridworld("belief-gridworld", 240, {"what": "belief", "trial_episodes": 4})
+    return _gridworld("belief-gridworld", 240, 0.1, {"what": "belief", "trial_episodes": 4})
 
 
 def oracle_navigation() -> AnyConfig:
