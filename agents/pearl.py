@@ -39,7 +39,8 @@ from .context_encoder import (
 )
 from .normaliser import Normaliser, NormaliserConfig
 from .replay import TaskReplay, TaskSlots
-from .sac import SAC, Batch, SACConfig, make_adam, spread
+from .sac import Batch, SACConfig, make_adam, spread
+from .sac_discrete import make_sac
 
 Metrics = dict[str, Tensor]
 
@@ -141,8 +142,8 @@ class PEARLConfig:
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> PEARL:
         """Return the agent with weights that follow from `seed`.
 
-        Raises: ConfigError for actions that are no bounded Box, observations without a flat view, or `dense_reward` in
-        a world that has none.
+        Raises: ConfigError for actions that are neither a bounded Box nor a limited number of choices, observations
+        without a flat view, or `dense_reward` in a world that has none.
         """
         return PEARL(self, spec, seed=seed, device=device)
 
@@ -166,8 +167,9 @@ class PEARL:
         self.train_phases = (
             config.prior_episodes, *[1] * config.posterior_episodes, *[config.extra_episodes][: config.extra_episodes],
         )  # fmt: skip
-        self.sac = SAC(config.sac, spec, config.latent, seed=seed, device=device)
-        n_in = spec.obs_dim * (1 + config.encoder_next_obs) + spec.action_dim + 1
+        self.sac = make_sac(config.sac, spec, config.latent, seed=seed, device=device)
+        action_dim = self.sac.scale.width
+        n_in = spec.obs_dim * (1 + config.encoder_next_obs) + action_dim + 1
         parts = (n_in, config.latent, config.encoder_hidden, stream(seed, "pearl", "encoder"), self.device)
         self.encoder: Encoder
         if config.encoder == "prior-product":
@@ -175,7 +177,7 @@ class PEARL:
         else:
             self.encoder = (ProductEncoder if config.encoder == "product" else RecurrentEncoder)(*parts)
         self._adam = make_adam([*self.sac.critics.values(), *self.encoder.parameters()], config.sac.lr)
-        self._widths = (spec.obs_dim, spec.action_dim, 1, spec.obs_dim, 1)
+        self._widths = (spec.obs_dim, action_dim, 1, spec.obs_dim, 1)
         width, n_context = sum(self._widths), config.prior_episodes + config.posterior_episodes
         self._n_context_phases = 1 + config.posterior_episodes
         self._slots = TaskSlots(config.replay_tasks)
@@ -206,7 +208,12 @@ class PEARL:
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
-        """Choose one action per trial for the z of its episode, which is drawn at the episode's first step."""
+        """Choose one action per trial for the z of its episode, which is drawn at the episode's first step.
+
+        Raises: ConfigError in a world where some actions are illegal at times.
+        """
+        if step.action_mask is not None:
+            raise ConfigError("pearl does not know of illegal actions, and this world has some; use rl2 or maml-trpo")
         mean, variance = self.encoder.belief(state)
         if greedy and self.config.greedy_latent == "mean":
             z = mean

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from gymnasium import spaces
@@ -50,8 +50,8 @@ class SACConfig:
     """Scale of the actor's last layer before training, as far as the mean is concerned, > 0. Small: it hardly moves but
     for its noise. Several: it walks off another way for each latent, which meets reward where that is rare."""
     target_entropy: float | None = None
-    """Entropy per action dimension, in nats with actions in [-1, 1], that the temperature is tuned to (None: it stays
-    as it is)."""
+    """Entropy that the temperature is tuned to, in nats: per dimension of actions in [-1, 1], or of all choices
+    together (None: the temperature stays as it is)."""
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
@@ -89,6 +89,25 @@ class Batch:
     """[n, b], 1 where the task ended. A time limit is no end: it leaves 0 here and keeps the bootstrap."""
 
 
+class ActionScale(Protocol):
+    """How the world's actions are stored, flat, and back."""
+
+    width: int
+    """Numbers per stored action, a."""
+    entropy_dims: int
+    """Dimensions that `SACConfig.target_entropy` is meant for each of."""
+    log_volume: Tensor
+    """log |d world action / d stored action|: to be subtracted from a log density of stored actions."""
+
+    def to_world(self, action: Tensor) -> Tensor:
+        """Return stored actions [B, a] as the world takes them."""
+        ...
+
+    def from_world(self, action: Tensor, batch_dims: int) -> Tensor:
+        """Return the world's actions [*batch, ...] as they are stored, [*batch, a]."""
+        ...
+
+
 class BoxScale:
     """Actions of a bounded Box as [-1, 1]^a and back."""
 
@@ -96,15 +115,15 @@ class BoxScale:
         """Raises: ConfigError for any other space."""
         if not isinstance(space, spaces.Box) or not space.is_bounded("both"):
             raise ConfigError(
-                f"soft actor-critic acts through tanh and needs a Box with finite bounds, got {space}; bound the "
-                f"world's actions, or use rl2 or maml-trpo for discrete ones"
+                f"soft actor-critic needs a Box with finite bounds, Discrete or MultiDiscrete actions, got {space}; "
+                f"bound the world's actions, or use rl2 or maml-trpo"
             )
         low, high = (torch.as_tensor(v, dtype=torch.float32, device=device).flatten() for v in (space.low, space.high))
         if not bool((high > low).all()):
             raise ConfigError(f"soft actor-critic needs low < high in every action dimension, got {space}")
         self._half, self._middle, self._shape = 0.5 * (high - low), 0.5 * (high + low), space.shape
+        self.width = self.entropy_dims = len(low)
         self.log_volume = self._half.log().sum()
-        """log |d world action / d action|: to be subtracted from a log density in [-1, 1]^a."""
 
     def to_world(self, action: Tensor) -> Tensor:
         """Return [B, a] actions in the world's shape and units."""
@@ -155,18 +174,19 @@ class SAC:
     ) -> None:
         """Draw the weights from `seed`; raises ConfigError for an action space that is no bounded Box."""
         self.config, self.device = config, torch.device(device)
-        self.scale = BoxScale(spec.action_space, device)
-        self._gaussian, self.n_actions = DiagonalGaussian(spec.action_dim), spec.action_dim
+        self.scale: ActionScale = self._make_scale(spec)
+        self._gaussian = DiagonalGaussian(spec.action_dim)
         self._n_layers = len(config.hidden) + 1
         n_in = spec.obs_dim + latent
+        n_out, n_gained, n_action_in, n_q = self._widths(spec)
         self.actor = init_mlp(
-            (n_in, *config.hidden, 2 * spec.action_dim), stream(seed, "sac", "actor"),
+            (n_in, *config.hidden, n_out), stream(seed, "sac", "actor"),
             prefix="net", init="orthogonal", last_gain=0.01, device=device,
         )  # fmt: skip
-        self.actor[f"net.{len(config.hidden)}.weight"][: spec.action_dim] *= config.initial_gain / 0.01
+        self.actor[f"net.{len(config.hidden)}.weight"][:n_gained] *= config.initial_gain / 0.01
         twins = [
             init_mlp(
-                (n_in + spec.action_dim, *config.hidden, 1), stream(seed, "sac", "critic", i),
+                (n_in + n_action_in, *config.hidden, n_q), stream(seed, "sac", "critic", i),
                 prefix="net", init="orthogonal", device=device,
             )
             for i in range(2)
@@ -179,6 +199,14 @@ class SAC:
             leaf.requires_grad_()
         self._actor_adam = make_adam(list(self.actor.values()), config.lr)
         self._temperature_adam = make_adam([self.log_temperature], config.lr)
+
+    def _make_scale(self, spec: WorldSpec) -> ActionScale:
+        """Return how actions are stored; raises ConfigError for a space that this actor cannot act in."""
+        return BoxScale(spec.action_space, self.device)
+
+    def _widths(self, spec: WorldSpec) -> tuple[int, int, int, int]:
+        """Return the actor's outputs, those that `initial_gain` scales, and a critic's action inputs and outputs."""
+        return 2 * spec.action_dim, spec.action_dim, spec.action_dim, 1
 
     @property
     def temperature(self) -> Tensor:
@@ -236,7 +264,7 @@ class SAC:
         entropy = -log_prob.detach().mean()
         if self.config.target_entropy is not None:
             # The gradient of -log_temperature · (log pi + target entropy), arXiv:1812.05905, section 5.
-            self.log_temperature.grad = entropy - self.config.target_entropy * self.n_actions
+            self.log_temperature.grad = entropy - self.config.target_entropy * self.scale.entropy_dims
             self._temperature_adam.step()
         return {"actor_loss": loss.detach(), "entropy": entropy}
 
