@@ -25,10 +25,9 @@ from metarl.seeding import generator as stream
 from .inner_loop import Batch, make_batch
 from .nets import Params, PolicyNet, check_net
 from .ppo import surrogate
+from .row_adam import adam_rows
 
 _PARAM, _FIRST, _SECOND, _COUNT = "param/", "adam-mean/", "adam-square/", "adam-steps"
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-"""Adam's constants, those of the paper."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,10 @@ class Scratch:
                 leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
                 grads = torch.autograd.grad(self.loss(leaves, batch).sum(), list(leaves.values()))
                 count = count + 1
-                phi, first, second = self._adam(phi, dict(zip(phi, grads, strict=True)), first, second, count)
+                phi, first, second = adam_rows(
+                    phi, dict(zip(phi, grads, strict=True)), first, second, count,
+                    lr=self.config.lr, max_grad_norm=self.config.max_grad_norm,
+                )  # fmt: skip
         return _state(phi, first, second, count)
 
     def loss(self, phi: Params, batch: Batch) -> Tensor:
@@ -162,25 +164,6 @@ class Scratch:
         if self.config.entropy_coef:
             gain = gain + self.config.entropy_coef * distribution.entropy(params)
         return -masked_mean(gain, batch.valid, dims=(1,))
-
-    @torch.no_grad()
-    def _adam(
-        self, phi: Params, grads: Params, first: Params, second: Params, count: Tensor
-    ) -> tuple[Params, Params, Params]:
-        """Return parameters and both moments after one step, task by task; `count` [N] is the step's number, from 1."""
-        squares = torch.stack([g.flatten(1).square().sum(1) for g in grads.values()])
-        shrink = (self.config.max_grad_norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-        moved: Params = {}
-        means: Params = {}
-        spreads: Params = {}
-        for name, value in phi.items():
-            rows = (-1, *[1] * (value.dim() - 1))
-            grad, t = grads[name] * shrink.reshape(rows), count.reshape(rows)
-            means[name] = BETA_1 * first[name] + (1.0 - BETA_1) * grad
-            spreads[name] = BETA_2 * second[name] + (1.0 - BETA_2) * grad.square()
-            mean, spread = means[name] / (1.0 - BETA_1**t), spreads[name] / (1.0 - BETA_2**t)
-            moved[name] = value - self.config.lr * mean / (spread.sqrt() + EPSILON)
-        return moved, means, spreads
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
         """Learn nothing: there are no meta-parameters."""
