@@ -12,6 +12,9 @@ FOLDER = Path(__file__).parent
 SAMPLES = {"plaza-market": "plaza-market.tmx", "old-town": "old-town.tmj", "museum": "museum.tmx"}
 """{name: file}; each is written another way: CSV, base64 with zlib, an infinite map in chunks."""
 
+SCENE = "gallery-scene"
+"""Folder of a small Decentraland scene."""
+
 
 def sample_path(name: str) -> Path:
     """Return the file of a sample world; raises ConfigError for an unknown name."""

@@ -10,7 +10,8 @@ from envs.npc.maps.layout import Layout
 from envs.npc.maps.tiled_save import save_tiled, save_tileset_image
 from envs.npc.maps.tileset import IMAGE
 
-from . import FOLDER, SAMPLES
+from . import FOLDER, SAMPLES, SCENE
+from .scene import write_scene
 
 LICENCE = "CC0-1.0"
 
@@ -160,11 +161,12 @@ def museum() -> Layout:
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write the tileset and the three worlds into a folder."""
+    """Write the tileset, the three worlds and the scene into a folder."""
     save_tileset_image(folder / IMAGE)
     save_tiled(plaza_market(), folder / SAMPLES["plaza-market"], external_tileset=True)
     save_tiled(old_town(), folder / SAMPLES["old-town"], encoding="zlib")
     save_tiled(museum(), folder / SAMPLES["museum"], infinite=True, external_tileset=True)
+    write_scene(folder / SCENE)
 
 
 if __name__ == "__main__":
