@@ -59,7 +59,10 @@ class CompanionSettings:
 
 
 class CompanionWorld(NpcWorld):
-    """B companions. `params`: "style", "later" int64 [B, V], "count" int64 [B] visitors, "novel" int64 [B] scripts."""
+    """B companions. `params`: "style", "later" int64 [B, V], "count" int64 [B] visitors, "letters" int64 [B].
+
+    "letters" is a kind of letters in `companion_glyphs`.
+    """
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class CompanionWorld(NpcWorld):
         super().__init__(
             name, n_copies,
             spaces.Dict(who | {"vec": spaces.Box(0.0, 1.0, (n_moods + n_flat + 3,), np.float32)}),
-            spaces.MultiDiscrete(styles.sizes),
+            spaces.MultiDiscrete(list(styles.sizes)),
             horizon=settings.n_turns, n_episodes=settings.n_encounters, reward_in_obs=settings.reward_in_obs,
             device=device,
         )  # fmt: skip
@@ -130,8 +133,9 @@ class CompanionWorld(NpcWorld):
             "engagement": torch.zeros_like(draw[:, 0]), "cost": torch.zeros_like(draw[:, 0]),
         }  # fmt: skip
         if self._scripts is not None:
-            novel = self.params["novel"]
-            state["drawing"] = self._scripts.drawing(novel, trial[:, n_visitors:], visitor, draw[:, 1])
+            kind = self.params["letters"]
+            drawing = self._scripts.drawing(kind, trial[:, n_visitors:], visitor, draw[:, 1])
+            state["glyph"] = self._scripts.show(drawing, state["ring"])
         if self.shift is not None and self.shift.kind == "interface":
             state["meaning"] = self._meaning(streams, changes)
         return state
@@ -140,9 +144,7 @@ class CompanionWorld(NpcWorld):
         """Return who comes, int64 [B], by the first of a beginning's draws."""
         return (draw[:, 0] * self.params["count"]).long()
 
-    def _style(
-        self, streams: CopyStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor
-    ) -> Tensor:
+    def _style(self, streams: CopyStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor) -> Tensor:
         """Return the style of the visitor who comes: the task's, and all that became of it until now."""
         kind = "" if self.shift is None else self.shift.kind
         chosen = self.params["style"]
@@ -152,7 +154,7 @@ class CompanionWorld(NpcWorld):
         most = self.n_episodes - 1 if self.shift is None or self.shift.hazard else 1
         for change in range(1, most + 1) if kind == "drift" else ():
             draw = streams.uniform(_CHANGE + change, 2 * self.n_rows)
-            lanes = draw.unflatten(1, (self.n_rows, 2))
+            lanes = draw.view(-1, self.n_rows, 2)
             mine = lanes[torch.arange(len(draw), device=draw.device), visitor]
             style = torch.where(changes >= change, self._redraw(style, mine[:, 0], mine[:, 1]), style)
         for past in range(1, self.n_episodes) if self.settings.rho else ():
@@ -175,7 +177,7 @@ class CompanionWorld(NpcWorld):
         draw = streams.uniform(_PERMUTATION + changes, sum(self.styles.sizes))
         parts = [
             torch.where((changes > 0)[:, None], d.argsort(dim=1), torch.arange(d.shape[1], device=d.device))
-            for d in draw.split(self.styles.sizes, dim=1)
+            for d in torch.split(draw, list(self.styles.sizes), dim=1)
         ]
         columns = [p[:, self._factors[:, f]] for f, p in enumerate(parts)]
         return (torch.stack(columns, dim=-1) * self._strides).sum(-1)
@@ -211,9 +213,9 @@ class CompanionWorld(NpcWorld):
         turn = state["turn"]
         extra = torch.stack([(turn == 0).float(), state["ring"], turn / self.horizon], dim=1)
         vec = torch.cat([shown, extra], dim=1)
-        if self._scripts is None:
-            return {"id": self._ids.index_select(0, state["visitor"]), "vec": vec}
-        return {"glyph": self._scripts.show(state["drawing"], state["ring"]), "vec": vec}
+        if "glyph" in state:
+            return {"glyph": state["glyph"].clone(), "vec": vec}
+        return {"id": self._ids.index_select(0, state["visitor"]), "vec": vec}
 
     def cost(self, state: EpisodeState) -> Tensor:
         """Return how many steps too near the NPC stood."""

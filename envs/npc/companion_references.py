@@ -39,12 +39,15 @@ class Law:
     @classmethod
     def of(cls, styles: Styles, prior: Tensor, rho: float, shift: Shift | None) -> Law:
         """Return the law of a family; an unannounced change counts as if it came with an even chance each time."""
-        kernel = torch.eye(styles.n, dtype=torch.float64) * (1 - rho) + rho * styles.drift(prior)
+        stay, drifted = torch.eye(styles.n, dtype=torch.float64), styles.drift(prior)
+        kernel = (1 - rho) * stay + rho * drifted
         hazard = 0.0
         if shift is not None:
             chance = shift.hazard or GUESSED_HAZARD
             if shift.kind == "drift":
-                kernel = kernel @ (torch.eye(styles.n, dtype=torch.float64) * (1 - chance) + chance * styles.drift(prior))
+                kernel = kernel @ (
+                    torch.eye(styles.n, dtype=torch.float64) * (1 - chance) + chance * styles.drift(prior)
+                )
             hazard = chance if shift.kind == "visitor" else 0.0
         return cls(styles, prior.double(), styles.mood_probabilities().flatten(0, 1), kernel, hazard)
 
@@ -64,6 +67,7 @@ class _Companion(Policy):
         if not isinstance(world, CompanionWorld):
             raise ConfigError(f"{type(self).__name__} plays in a companion's world only, not in {world.name!r}")
         super().start(world, generator)
+        self.companion: CompanionWorld = world
         self.factors = self.law.styles.factors.to(world.device)
         self.engagement = self.law.styles.engagement.float().to(world.device)
 
@@ -112,11 +116,11 @@ class Filter(_Companion):
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
         """Believe in the prior."""
         super().start(world, generator)
-        device, settings = world.device, self.world.settings  # type: ignore[attr-defined]
+        device, settings = world.device, self.companion.settings
         self.prior = self.law.prior.float().to(device)
         self.moods, self.drift = self.law.moods.float().to(device), self.law.drift.float().to(device)
         self.rows = torch.arange(world.num_envs, device=device)
-        n_slots = self.world.n_rows if self.memory == "visitor" else 1  # type: ignore[attr-defined]
+        n_slots = self.companion.n_rows if self.memory == "visitor" else 1
         self.n_turns, self.n_encounters = settings.n_turns, settings.n_encounters
         self.beliefs = self.prior.expand(world.num_envs, n_slots, -1).clone()
         if self.play == "look-ahead":
@@ -127,13 +131,14 @@ class Filter(_Companion):
     def slot(self) -> Tensor:
         """Return whose belief is meant, int64 [B]."""
         if self.memory == "visitor":
-            return self.world.state["visitor"]
+            return self.world.state["visitor"].clone()
         return torch.zeros_like(self.world.state["visitor"])
 
     @property
     def belief(self) -> Tensor:
         """The posterior over the present visitor's style, [B, n]."""
-        return self.beliefs[self.rows, self.slot()]
+        belief: Tensor = self.beliefs[self.rows, self.slot()]
+        return belief
 
     def act(self) -> Tensor:
         """Play by the present belief."""
@@ -159,7 +164,8 @@ class Filter(_Companion):
         """Return what the best action of the next turn brings, by the present action: [B, n actions]."""
         n, moods = self.law.styles.n, self.law.styles.moods
         parts = [
-            (part @ self.after).view(len(part), n, moods, n).amax(dim=3).sum(dim=2) for part in belief.split(_CHUNK)
+            (part @ self.after).view(len(part), n, moods, n).amax(dim=3).sum(dim=2)
+            for part in torch.split(belief, _CHUNK)
         ]
         return torch.cat(parts)
 
@@ -182,4 +188,5 @@ class Filter(_Companion):
         coming = self.slot()
         changed = beliefs.clone()
         changed[self.rows, coming] = beliefs[self.rows, coming] @ self.drift
-        return (1 - self.hazard) * changed + self.hazard * self.prior
+        mixed: Tensor = (1 - self.hazard) * changed + self.hazard * self.prior
+        return mixed

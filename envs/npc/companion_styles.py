@@ -17,6 +17,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .traits import DISTANCES, GAMES, SPEECHES
+
 
 @dataclass(frozen=True)
 class Styles:

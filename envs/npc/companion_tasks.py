@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.families import check_count
+from envs.families import check_count, pick
 from metarl.errors import ConfigError
 from metarl.seeding import derive, mix
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from . import companion_references as references
 from .companion import CompanionSettings, CompanionWorld
+from .companion_glyphs import KNOWN, NEW_HANDS, NEW_SCRIPTS
 from .companion_styles import TINY, Styles
 from .family import NpcFamily
 from .people import styles as people_styles
@@ -33,7 +34,8 @@ _PARTS = 10
 class CompanionTasks(NpcFamily):
     """Groups of visitors whose styles follow the answers of 2,800 people to a questionnaire.
 
-    * `train`, `validation`, `test`: groups, none of which is in two of these; a quarter of all styles is in none;
+    * `train`, `validation`, `test`: groups, none of which is in two of these; a quarter of all styles is in none.
+      Outside training the letters are other drawings than there;
     * `test-combinations`: groups of styles kept from training, every factor's value of which was met in training;
     * `test-scripts` (glyphs only): the groups' letters come from scripts never seen;
     * `test-crowd` (glyphs only): five visitors in a trial;
@@ -73,12 +75,12 @@ class CompanionTasks(NpcFamily):
         style = _group(law, n, self.n_visitors, self._part(split), self.world_settings.n_visitors, generator)
         later = _styles(law, (n, self.n_visitors), generator)
         device = generator.device
-        crowd, novel = split in ("test-crowd", "test-all"), split in ("test-scripts", "test-all")
-        glyphs = self.world_settings.identity == "glyph"
+        glyphs, crowd = self.world_settings.identity == "glyph", split in ("test-crowd", "test-all")
         count = CROWD if crowd and glyphs else self.world_settings.n_visitors
+        letters = {"train": KNOWN, "test-scripts": NEW_SCRIPTS, "test-all": NEW_SCRIPTS}.get(split, NEW_HANDS)
         return Tasks.of(
             self.name, style=style, later=later, count=torch.full((n,), count, device=device),
-            novel=torch.full((n,), int(novel), device=device),
+            letters=torch.full((n,), letters, device=device),
         )  # fmt: skip
 
     def _part(self, split: str) -> tuple[int, int]:
@@ -125,17 +127,13 @@ class TinyCompanionTasks(CompanionTasks):
 
     def list_of(self, split: str) -> Tasks:
         """Return the six styles."""
-        from metarl.tasks import check_split
-
         check_split(self.name, split, self.splits)
         every = torch.arange(self.styles.n)
         one = torch.ones_like(every)
-        return Tasks.of(self.name, style=every[:, None], later=every.flip(0)[:, None], count=one, novel=0 * one)
+        return Tasks.of(self.name, style=every[:, None], later=every.flip(0)[:, None], count=one, letters=0 * one)
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw styles, each as often as any other up to one."""
-        from envs.families import pick
-
         return pick(self.all(split), n, generator)
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
@@ -166,9 +164,7 @@ def _styles(law: Tensor, shape: tuple[int, int], generator: torch.Generator) -> 
     return drawn.view(shape)
 
 
-def _group(
-    law: Tensor, n: int, width: int, part: tuple[int, int], counted: int, generator: torch.Generator
-) -> Tensor:
+def _group(law: Tensor, n: int, width: int, part: tuple[int, int], counted: int, generator: torch.Generator) -> Tensor:
     """Draw `n` groups of styles [n, width] that fall into `part` of all groups.
 
     The part of a group depends on the styles of its first `counted` visitors, whatever their order.

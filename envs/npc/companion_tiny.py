@@ -60,7 +60,7 @@ class Solution:
         for _ in range(self.n_turns - 1):
             grown = (counts[-1][:, None] + torch.eye(n_pairs, dtype=torch.int64)).flatten(0, 1)
             # All counts of one more answer, once each, in the order of their keys.
-            keys, where = (grown @ self.weights).unique(return_inverse=True)
+            keys, where = torch.unique(grown @ self.weights, return_inverse=True)
             first = torch.zeros(len(keys), n_pairs, dtype=torch.int64)
             first[where] = grown
             counts.append(first)
