@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -68,6 +68,11 @@ class Layouts:
     def to(self, device: torch.device | str) -> Layouts:
         """Return the same layouts on `device`."""
         return Layouts(*(part.to(device) for part in self.parts()))
+
+    @cached_property
+    def fields(self) -> Tensor:
+        """int16 [L, M + 1, H * W]: steps from every cell to every point, worked out when first asked for."""
+        return distance_fields(self.wall, self.points)
 
     def parts(self) -> tuple[Tensor, ...]:
         """Return all tensors in the order of the fields."""

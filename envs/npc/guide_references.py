@@ -15,11 +15,14 @@ from torch import Tensor
 
 from envs.tensor_world import EpisodeState
 
-from .guide_model import BIAS, GAIN, PACES
-from .guide_planner import NEVER, best_tour
+from .guide_model import BIAS, GAIN, PACES, satisfaction
+from .guide_planner import NEVER, Tour, best_tour
 from .guide_world import GuideWorld
 from .reference import Policy
 
+Rows = slice | Tensor
+"""Which copies: all, or int64 numbers."""
+ALL = slice(None)
 _IMPOSSIBLE = -20.0
 """Log-likelihood of what a hypothesis rules out. Finite, so that a visitor like nobody known leaves a posterior."""
 _MEAN_PACE = sum(PACES) / len(PACES)
@@ -75,12 +78,12 @@ class Belief:
             new = self._flat
         self._shown = torch.where(where[:, None, None], new, self._shown)
 
-    def weights(self) -> Tensor:
-        """Return the posterior, float32 [B, P, A]."""
-        speed = self.world.state["speed"]
+    def weights(self, rows: Rows = ALL) -> Tensor:
+        """Return the posterior, float32 [rows, P, A]."""
+        speed = self.world.state["speed"][rows]
         seen = ((1.0 / speed.clamp(min=1e-3))[:, None] - self._paces).abs() < 1e-3
         row = torch.where(speed > 0, seen.long().argmax(1), len(self._paces))
-        logs = self._shown + self._chances[row][:, None]
+        logs = self._shown[rows] + self._chances[row][:, None]
         return torch.softmax(logs.flatten(1), 1).view_as(logs)
 
     def felt(self, theme: Tensor, crowd: Tensor) -> Tensor:
@@ -104,12 +107,12 @@ class Belief:
             logs = torch.where((felt < 0) == disliked[:, None, None], logs, logs + _IMPOSSIBLE)
         self._shown = self._shown + torch.where(shown[:, None, None], logs, torch.zeros_like(logs))
 
-    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean and deviation of g and the chance that it is negative, for every exhibit, [B, M] each."""
-        state, weights = self.world.state, self.weights()
+    def moments(self, rows: Rows = ALL) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and deviation of g and the chance that it is negative, for every exhibit, [rows, M] each."""
+        state, weights = self.world.state, self.weights(rows)
         found = []
         for m in range(self.world.n_exhibits):
-            felt = self.felt(state["theme"][:, m], state["crowd"][:, m])
+            felt = self.felt(state["theme"][rows, m], state["crowd"][rows, m])
             mean = (weights * felt).sum((1, 2))
             spread = ((weights * felt.square()).sum((1, 2)) - mean.square()).clamp(min=0.0).sqrt()
             found.append(torch.stack([mean, spread, (weights * (felt < 0)).sum((1, 2))]))
@@ -131,28 +134,34 @@ class Belief:
 class Planner(Policy):
     """Plans by `expect`, which says what each exhibit gives and how likely it is disliked."""
 
-    def expect(self) -> tuple[Tensor, Tensor]:
-        """Return prizes and chances of a dislike, [B, M] each, at the present state."""
+    world: GuideWorld
+
+    def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
+        """Return prizes and chances of a dislike, [rows, M] each, at the present state."""
         raise NotImplementedError
 
-    def pace(self) -> Tensor:
-        """Return ticks per cell [B] as far as the guide has seen."""
-        speed = self.world.state["speed"]
+    def pace(self, rows: Rows = ALL) -> Tensor:
+        """Return ticks per cell [rows] as far as the guide has seen."""
+        speed = self.world.state["speed"][rows]
         return torch.where(speed > 0, 1.0 / speed.clamp(min=1e-3), torch.full_like(speed, _MEAN_PACE))
 
     def act(self) -> Tensor:
         """Return where to go, or M to end."""
-        return self.plan().first
+        return self.press(self.plan().first)
 
-    def plan(self) -> Any:
-        """Return the best tours from where all copies stand."""
-        world, state = self.world, self.world.state
-        assert isinstance(world, GuideWorld)
-        prize, disliked = self.expect()
+    def press(self, meant: Tensor) -> Tensor:
+        """Return the action that is thought to do what is `meant`: the one labelled so."""
+        return meant
+
+    def plan(self, rows: Rows = ALL) -> Tour:
+        """Return the best tours from where the copies `rows` stand."""
+        world = self.world
+        state = {k: world.state[k][rows] for k in ("seen", "layout", "at", "patience")}
+        prize, disliked = self.expect(rows)
         m, rules = world.n_exhibits, world.settings
         stay = rules.look_ticks + rules.dislike_ticks * disliked
         stay = torch.where(state["seen"], torch.full_like(stay, NEVER), stay)
-        way = world.places.layouts.distance.index_select(0, state["layout"]) * self.pace()[:, None, None]
+        way = world.places.layouts.distance.index_select(0, state["layout"]) * self.pace(rows)[:, None, None]
         here = way.gather(1, state["at"][:, None, None].expand(-1, 1, m + 1)).squeeze(1)[:, :m]
         return best_tour(prize, stay, way[:, :m, :m], here, state["patience"])
 
@@ -181,11 +190,11 @@ class Filter(Planner):
             if self.memory < 1.0:
                 self.belief.forget(ended, self.memory)
 
-    def expect(self) -> tuple[Tensor, Tensor]:
+    def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
         """Return the posterior mean, with a bonus for not knowing."""
-        mean, spread, negative = self.belief.moments()
+        mean, spread, negative = self.belief.moments(rows)
         if self.optimism:
-            left = 1.0 - self.world.state["number"].float() / self.world.n_episodes
+            left = 1.0 - self.world.state["number"][rows].float() / self.world.n_episodes
             mean = mean + self.optimism * left[:, None] * spread
         return mean, negative
 
@@ -205,31 +214,31 @@ class Thompson(Filter):
         self._drawn = (torch.where(ended[:, None], drawn[0], self._drawn[0]),
                        torch.where(ended, drawn[1], self._drawn[1]))  # fmt: skip
 
-    def expect(self) -> tuple[Tensor, Tensor]:
+    def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
         """Return what the hypothesis says."""
-        state, (who, aversion) = self.world.state, self._drawn
-        likes = (who @ self.world.places.themes.rows.T).gather(1, state["theme"])
-        felt = torch.tanh(GAIN * likes - aversion[:, None] * (state["crowd"] - 0.5) + BIAS)
+        who, aversion = self._drawn[0][rows], self._drawn[1][rows]
+        theme, crowd = self.world.state["theme"][rows], self.world.state["crowd"][rows]
+        likes = (who @ self.world.places.themes.rows.T).gather(1, theme)
+        felt = satisfaction(likes, aversion[:, None], crowd)
         return felt, (felt < 0).float()
 
 
 class Oracle(Planner):
     """Knows the visitor: the best tour there is, exactly."""
 
-    def expect(self) -> tuple[Tensor, Tensor]:
+    def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
         """Return what is felt."""
-        assert isinstance(self.world, GuideWorld)
-        felt = self.world.felt(self.world.state)
+        felt = self.world.felt(self.world.state)[rows]
         return felt, (felt < 0).float()
 
-    def pace(self) -> Tensor:
+    def pace(self, rows: Rows = ALL) -> Tensor:
         """Return the true pace."""
-        return self.world.latent()["pace"]
+        return self.world.latent()["pace"][rows]
 
-    def act(self) -> Tensor:
-        """Return where to go, whatever does what."""
-        chosen, wiring = super().act(), self.world.wiring(self.world.state)
-        return chosen if wiring is None else wiring.argsort(1).gather(1, chosen[:, None]).squeeze(1)
+    def press(self, meant: Tensor) -> Tensor:
+        """Return the action that does what is meant, whatever the wiring."""
+        wiring = self.world.wiring(self.world.state)
+        return meant if wiring is None else wiring.argsort(1).gather(1, meant[:, None]).squeeze(1)
 
 
 def policies(known: Prior, broad: Prior, *, hazard: float) -> dict[str, Callable[[], Policy]]:

@@ -37,7 +37,9 @@ class Places:
     """True if some layout says itself what is on show."""
 
     def to(self, device: torch.device | str) -> Places:
-        """Return the same places on `device`."""
+        """Return the same places on `device`; this very object if they are there."""
+        if self.first.device == torch.device(device):
+            return self
         return Places(
             self.layouts.to(device),
             self.first.to(device),
@@ -48,10 +50,11 @@ class Places:
 
 
 class GuideWorld(NpcWorld):
-    """B guides with a visitor each. `params`, V being the versions of a visitor that a shift leads through:
+    """B guides with a visitor each.
 
-    "interests" [B, V, 10], "pace" and "aversion" [B, V], "place" int64 [B, V] (a pool of `Places`), "mix" int64 [B]
-    (what exhibits to draw); with an interface shift "wiring" int64 [B, V, moves]; with a sensor shift "blur" [B, V].
+    `params`, V being the versions of a visitor that a shift leads through: "interests" [B, V, 10], "pace" and
+    "aversion" [B, V], "place" int64 [B, V] (a pool of `Places`), "mix" int64 [B] (what exhibits to draw); with an
+    interface shift "wiring" int64 [B, V, actions]; with a sensor shift "blur" [B, V], a factor on the noise.
 
     The state's `reaction`, `last_theme` and `last_crowd` tell of the last step: how the visitor took the exhibit shown
     in it (0, the empty theme and 0 if none was). They and `speed` are carried into the next episode's beginning, where
