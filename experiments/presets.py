@@ -13,8 +13,10 @@ from metarl.registry import load_target
 
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 from .presets_gradient import GRADIENT_PRESETS, maml_navigation
-from .presets_oracle import ORACLE_PRESETS
+from .presets_metric import METRIC_PRESETS
 from .presets_npc import NPC_PRESETS
+from .presets_npc_others import NPC_OTHER_PRESETS
+from .presets_oracle import ORACLE_PRESETS
 
 
 def rl2_gridworld() -> AnyConfig:
@@ -342,8 +344,10 @@ PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-ml10": rl2_ml10,
     "maml-ml10": maml_ml10,
     **GRADIENT_PRESETS,
+    **METRIC_PRESETS,
     **ORACLE_PRESETS,
     **NPC_PRESETS,
+    **NPC_OTHER_PRESETS,
 }
 
 
