@@ -56,7 +56,7 @@ class Metric:
     def __init__(self, config: MetricConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `MetricConfig.build`."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
-        self.train_phases = (config.support_episodes, config.episodes_per_step)
+        self.train_phases: tuple[int, ...] = (config.support_episodes, config.episodes_per_step)
         self.net = PolicyNet(
             spec, hidden=config.hidden, activation=config.activation, init="orthogonal", last_gain=0.01,
             init_std=config.init_std, min_std=config.min_std,

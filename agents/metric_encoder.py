@@ -62,13 +62,17 @@ class Reader(nn.Module):
         """Return embeddings [C, d] of contexts [C, k, n_inputs]."""
         for layer in self.layers:
             x = layer(x).relu()
-        if self.core is None:
-            x = x.mean(1)
-        else:
-            x = self.core.unroll(x.transpose(0, 1), self.core.start(len(x)))[0][-1]
+        x = self._summary(x)
         for layer in self.between:
             x = layer(x).relu()
         return self.top(x)  # type: ignore[no-any-return]
+
+    def _summary(self, x: Tensor) -> Tensor:
+        """Return one vector per context: [C, k, units] -> [C, units]."""
+        if self.core is None:
+            return x.mean(1)
+        outputs, _ = self.core.unroll(x.transpose(0, 1), self.core.start(len(x)))
+        return outputs[-1]
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:

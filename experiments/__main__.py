@@ -23,6 +23,7 @@ COMMANDS = {
     "baseline": ("experiments.baseline:main", "stable-baselines3 from scratch on each held-out task, scored strictly"),
     "table": ("experiments.table:main", "every agent on every world, scored side by side"),
     "coverage": ("experiments.coverage:main", "which goals agents visit before they have adapted"),
+    "transfer": ("experiments.transfer:main", "what a metric-based run's metric and library of policies are worth"),
     "parity": ("experiments.parity:main", "is the Meta-World engine upstream, number for number"),
     "doctor": ("experiments.doctor:main", "check a world against the contract"),
 }

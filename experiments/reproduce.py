@@ -68,6 +68,8 @@ def reproduce(name: str, seed: int, into: Path) -> int:
     train = ["train", plan.preset, "--seed", str(seed), *plan.train, "--run-dir", str(folder), "--resume", "auto"]
     costs = {"train": run_subcommand(train, caller="reproduce")}
     costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate], caller="reproduce")
+    for study in plan.studies:
+        costs[study] = run_subcommand([study, str(folder)], caller="reproduce")
     stored = json.loads((folder / "results" / "evaluation-test.json").read_text())
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
@@ -111,6 +113,8 @@ def reproduce(name: str, seed: int, into: Path) -> int:
         result["scores"] = plan.scores(evaluation)
     (target / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
+    for study in plan.studies:
+        shutil.copy(folder / "results" / f"{study}.json", target / f"{study}.json")
     for picture in (folder / "results").glob("*.png"):
         shutil.copy(picture, target / picture.name)
     print(f"\n{label}: {plan.about}")

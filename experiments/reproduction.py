@@ -6,9 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import statistics
 from metarl.errors import ConfigError
 from metarl.results import Evaluation
+from metarl.seeding import derive
+from metarl.summary import LEVEL
 
+Array = NDArray[np.float64]
 Measure = Callable[[Evaluation], float]
 
 
@@ -36,6 +43,8 @@ class Reproduction:
     """Extra arguments of `evaluate`."""
     scores: Callable[[Evaluation], dict[str, Any]] | None = None
     """Further numbers for the result, JSON-able."""
+    studies: tuple[str, ...] = ()
+    """Commands called with the run directory after `evaluate`; of each, `results/COMMAND.json` becomes a result too."""
 
 
 def episode_mean(start: int, stop: int) -> Measure:
@@ -59,6 +68,30 @@ def phase_mean(phase: int) -> Measure:
     def measure(evaluation: Evaluation) -> float:
         start = sum(evaluation.phases[:phase])
         return float(evaluation.trials.returns[..., start : start + evaluation.phases[phase]].mean())
+
+    return measure
+
+
+def phase_lead(phase: int) -> Callable[[Evaluation], Array]:
+    """Return a function: what each task earns more after `phase` adaptation steps than before any, [N]."""
+
+    def lead(evaluation: Evaluation) -> Array:
+        bounds = np.cumsum([0, *evaluation.phases])
+        parts = [evaluation.trials.returns[..., bounds[i] : bounds[i + 1]].mean((0, -1)) for i in (0, phase)]
+        return np.asarray(parts[1] - parts[0])
+
+    return lead
+
+
+def phase_lead_low(phase: int) -> Measure:
+    """Return a measure: the low end of the 95 % interval (resampled tasks) of the mean of `phase_lead`."""
+
+    def measure(evaluation: Evaluation) -> float:
+        draws = np.random.default_rng(derive(evaluation.protocol.seed, "phase-lead", phase))
+        found = statistics.stratified_bootstrap(
+            phase_lead(phase)(evaluation)[None], statistics.mean, draws, resample="tasks", level=LEVEL
+        )
+        return float(found.low)
 
     return measure
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from .reproduction import Level, Reproduction, episode_mean, phase_mean, trial_total, worst_episode
+from .reproduction import (
+    Level,
+    Reproduction,
+    episode_mean,
+    phase_lead,
+    phase_lead_low,
+    phase_mean,
+    trial_total,
+    worst_episode,
+)
 from .reproductions_npc import NPC_REPRODUCTIONS
+
+_METRIC_LEVELS = (
+    Level("lead of the start", lambda e: float(phase_lead(1)(e).mean()), 0.0, "the average-task policy"),
+    Level("the same, low end of 95 %", phase_lead_low(1), 0.0, "the average-task policy"),
+)
 
 REPRODUCTIONS: dict[str, Reproduction] = {
     "rl2-gridworld": Reproduction(
@@ -51,6 +65,18 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     ),
     "finetune-navigation": Reproduction(
         "finetune-navigation", "Multi-task PPO, then gradient fine-tuning, on 2-D navigation: the non-meta baseline", ()
+    ),
+    "metric-navigation": Reproduction(
+        "metric-navigation",
+        "A Siamese network picks from a library of 80 policies on 2-D navigation",
+        _METRIC_LEVELS,
+        studies=("transfer",),
+    ),
+    "matching-navigation": Reproduction(
+        "matching-navigation",
+        "A matching network picks from a library of 80 policies on 2-D navigation",
+        _METRIC_LEVELS,
+        studies=("transfer",),
     ),
     "pearl-sparse-point-robot": Reproduction(
         "pearl-sparse-point-robot",
