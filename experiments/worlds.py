@@ -1,4 +1,7 @@
-"""`python -m experiments worlds [NAME]`: list the task distributions there are, or show one in full."""
+"""`python -m experiments worlds [NAME]`: list the task distributions there are, or show one in full.
+
+`worlds check FILE...` checks worlds that people drew.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,10 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str]) -> int:
     """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
+    if list(argv[:1]) == ["check"]:
+        from .worlds_check import main as check
+
+        return check(argv[1:])
     arguments = _parser().parse_args(list(argv))
     if arguments.episodes is not None and not 1 <= arguments.episodes <= _MOST_EPISODES:
         raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")

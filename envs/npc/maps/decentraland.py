@@ -25,16 +25,20 @@ from .layout import LONGEST_TEXT, MOST_DISTRICTS, SIZES, Exhibits, Layout
 from .raster import Raster
 from .reading import BadFileError, inside, short
 from .scene import COMPOSITE, PARCEL_M, Entity, Land, read_entities, read_land, world_matrix
+from .sight import crossings
 from .themes import THEMES, features
 from .tiled import Reading
 from .walking import steps_from
 
-STEP_M, HEAD_M = 0.4, 1.8
-"""Heights above the floor, metres: what is lower is stepped over, what is higher is walked under."""
+STEP_M, EYE_M, HEAD_M = 0.4, 1.2, 1.8
+"""Heights above the floor, metres: what is lower than a step is stepped over, what is higher than the head is walked
+under; whether a wall hides an exhibit is asked at eye level."""
 REACH_M = 6.0
 """How far from an exhibit a visitor may stand to see it, metres."""
-MOST_TRIANGLES = 50_000
+MOST_TRIANGLES = 20_000
 """Most solid triangles of one scene."""
+_CANDIDATES = 64
+"""How many of the cells around an exhibit are looked at."""
 EXHIBIT_WORDS = (
     "artwork", "exhibit", "frame", "image", "nft", "painting", "photo", "picture", "poster",
     "screen", "sculpture", "statue", "video",
@@ -181,8 +185,8 @@ def _mask(component: dict[str, Any], key: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-Piece = tuple[str, float, float]
-"""(name, x, z) of an exhibit."""
+Piece = tuple[str, NDArray[np.float64]]
+"""Name and (x, y, z) of an exhibit."""
 
 
 def _pieces(entities: dict[int, Entity], low: float, high: float, only: str, faults: Faults) -> list[Piece]:
@@ -193,12 +197,12 @@ def _pieces(entities: dict[int, Entity], low: float, high: float, only: str, fau
         if not _is_exhibit(entity) or not fnmatch.fnmatchcase(entity.name.casefold(), only.casefold()):
             continue
         try:
-            x, y, z = world_matrix(entity, entities)[:3, 3]
+            place = world_matrix(entity, entities)[:3, 3]
         except BadFileError as bad:
             faults.add(bad.what, bad.remedy, layer=COMPOSITE)
             continue
-        if low <= y < high:
-            found.append((entity.name, float(x), float(z)))
+        if low <= place[1] < high:
+            found.append((entity.name, place))
         else:
             elsewhere += 1
     if not 1 <= len(found) <= MOST_EXHIBITS:
@@ -233,7 +237,7 @@ def _build(
     blocked = raster.touched(triangles, low + STEP_M, min(low + HEAD_M, high)) | (owned == 0)
     if low > STEP_M:  # upstairs a cell needs something to stand on
         blocked |= ~raster.touched(triangles, low - 2 * STEP_M, low + STEP_M)
-    spawn = _nearest(raster, ~blocked, land.spawn[0], land.spawn[2])
+    spawn = _nearest(raster, ~blocked, np.array(land.spawn), triangles[:0])
     if spawn is None:
         raise faults.fatal("no cell near the spawn point is free", "move the spawn point, or choose another floor")
     if not low - STEP_M <= land.spawn[1] < high:
@@ -242,7 +246,7 @@ def _build(
     lost = int((~blocked).sum() - free.sum())
     if lost:
         notes.append(f"{lost} free cells that nobody can reach from the spawn point are walls")
-    cells, rows = _stand(raster, free, pieces, faults)
+    cells, rows = _stand(raster, free, pieces, triangles, low, faults)
     faults.stop_if_any()
     crowd = torch.zeros(free.shape)
     crowd[cells[:, 0], cells[:, 1]] = 0.5
@@ -254,7 +258,7 @@ def _build(
             themes=torch.stack(rows),
             popularity=torch.full((len(pieces),), 0.5),
             dwell=torch.full((len(pieces),), 3),
-            names=tuple(name for name, _, _ in pieces),
+            names=tuple(name for name, _ in pieces),
         ),
         district=torch.from_numpy(np.where(free & (owned <= MOST_DISTRICTS), owned, 0)),
         crowd=crowd,
@@ -268,12 +272,12 @@ def _build(
 
 
 def _stand(
-    raster: Raster, free: NDArray[np.bool_], pieces: list[Piece], faults: Faults
+    raster: Raster, free: NDArray[np.bool_], pieces: list[Piece], triangles: Triangles, low: float, faults: Faults
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return for each exhibit the cell from which it is seen, int64 [M, 2], each cell once, and its themes."""
     left, cells, rows = free.copy(), [], []
-    for name, x, z in pieces:
-        cell = _nearest(raster, left, x, z)
+    for name, place in pieces:
+        cell = _nearest(raster, left, np.array([place[0], low, place[2]]), triangles)
         if cell is None:
             faults.add(f"no free cell within {REACH_M:g} m of exhibit {short(name)}", "move it, or open a way to it")
             continue
@@ -284,13 +288,22 @@ def _stand(
     return torch.tensor(cells, dtype=torch.int64).reshape(-1, 2), rows
 
 
-def _nearest(raster: Raster, free: NDArray[np.bool_], x: float, z: float) -> tuple[int, int] | None:
-    """Return the free cell whose middle is nearest to (x, z), if it is near enough."""
+def _nearest(
+    raster: Raster, free: NDArray[np.bool_], place: NDArray[np.float64], triangles: Triangles
+) -> tuple[int, int] | None:
+    """Return the free cell from which a place (x, y, z) is seen best: near, and with few walls between.
+
+    The cost of a cell is its distance plus 3 m for every face that the line of sight goes through.
+    """
     cells = np.argwhere(free)
-    if not len(cells):
+    middles = raster.middles(cells)
+    away = np.hypot(*(middles - place[[0, 2]]).T)
+    order = away.argsort(kind="stable")[:_CANDIDATES]
+    order = order[away[order] <= REACH_M]
+    if not len(order):
         return None
-    away = np.hypot(*(raster.middles(cells) - (x, z)).T)
-    best = int(away.argmin())
-    if away[best] > REACH_M:
-        return None
-    return int(cells[best, 0]), int(cells[best, 1])
+    eye = np.array([place[0], place[1] + EYE_M, place[2]])
+    ends = np.stack([middles[order, 0], np.full(len(order), eye[1]), middles[order, 1]], 1)
+    cost = away[order] + 3.0 * crossings(triangles, eye, ends)
+    best = cells[order[cost.argmin()]]
+    return int(best[0]), int(best[1])

@@ -26,16 +26,19 @@ class Fault:
     cells: tuple[tuple[int, int], ...] = ()
     """tile coordinates (x, y) as the editor's status bar shows them"""
 
-    def __str__(self) -> str:
-        """Return one line: file, layer, tiles, what, remedy."""
-        places = [self.file]
-        if self.layer:
-            places.append(f"layer {self.layer!r}")
+    def located(self) -> str:
+        """Return one line without the file: layer, tiles, what, remedy."""
         shown = ", ".join(f"(x={x}, y={y})" for x, y in self.cells[:_MOST_CELLS])
         more = len(self.cells) - _MOST_CELLS
+        places = [f"layer {self.layer!r}"] if self.layer else []
         if shown:
             places.append(("tiles " if len(self.cells) > 1 else "tile ") + shown + (f" and {more} more" * (more > 0)))
-        return f"{', '.join(places)}: {self.what}; {self.remedy}"
+        where = ", ".join(places)
+        return f"{where}{': ' * bool(where)}{self.what}; {self.remedy}"
+
+    def __str__(self) -> str:
+        """Return one line: file, layer, tiles, what, remedy."""
+        return f"{self.file}: {self.located()}"
 
 
 class MapError(ConfigError):
