@@ -1,7 +1,8 @@
 """`python -m experiments table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
-The rows stand in `experiments/table_rows.py`. A row and seed that has a result under --into is not run again; one that
-was stopped goes on. All rows get their first seed before any gets its second, so that a budget is spent evenly.
+The rows stand in `experiments/table_rows.py`. A row and seed that has a result under --into is not run again, nor is
+one that `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before
+any gets its second, so that a budget is spent evenly.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from metarl.errors import ConfigError, nearest
 
 from .parser import Parser, check_folder
 from .plots import REFERENCES, save_png
+from .reproduce import RESULTS as REPRODUCED
 from .table_plot import table_figure
+from .table_reuse import reuse
 from .table_rows import ROWS, Row
 from .table_runs import costs_of, read_result, run_row
 from .tables import interval, number
@@ -44,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.list:
         print("\n".join(f"{row.name:<34}{' '.join((row.preset, *row.train, *row.baseline)).strip()}" for row in rows))
         return 0
+    for row, seed in lacking(rows, arguments.seeds, arguments.into):
+        if reuse(row, seed, arguments.reuse, arguments.into):
+            print(f"{row.name}, seed {seed}: as reproduced")
     left = fill(rows, arguments.seeds, arguments.runs, arguments.into, arguments.budget)
     # All rows with results are shown, chosen or not: the table is one file.
     write(aggregate(ROWS, arguments.into, arguments.seeds), arguments.into)
@@ -64,6 +70,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--list", action="store_true", help="only list the rows")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument(
+        "--reuse", type=Path, default=REPRODUCED, help="folder of reproductions, not run twice (default %(default)s)"
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the run directories (default %(default)s)")
     return parser
 
@@ -79,13 +88,18 @@ def chosen_rows(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
 def fill(rows: Sequence[Row], n_seeds: int, runs: Path, into: Path, budget_min: float) -> int:
     """Run what has no result yet, while the budget lasts; return how many runs are left."""
     until = time.monotonic() + 60 * budget_min
-    missing = [(row, seed) for seed in range(n_seeds) for row in rows if read_result(into, row, seed) is None]
+    missing = lacking(rows, n_seeds, into)
     for done, (row, seed) in enumerate(missing):
         if time.monotonic() >= until:
             return len(missing) - done
         print(f"[{done + 1}/{len(missing)}] {row.name}, seed {seed}", flush=True)
         run_row(row, seed, runs, into)
     return 0
+
+
+def lacking(rows: Sequence[Row], n_seeds: int, into: Path) -> list[tuple[Row, int]]:
+    """Return the rows and seeds without a result, all first seeds before the second ones."""
+    return [(row, seed) for seed in range(n_seeds) for row in rows if read_result(into, row, seed) is None]
 
 
 def aggregate(rows: Sequence[Row], into: Path, n_seeds: int) -> dict[str, Any]:
@@ -133,7 +147,7 @@ def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "after": over_seeds(scores["after"]),
         "gain": over_seeds(scores["after"] - scores["before"]) if row.measure == "episode" else None,
         "per_seed": {k: v.tolist() for k, v in scores.items()},
-        "n_tasks": len(results[0]["after"]),
+        "n_tasks": results[0].get("n_tasks", len(results[0]["after"])),
         "same_tasks": len({r["task_fingerprint"] for r in results}) == 1,
         "adapt_episodes": results[0]["adapt_episodes"],
         "train_env_steps": float(np.mean([r["train_env_steps"] for r in results])),

@@ -88,7 +88,15 @@ def run_row(row: Row, seed: int, runs: Path, into: Path) -> dict[str, Any]:
     Raises: ConfigError if one of its commands fails.
     """
     began = provenance()
-    result = _baseline(row, seed, runs) if row.baseline else _meta_run(row, seed, runs)
+    return write_result(
+        into, row, seed, _baseline(row, seed, runs) if row.baseline else _meta_run(row, seed, runs), began
+    )
+
+
+def write_result(
+    into: Path, row: Row, seed: int, result: Mapping[str, Any], came_from: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the result of a row and seed, with what it was made with, and return it; `came_from` is its provenance."""
     full = {
         "kind": "metarl.table-run",
         "schema_version": SCHEMA_VERSION,
@@ -96,7 +104,7 @@ def run_row(row: Row, seed: int, runs: Path, into: Path) -> dict[str, Any]:
         "settings": settings(row),
         "preset_config": preset_of(row),
         "seed": seed,
-        "provenance": began,
+        "provenance": came_from,
         **result,
     }
     path = result_path(into, row, seed)

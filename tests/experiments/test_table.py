@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments import table, table_runs
+from experiments import codec, table, table_reuse, table_runs
 from experiments.__main__ import main as entry
 from experiments.config import LogConfig
 from experiments.presets import PRESETS
+from experiments.reproduction import Reproduction
 from experiments.table import aggregate, chosen_rows, fill, main, markdown, over_seeds, t_quantile
+from experiments.table_reuse import reuse
 from experiments.table_rows import ROWS, Row
 from experiments.table_runs import preset_of, read_result, result_path, same_preset, settings
 from metarl.errors import CheckpointError, ConfigError
@@ -170,6 +172,65 @@ def test_a_row_is_run_written_and_not_run_again(
     assert "oracle" in stored["worlds"]["toy land"]["references"]
     assert (tmp_path / "results" / "table.png").stat().st_size > 5000
     assert (tmp_path / "results" / "table.md").read_text().strip() in capsys.readouterr().out
+
+
+def reproduced(folder: Path, **changes: Any) -> None:
+    """Write the result of a reproduction of the tiny preset with 2 + 1 episodes, as `reproduce` does."""
+
+    def estimate(value: Any) -> dict[str, Any]:
+        return {"return": {"mean": {"value": value}}}
+
+    summary = {
+        "pre": estimate(1.0), "query": estimate(4.0), "curve": estimate([1.0, 2.0, 4.0]), "bootstrap": {"n_tasks": 3},
+        "random_policy": estimate(0.5),
+    }  # fmt: skip
+    content = {
+        "seed": 1, "config": codec.to_json(dataclasses.replace(tiny_presets.tiny(), seed=1)),
+        "provenance": {"git": {"commit": "0123456789"}}, "training": {"env_steps": 70},
+        "costs": {k: {"wall_s": 1.0, "cpu_s": 2.0} for k in ("train", "evaluate")},
+        "evaluation": {
+            "summary": summary, "protocol": {"adapt_episodes": 2, "eval_episodes": 1}, "task_fingerprint": "f",
+            "references": {"oracle": [5.0, 6.0, 7.0]},
+        },
+    }  # fmt: skip
+    (folder / "tiny-seed1").mkdir(parents=True, exist_ok=True)
+    (folder / "tiny-seed1" / "result.json").write_text(json.dumps(content | changes))
+
+
+def test_what_was_reproduced_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = dataclasses.replace(TINY, train=())
+    monkeypatch.setattr(table_reuse, "REPRODUCTIONS", {"tiny": Reproduction(TINY.preset, "", ())})
+    reproduced(tmp_path)
+    into = tmp_path / "into"
+    for row, seed in ((plain, 0), (TINY, 1), (dataclasses.replace(plain, evaluate=("--greedy",)), 1)):
+        assert not reuse(row, seed, tmp_path, into)  # another seed, other arguments
+    assert reuse(plain, 1, tmp_path, into)
+    assert table.lacking([plain], 2, into) == [(plain, 0)]
+    stored = read_result(into, plain, 1)
+    assert stored is not None
+    assert (stored["before"], stored["after"], stored["n_tasks"]) == ([1.0], [4.0], 3)
+    assert stored["references"] == {"oracle": 7.0, "random": 0.5}
+    assert table_runs.costs_of(stored) == (2.0, 4.0)
+    assert aggregate([plain], into, 1)["worlds"]["toy land"]["rows"][0]["n_tasks"] == 3
+    assert reuse(dataclasses.replace(plain, measure="trial"), 1, tmp_path, into)
+    totals = read_result(into, dataclasses.replace(plain, measure="trial"), 1)
+    assert totals is not None
+    assert (totals["after"], totals["references"]) == ([7.0], {"oracle": 18.0, "random": 1.5})
+
+
+def test_a_reproduction_of_another_preset_counts_for_nothing_and_a_damaged_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = dataclasses.replace(TINY, train=())
+    monkeypatch.setattr(table_reuse, "REPRODUCTIONS", {"tiny": Reproduction(TINY.preset, "", ())})
+    now = tiny_presets.tiny()
+    older = dataclasses.replace(now, seed=1, train=dataclasses.replace(now.train, n_tasks=7))
+    reproduced(tmp_path, config=codec.to_json(older))
+    assert not reuse(plain, 1, tmp_path, tmp_path)
+    for changes in ({"config": None}, {"evaluation": {}}):
+        reproduced(tmp_path, **changes)
+        with pytest.raises(CheckpointError, match="reproduce it again"):
+            reuse(plain, 1, tmp_path, tmp_path)
 
 
 def test_whole_trials_are_summed_and_episodes_averaged() -> None:
