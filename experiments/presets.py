@@ -55,12 +55,15 @@ def rl2_transformer_gridworld() -> AnyConfig:
 
 def rl2_snail_gridworld() -> AnyConfig:
     """RL² with temporal convolutions and attention (SNAIL) as memory on the gridworld."""
-    return _gridworld_memory("snail", lr=1e-3)
+    from agents.snail import SNAILConfig
+
+    # One pair of convolutions and attention reaches over the whole trial; two cost twice as much.
+    return _gridworld_memory("snail", lr=3e-3, n_tasks=128, n_iterations=300, hidden=32, snail=SNAILConfig(blocks=1))
 
 
 def rl2_mann_gridworld() -> AnyConfig:
     """RL² with an LSTM and an external memory (MANN) on the gridworld."""
-    return _gridworld_memory("mann", lr=3e-3)
+    return _gridworld_memory("mann", lr=3e-3, n_tasks=128)
 
 
 def _gridworld_memory(
