@@ -91,12 +91,12 @@ def summary(file: str, reading: Reading) -> list[str]:
     distances, exhibits = layout.distances(), layout.exhibits
     between = distances[:-1, :-1][~distances[:-1, :-1].eq(0)].float()
     apart = f", exhibits {between.mean():.1f} steps apart on average" if len(between) else ""
-    free = int((~layout.wall).sum())
+    free, districts = int((~layout.wall).sum()), len(set(layout.district[~layout.wall].tolist()) - {0})
     counts = [(len(layout.exits), "exit"), (len(layout.shops), "shop"), (len(layout.meetings), "meeting point")]
     lines = [
         f"{file}: good",
         f"  {layout.name}: {layout.width} x {layout.height} cells of {layout.cell_m:g} m, {free} to walk on, "
-        f"{_count(len(set(layout.district[~layout.wall].tolist()) - {0}), 'district')}, licence {layout.licence or 'not given'}",
+        f"{_count(districts, 'district')}, licence {layout.licence or 'not given'}",
         f"  spawn {_tile(layout.spawn)}, {', '.join(_count(*c) for c in counts)}{apart}",
     ]
     width = max(map(len, exhibits.names))
