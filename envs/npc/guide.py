@@ -44,7 +44,7 @@ SHIFTS = ("visitor", "drift", "world", "interface", "sensor")
 SIMILARITY = 0.7
 """Correlation of interests before and after a drift."""
 _POOL_SIZES = {"train": 1024, "held-out": 512}
-_SMOOTH_COPIES = 3
+_SMOOTH_COPIES = 1
 
 
 @cache

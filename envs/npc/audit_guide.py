@@ -1,0 +1,48 @@
+"""The checks of `audit`, for the guide."""
+
+from __future__ import annotations
+
+from . import audit
+from .audit import Check, play_named
+from .guide import GuideTasks, make, make_macro
+from .guide_model import HELD_OUT_PAIRS, HELD_OUT_THEME_PAIRS, THEME_PAIRS, pace_pairs
+
+BEST, GREEDY = "bayes_explore", "bayes_greedy"
+
+
+def marginals() -> Check:
+    """Every pace, aversion and theme of a held-out combination occurs in training: count those that do not."""
+    trained = pace_pairs(held_out=False).tolist()
+    missing = sum(all(pair[i] != p[i] for p in trained) for pair in HELD_OUT_PAIRS for i in range(2))
+    themes = {t for p in THEME_PAIRS if p not in HELD_OUT_THEME_PAIRS for t in p}
+    missing += sum(t not in themes for p in HELD_OUT_THEME_PAIRS for t in p)
+    return Check.at_most("marginals of held-out combinations never trained on", float(missing), 0.0)
+
+
+def micro_is_macro(n: int, *, split: str = "train", most: float = 0.03) -> Check:
+    """Walking with the oracle's plans is worth what the planner says it is: relative difference of the means."""
+    worth = [
+        float(play_named(family, split, ["oracle"], n=n)["oracle"].returns.mean()) for family in (make(), make_macro())
+    ]
+    return Check.at_most("oracle, micro against macro, relative difference", abs(worth[0] / worth[1] - 1.0), most)
+
+
+def audit_guide(n: int, *, family: GuideTasks | None = None, golden: bool = True) -> list[Check]:
+    """Return all checks of `npc/guide-macro` (or `family`) at `n` trials each."""
+    family = family or make_macro()
+    played = play_named(family, "train", n=n)
+    found = [
+        audit.headroom(played),
+        audit.capturable(played, BEST),
+        audit.not_one_episode(played),
+        audit.exploration(played, GREEDY, BEST),
+        audit.no_leak(family),
+        audit.alone_as_among_many(family),
+        micro_is_macro(n),
+        marginals(),
+    ]
+    if golden:
+        found.append(audit.agrees_with_golden(family, played, "train"))
+        for split in family.splits[1:]:
+            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
+    return found
