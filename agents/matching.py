@@ -32,16 +32,20 @@ from .recurrent import empty_linear, orthogonal, step_by_step
 
 @dataclass(frozen=True)
 class MatchingConfig:
-    """Settings of the matching memory; what it reads has the agent's `hidden` units."""
+    """Settings of the matching memory; a step's evidence has the agent's `hidden` units."""
 
     identity: tuple[str, ...] = ("id", "glyph")
     """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be."""
     key: int = 16
     """Numbers per key, >= 1."""
+    key_channels: tuple[int, ...] = ()
+    """Channels of 3 x 3 convolutions of stride 2 (ReLU) over an identity that is a picture; (): none."""
     key_hidden: tuple[int, ...] = ()
     """Units of ReLU layers between the identity and its key; (): one linear map."""
-    evidence_hidden: int = 64
+    evidence_hidden: int = 128
     """Units of the ReLU layer between a step and its evidence, >= 1."""
+    readout: tuple[int, ...] = (128, 128)
+    """Units of ReLU layers over what was found and this step's inputs, those about identity left out; at least one."""
     sharpness: float = 10.0
     """At first: how steeply a match counts; learned from there, > 0."""
     threshold: float = 0.5
@@ -52,48 +56,95 @@ class MatchingConfig:
         for name in ("key", "evidence_hidden", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"rl2.matching.{name} must be > 0, got {getattr(self, name)}")
-        if any(n < 1 for n in self.key_hidden):
-            raise ConfigError(f"rl2.matching.key_hidden layers need at least 1 unit each, got {self.key_hidden}")
+        for name in ("key_channels", "key_hidden", "readout"):
+            if any(n < 1 for n in getattr(self, name)):
+                raise ConfigError(f"rl2.matching.{name} layers need at least 1 unit each, got {getattr(self, name)}")
+        if not self.readout:
+            raise ConfigError("rl2.matching.readout is empty; give the units of at least one layer")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the inputs of `see_transition` say who is there."""
+    """Which inputs say who is there."""
 
-    now: tuple[int, ...]
-    """Columns about whom the coming action is for."""
-    then: tuple[int, ...]
-    """The same of the step before, whose action the reaction answers."""
+    columns: tuple[int, ...]
+    shape: tuple[int, ...]
+    """Of the one entry they are, for pictures; (columns,) otherwise."""
 
 
 def identity_layout(spec: WorldSpec | None, names: tuple[str, ...]) -> Layout:
-    """Return where a world's flat observations say who is there, and those of the step before beside them.
+    """Return where a world's flat observations say who is there.
 
     Raises: ConfigError if the observation space has no entry of these names.
     """
     space = None if spec is None else spec.observation_space
-    found, at = list[int](), 0
+    found, shapes, at = list[int](), list[tuple[int, ...]](), 0
     for name, part in space.items() if isinstance(space, spaces.Dict) else ():
         size = flat.flat_dim(part)
-        found += range(at, at + size) if name in names else ()
+        if name in names:
+            found += range(at, at + size)
+            shapes.append(part.shape or (size,))
         at += size
     if not found:
         raise ConfigError(
             f"memory='matching' needs a Dict observation with one of {', '.join(names)}, got {space}; name the entries "
             f"that say who is there in rl2.matching.identity, or take memory='gru'"
         )
-    return Layout(tuple(found), tuple(c + at for c in found))
+    return Layout(tuple(found), shapes[0] if len(shapes) == 1 else (len(found),))
+
+
+class KeyNet(nn.Module):
+    """From who is there [..., columns] to a key of length 1."""
+
+    def __init__(
+        self, config: MatchingConfig, layout: Layout, generator: torch.Generator, device: torch.device | str
+    ) -> None:
+        """Draw the weights from `generator`; raises ConfigError for convolutions over what is no picture."""
+        super().__init__()
+        self.shape, size = layout.shape, len(layout.columns)
+        if config.key_channels and len(layout.shape) != 2:
+            raise ConfigError(
+                f"rl2.matching.key_channels={config.key_channels} needs an identity that is one picture [height, "
+                f"width], got shape {layout.shape}; leave it empty"
+            )
+        channels = (1, *config.key_channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1, device="meta").to_empty(device=device)
+            for a, b in pairwise(channels)
+        )
+        if config.key_channels:
+            height, width = (-(-n // 2 ** len(config.key_channels)) for n in layout.shape)
+            size = height * width * channels[-1]
+        sizes = (size, *config.key_hidden, config.key)
+        self.layers = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(sizes))
+        with torch.no_grad():
+            for layer in (*self.convolutions, *self.layers):
+                weight = cast(Tensor, layer.weight)
+                orthogonal(weight.view(len(weight), -1), 2.0**0.5, generator)
+                cast(Tensor, layer.bias).zero_()
+
+    def forward(self, identity: Tensor) -> Tensor:
+        """Return keys [rows, key] of `identity` [rows, columns]."""
+        if self.convolutions:
+            identity = identity.view(-1, 1, *self.shape)
+            for layer in self.convolutions:
+                identity = layer(identity).relu()
+            identity = identity.flatten(1)
+        *inner, last = self.layers
+        for layer in inner:
+            identity = layer(identity).relu()
+        return F.normalize(last(identity), dim=-1)
 
 
 class MatchingCore(nn.Module):
-    """The memory: "h" [N, hidden], "count" [N] (steps seen), "keys" [N, context, key], "evidence" [N, context, hidden].
+    """The memory: "h" [N, units], "count" [N] (steps seen), "key" [N, key] (of the step before), and what was filed.
 
-    The inputs must be those of `see_transition`: this step's observation, then that of the step before.
+    That is "keys" [N, context, key] and "evidence" [N, context, hidden], ring buffers as in `history`. What is seen now
+    answers to the step before and is filed under who was there then.
     """
 
-    keys: tuple[str, ...] = ("h", "count", "keys", "evidence")
-    now: Tensor
-    then: Tensor
+    keys: tuple[str, ...] = ("h", "count", "key", "keys", "evidence")
+    columns: Tensor
     rest: Tensor
 
     def __init__(
@@ -108,73 +159,82 @@ class MatchingCore(nn.Module):
     ) -> None:
         """Draw the weights from `generator`."""
         super().__init__()
-        self.n_outputs, self.context, self.n_key = hidden, context, config.key
-        now, then = torch.tensor(layout.now), torch.tensor(layout.then)
+        self.n_outputs, self.hidden, self.context, self.n_key = config.readout[-1], hidden, context, config.key
+        columns = torch.tensor(layout.columns)
         rest = torch.ones(n_inputs, dtype=torch.bool)
-        rest[now] = rest[then] = False
-        for name, value in (("now", now), ("then", then), ("rest", rest.nonzero()[:, 0])):
-            self.register_buffer(name, value.to(device), persistent=False)
-        sizes = (len(now), *config.key_hidden, config.key)
-        self.key_layers = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(sizes))
+        rest[columns] = False
+        self.register_buffer("columns", columns.to(device), persistent=False)
+        self.register_buffer("rest", rest.nonzero()[:, 0].to(device), persistent=False)
+        self.key_net = KeyNet(config, layout, generator, device)
         n_rest = int(rest.sum())
         self.evidence_in = empty_linear(n_rest, config.evidence_hidden, device)
         self.evidence_out = empty_linear(config.evidence_hidden, hidden, device)
+        wide = (hidden + n_rest, *config.readout)
+        self.readout = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(wide))
         self.log_sharpness = nn.Parameter(torch.tensor(float(config.sharpness), device=device).log())
         self.threshold = nn.Parameter(torch.tensor(float(config.threshold), device=device))
         with torch.no_grad():
-            for layer in (*self.key_layers, self.evidence_in, self.evidence_out):
-                orthogonal(cast(Tensor, layer.weight), 1.0, generator)
+            for layer in (self.evidence_in, self.evidence_out, *self.readout):
+                gain = 1.0 if layer is self.evidence_out else 2.0**0.5
+                orthogonal(cast(Tensor, layer.weight), gain, generator)
                 cast(Tensor, layer.bias).zero_()
 
     def start(self, n: int) -> State:
         """Return the memory before anything was seen: zeros."""
-        like, width = self.evidence_out.weight, self.n_key
-        return {
-            "h": like.new_zeros(n, self.n_outputs), "count": like.new_zeros(n, dtype=torch.int64),
-            "keys": like.new_zeros(n, self.context, width), "evidence": like.new_zeros(n, self.context, self.n_outputs),
+        like = self.evidence_out.weight
+        shapes = {
+            "h": (self.n_outputs,), "key": (self.n_key,), "keys": (self.context, self.n_key),
+            "evidence": (self.context, self.hidden),
         }  # fmt: skip
+        return {"count": like.new_zeros(n, dtype=torch.int64)} | {k: like.new_zeros(n, *v) for k, v in shapes.items()}
 
-    def _key(self, identity: Tensor) -> Tensor:
-        """Return the unit key [..., key] of who is there."""
-        *inner, last = self.key_layers
-        for layer in inner:
-            identity = layer(identity).relu()
-        return F.normalize(last(identity), dim=-1)
-
-    def _evidence(self, x: Tensor) -> Tensor:
-        """Return what a step says about whom it was with."""
-        return cast(Tensor, self.evidence_out(self.evidence_in(x[..., self.rest]).relu()))
+    def _evidence(self, rest: Tensor) -> Tensor:
+        """Return what a step says about whom the step before was with."""
+        return cast(Tensor, self.evidence_out(self.evidence_in(rest).relu()))
 
     def _match(self, cosine: Tensor) -> Tensor:
         return (self.log_sharpness.exp() * (cosine - self.threshold)).sigmoid()
 
+    def _read(self, found: Tensor, rest: Tensor) -> Tensor:
+        y = torch.cat([found, rest], dim=-1)
+        for layer in self.readout:
+            y = layer(y).relu()
+        return y
+
     def step(self, x: Tensor, memory: State) -> State:
         """Take in one row per sequence, x [N, n_inputs]; `memory["h"]` is the output."""
-        count = memory["count"]
+        count, key, rest = memory["count"], self.key_net(x[:, self.columns]), x[:, self.rest]
         begun = (count > 0)[:, None]  # the first step answers to nothing
-        keys = history.append(memory["keys"], count, self._key(x[:, self.then]))
-        evidence = history.append(memory["evidence"], count, self._evidence(x) * begun)
-        weight = self._match((keys @ self._key(x[:, self.now])[:, :, None]).squeeze(-1))
-        weight = weight * history.filled(count, self.context)
-        read = (weight[:, None, :] @ evidence).squeeze(1)
-        return {"h": read, "count": count + 1, "keys": keys, "evidence": evidence}
+        keys = history.append(memory["keys"], count, memory["key"])
+        evidence = history.append(memory["evidence"], count, self._evidence(rest) * begun)
+        weight = self._match((keys @ key[:, :, None]).squeeze(-1)) * history.filled(count, self.context)
+        found = (weight[:, None, :] @ evidence).squeeze(1)
+        return {"h": self._read(found, rest), "count": count + 1, "key": key, "keys": keys, "evidence": evidence}
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
-        """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, hidden] and the last memory.
+        """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, units] and the last memory.
 
         From an empty memory this is one pass over all steps at once; from any other one it goes step by step.
         """
         if bool(memory["count"].any()):
             return step_by_step(self.step, x, memory)
-        n_steps = len(x)
+        n_steps, rest = len(x), x[..., self.rest]
         begun = torch.ones(n_steps, 1, 1, device=x.device)
         begun[0] = 0.0
-        now, then, evidence = self._key(x[..., self.now]), self._key(x[..., self.then]), self._evidence(x) * begun
-        cosine = now.transpose(0, 1) @ then.permute(1, 2, 0)
+        now, evidence = self._keys(x[..., self.columns]), self._evidence(rest) * begun
+        then = torch.cat([memory["key"][None], now[:-1]])
         mask = history.window(n_steps, self.context, x.device)
         causal = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril() if mask is None else mask
-        read = (self._match(cosine) * causal) @ evidence.transpose(0, 1)
-        outputs = read.transpose(0, 1)
-        last = {"keys": history.to_ring(then.detach(), self.context)}
-        last["evidence"] = history.to_ring(evidence.detach(), self.context)
-        return outputs, {"h": outputs[-1], "count": memory["count"] + n_steps, **last}
+        weight = self._match(now.transpose(0, 1) @ then.permute(1, 2, 0)) * causal
+        outputs = self._read((weight @ evidence.transpose(0, 1)).transpose(0, 1), rest)
+        filed = {k: history.to_ring(v.detach(), self.context) for k, v in (("keys", then), ("evidence", evidence))}
+        return outputs, {"h": outputs[-1], "count": memory["count"] + n_steps, "key": now[-1].detach(), **filed}
+
+    def _keys(self, identity: Tensor) -> Tensor:
+        """Return the keys [T, N, key] of `identity` [T, N, columns]; while somebody stays, the key is made once."""
+        new = torch.ones(identity.shape[:2], dtype=torch.bool, device=identity.device)
+        new[1:] = (identity[1:] != identity[:-1]).any(dim=-1)
+        made = self.key_net(identity[new])
+        number = torch.zeros(new.shape, dtype=torch.int64, device=identity.device)
+        number[new] = torch.arange(len(made), device=identity.device)
+        return cast(Tensor, made[number.cummax(dim=0).values])

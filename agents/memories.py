@@ -44,10 +44,15 @@ def check_memory(config: RL2Config) -> None:
             f"rl2.memory_steps sets time constants of gates, which memory={config.memory!r} does not have, "
             f"got {config.memory_steps}; leave it at None"
         )
-    if config.memory == "matching" and (not config.see_transition or config.encoder):
+    if config.rows.entry and (config.see_transition or config.memory == "matching"):
         raise ConfigError(
-            f"rl2.memory='matching' files what it learned under who was there when the action was taken, got "
-            f"see_transition={config.see_transition} and encoder={config.encoder}; set them to true and ()"
+            f"rl2.rows takes the rows of actions out of what the memory sees, got memory={config.memory!r} and "
+            f"see_transition={config.see_transition}, which need all of it; take another memory and set it to false"
+        )
+    if config.memory == "matching" and (config.encoder or config.readout):
+        raise ConfigError(
+            f"rl2.memory='matching' tells apart who is there and what is said, got encoder={config.encoder} and "
+            f"readout={config.readout}; leave both empty, rl2.matching has layers of its own"
         )
 
 

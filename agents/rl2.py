@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from metarl import spaces as flat
 from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.errors import CheckpointError, ConfigError
-from metarl.returns import gae, standardise
+from metarl.returns import gae, masked_mean, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
@@ -33,6 +33,7 @@ from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
 from .recurrent import RecurrentNet
 from .reward_scale import ClassScale, RewardInput, RewardObjective, TrialScale
+from .row_net import RowNet, RowsConfig, make_net
 from .snail import SNAILConfig
 from .transformer import TransformerConfig
 
@@ -96,6 +97,11 @@ class RL2Config:
     """Settings of memory "mann"."""
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     """Settings of memory "matching"."""
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    """Score actions that an entry of the observation describes row by row with one network for all rows."""
+    foresight_coef: float = 0.0
+    """Weight of a second lesson, >= 0: tell the reward of the action taken from what memory and heads know, as a sum
+    over the parts of a flat action. Trains what the memory keeps by regression, which is less noisy than advantages."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
 
@@ -109,6 +115,8 @@ class RL2Config:
         for name in ("reward_scale", "init_std", "min_std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
+        if not 0 <= self.foresight_coef < math.inf:
+            raise ConfigError(f"rl2.foresight_coef must be >= 0 and finite, got {self.foresight_coef}")
         choices = {"reward_input": ("running", "trial"), "reward_objective": ("raw", "class")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -134,10 +142,13 @@ class _Batch:
     action: Tensor
     action_mask: Tensor | None
     targets: Targets
+    foresight: tuple[Tensor, Tensor] | None
+    """Flat actions and what each brought, in units of its root mean square."""
 
     def pick(self, index: tuple[Any, ...]) -> _Batch:
         mask = None if self.action_mask is None else self.action_mask[index]
-        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index))
+        foresight = None if self.foresight is None else (self.foresight[0][index], self.foresight[1][index])
+        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), foresight)
 
 
 class RL2:
@@ -159,14 +170,17 @@ class RL2:
             state_dependent_std=config.state_dependent_std, device=self.device,
         )  # fmt: skip
         self.distribution = self._head.distribution
-        n_policy, n_times = self._head.n_outputs, config.episodes_per_trial * spec.horizon
+        self._foresight = slice(
+            self._head.n_outputs, self._head.n_outputs + spec.action_dim * (config.foresight_coef > 0)
+        )
+        n_policy, n_times = self._foresight.stop, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value
 
-        def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet:
-            return RecurrentNet(
-                (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                core=lambda n, g: make_core(config, n_times, n, g, self.device, spec), encoder=config.encoder,
-                layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
+        def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet | RowNet:
+            return make_net(
+                config.rows, spec, (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
+                scores=role == "policy", core=lambda n, g: make_core(config, n_times, n, g, self.device, spec),
+                encoder=config.encoder, layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 
@@ -269,13 +283,18 @@ class RL2:
 
         `memories` holds the memory before the stretch per network: "policy" and, if it has its own, "value".
         """
+        out, value, after = self._unroll(inputs, memories)
+        params = self._head(out, action_mask)
+        return self.distribution.log_prob(params, action), self.distribution.entropy(params), value, after
+
+    def _unroll(self, inputs: Tensor, memories: dict[str, State]) -> tuple[Tensor, Tensor, dict[str, State]]:
+        """Return the network's outputs and the head value along a stretch of trials, and the memories after it."""
         out, memory = self.network.unroll(inputs, memories["policy"])
         after, value = {"policy": memory}, out[..., -1]
         if self._value is not None:
             read, after["value"] = self._value.unroll(inputs, memories["value"])
             value = read[..., 0]
-        params = self._head(out, action_mask)
-        return self.distribution.log_prob(params, action), self.distribution.entropy(params), value, after
+        return out, value, after
 
     def start_memories(self, n_trials: int) -> dict[str, State]:
         """Return the empty memories that `evaluate_actions` starts a trial from."""
@@ -339,8 +358,12 @@ class RL2:
         if ppo.standardise_advantages:
             advantage = standardise(advantage, valid, dims=(0, 1))
         targets = Targets(rollout.log_prob, advantage, self._value_scale.to_head(returns), valid)
+        foresight = None
+        if self.config.foresight_coef > 0:
+            size = masked_mean(reward.square(), valid).sqrt().clamp(min=1e-3)
+            foresight = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2), reward / size
         return _Batch(
-            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets
+            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, foresight
         ), metrics
 
     def _minibatch(self, batch: _Batch) -> dict[str, Tensor]:
@@ -352,13 +375,18 @@ class RL2:
         self._optimiser.zero_grad()
         for begin in range(0, n_steps, chunk):
             part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
-            log_prob, entropy, value, memories = self.evaluate_actions(
-                part.inputs, part.action, part.action_mask, memories
-            )
+            out, value, memories = self._unroll(part.inputs, memories)
+            params = self._head(out, part.action_mask)
+            log_prob, entropy = self.distribution.log_prob(params, part.action), self.distribution.entropy(params)
             memories = {name: {k: v.detach() for k, v in m.items()} for name, m in memories.items()}
             loss, sums = ppo_loss(
                 log_prob, entropy, value, part.targets, self.config.ppo, entropy_coef=self._optimiser.entropy_coef
             )
+            if part.foresight is not None:
+                error = ((out[..., self._foresight] * part.foresight[0]).sum(-1) - part.foresight[1]).square()
+                sums["foresight_loss"] = torch.where(part.targets.valid, error, 0.0).sum()
+                loss = loss + self.config.foresight_coef * sums["foresight_loss"]
+                sums["foresight_loss"] = sums["foresight_loss"].detach()
             (loss / count).backward()  # type: ignore[no-untyped-call]
             totals = {k: v + totals[k] if totals else v for k, v in sums.items()}
         return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}
