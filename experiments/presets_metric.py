@@ -35,7 +35,6 @@ def _navigation(name: str, **options: Any) -> AnyConfig:
         ),
         # As many adaptation episodes as MAML has there: 10 to recognise the task by, 5 x 10 to learn.
         evaluation=Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=3, n_tasks=100),
-        threads=1,  # networks this small gain nothing from a second one
     )
 
 
