@@ -169,7 +169,7 @@ def draw(split: str, rows: Tensor, hand: Hand, stream: torch.Generator) -> Tenso
     """
     depth, half_width = _depth(split), _half_width(split)
     drawn = []
-    for part in rows.split(_CHUNK):
+    for part in torch.split(rows, _CHUNK):
         grid = _grids(len(part), hand, stream)
         low, high = hand.pen
         pen = (low + (high - low) * torch.rand(len(part), generator=stream)) * half_width[part]

@@ -116,7 +116,8 @@ def _gaussian(moments: Moments, n: int, *keys: str) -> Tensor:
     noise = torch.randn(n, len(moments.mean), generator=generator(_SYNTHETIC_SEED, "npc-people", *keys))
     # A tiny ridge: published moments are rounded.
     ridge = 1e-4 * moments.covariance.diagonal().mean() * torch.eye(len(moments.mean))
-    return moments.mean + noise @ torch.linalg.cholesky(moments.covariance + ridge).T
+    root: Tensor = torch.linalg.cholesky(moments.covariance + ridge)
+    return moments.mean + noise @ root.T
 
 
 def _pair(entry: dict[str, Any]) -> Moments:

@@ -1,8 +1,10 @@
-"""Hierarchical (mixed) logit by Laplace-EM: what a population wants, and what each of its members wants.
+"""Hierarchical (mixed) logit by Monte Carlo EM: what a population wants, and what each of its members wants.
 
 Person i's part-worths are beta_i ~ N(mu, Sigma); of the offers shown at once they choose j with probability
-softmax(x_j . beta_i) (Train 2009, Discrete Choice Methods with Simulation, chapters 11 and 12). The E-step replaces
-each posterior by a Gaussian at its mode, found by Newton's method for all people at once.
+softmax(x_j . beta_i) (Train 2009, Discrete Choice Methods with Simulation, chapters 11 and 12). For each person
+Newton's method finds the mode of the posterior and its curvature there (Laplace's Gaussian); from there on draws
+weighted by how likely they really are give the mean and the covariance (adaptive importance sampling). EM on Laplace's
+Gaussians alone shrinks the population: of invented people with 12 choices each, variances were 30 to 50 % too small.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import torch
 from torch import Tensor
 
 from metarl.errors import ConfigError
+from metarl.seeding import generator
 
-NEWTON_STEPS = 12
-"""The objective is strictly concave; from the previous mode 3 or 4 steps reach float64 precision."""
+NEWTON_STEPS = 10
+"""The objective is strictly concave, and the mode only tells where to draw."""
+TAIL = 8
+"""Degrees of freedom of the proposal."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of each person: beta_i ~ N(mean_i, covariance_i)."""
+    """What is known of each person."""
 
     mean: Tensor
     """float64 [P, A]."""
@@ -96,46 +101,97 @@ def _slopes(panel: Panel, beta: Tensor) -> tuple[Tensor, Tensor]:
     return gradient, flat.transpose(1, 2) @ flat
 
 
-def posterior(panel: Panel, population: Population, start: Tensor | None = None) -> Posterior:
-    """Return each person's Gaussian posterior (mode and inverse curvature) given the choices they made.
+def _log_joint(panel: Panel, population: Population, beta: Tensor) -> Tensor:
+    """Return log p(choices, beta) up to a constant, float64 [P], for part-worths [P, A]."""
+    chosen = log_probs(panel, beta).gather(2, panel.chosen[..., None])[..., 0]
+    off = beta - population.mean
+    prior = -0.5 * (off * torch.linalg.solve(population.covariance, off.T).T).sum(1)
+    return chosen.masked_fill(~panel.made, 0.0).sum(1) + prior
+
+
+def _draws(law: Posterior, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw n times from each person's Student t around `law`: (beta [n, P, A], log-density [n, P] up to a constant).
+
+    t with `TAIL` degrees of freedom has heavier tails than any posterior here, so no weight explodes.
+    """
+    n_people, n_attributes = law.mean.shape
+    root = torch.linalg.cholesky(law.covariance)
+    z = torch.randn(n, n_people, n_attributes, generator=stream, dtype=torch.float64)
+    chi = torch.randn(n, n_people, TAIL, generator=stream, dtype=torch.float64).square().sum(2)
+    step = z * (TAIL / chi).sqrt()[..., None]
+    log_density = -0.5 * (TAIL + n_attributes) * torch.log1p(step.square().sum(2) / TAIL)
+    return law.mean + torch.einsum("pab,npb->npa", root, step), log_density
+
+
+def _weighted(
+    panel: Panel, population: Population, proposal: Posterior, n: int, stream: torch.Generator
+) -> tuple[Posterior, Posterior]:
+    """Return (the posterior's mean and covariance by n weighted draws per person, where to draw next time).
+
+    Somebody whose weight sits on few draws keeps part of the old proposal, so that no proposal collapses.
+    """
+    beta, log_density = _draws(proposal, n, stream)
+    weight = torch.stack([_log_joint(panel, population, b) for b in beta]) - log_density
+    share = weight.softmax(0)
+    mean = torch.einsum("np,npa->pa", share, beta)
+    off = (beta - mean) * share.sqrt()[..., None]
+    covariance = torch.einsum("npa,npb->pab", off, off)
+    n_effective = 1 / share.square().sum(0)
+    keep = (2 / n_effective).clamp(max=1.0)[:, None, None]
+    return Posterior(mean, covariance), Posterior(mean, covariance + keep * proposal.covariance)
+
+
+def _laplace(panel: Panel, population: Population) -> Posterior:
+    """Return the Gaussian with each posterior's mode and curvature."""
+    precision = torch.linalg.inv(population.covariance)
+    beta = population.mean.expand(panel.offers.shape[0], -1)
+    for _ in range(NEWTON_STEPS):
+        gradient, curvature = _slopes(panel, beta)
+        step = torch.linalg.solve(curvature + precision, gradient - (beta - population.mean) @ precision)
+        # A full step from far away may overshoot; in units of the prior three deviations at a time is plenty.
+        length = torch.einsum("pa,ab,pb->p", step, precision, step).sqrt()
+        beta = beta + step * (3.0 / length.clamp(min=3.0))[:, None]
+    return Posterior(beta, torch.linalg.inv(_slopes(panel, beta)[1] + precision))
+
+
+def posterior(panel: Panel, population: Population, *, n_draws: int = 1024) -> Posterior:
+    """Return mean and covariance of each person's posterior given the choices they made.
 
     Args:
         panel: the choices; people without any keep the population's law.
         population: the prior.
-        start: [P, A], where Newton's method begins; default the population's mean.
+        n_draws: weighted draws per person, the same at every call.
     """
-    precision = torch.linalg.inv(population.covariance)
-    beta = population.mean.expand(panel.offers.shape[0], -1) if start is None else start
-    for _ in range(NEWTON_STEPS):
-        gradient, curvature = _slopes(panel, beta)
-        curvature = curvature + precision
-        step = torch.linalg.solve(curvature, gradient - (beta - population.mean) @ precision)
-        # A full step from far away may overshoot; in units of the prior three deviations at a time is plenty.
-        length = torch.einsum("pa,ab,pb->p", step, precision, step).sqrt()
-        beta = beta + step * (3.0 / length.clamp(min=3.0))[:, None]
-    covariance = torch.linalg.inv(_slopes(panel, beta)[1] + precision)
-    return Posterior(beta, covariance)
+    stream = generator(0, "hier-logit", "posterior")
+    around = _laplace(panel, population)
+    for n in (n_draws // 4, n_draws // 4, n_draws):
+        known, around = _weighted(panel, population, around, n, stream)
+    return known
 
 
-def fit(panel: Panel, n_rounds: int = 200) -> Population:
-    """Fit the population's law to `panel` by `n_rounds` of Laplace-EM.
+def fit(panel: Panel, n_rounds: int = 120, *, n_draws: int = 48) -> Population:
+    """Fit the population's law to `panel` by `n_rounds` of Monte Carlo EM; the mean of the last quarter is returned.
 
-    A weak inverse-Wishart prior (A + 2 pseudo-people with unit covariance, in units of standardised attributes)
-    keeps the covariance proper where the choices say nothing.
+    Each round draws around what the round before knew of each person. A weak inverse-Wishart prior (A + 2
+    pseudo-people with unit covariance, in units of standardised attributes) keeps the covariance proper where the
+    choices say nothing.
     """
     n_people, n_attributes = panel.offers.shape[0], panel.offers.shape[-1]
     eye = torch.eye(n_attributes, dtype=panel.offers.dtype)
     law = Population(torch.zeros(n_attributes, dtype=panel.offers.dtype), eye)
-    beta: Tensor | None = None
     weight = n_attributes + 2
-    for _ in range(n_rounds):
-        known = posterior(panel, law, beta)
-        beta = known.mean
-        mean = beta.mean(0)
-        centred = beta - mean
+    stream = generator(0, "hier-logit", "fit")
+    around = _laplace(panel, law)
+    late: list[Population] = []
+    for k in range(n_rounds):
+        known, around = _weighted(panel, law, around, n_draws, stream)
+        mean = known.mean.mean(0)
+        centred = known.mean - mean
         scatter = known.covariance.sum(0) + centred.T @ centred
         law = Population(mean, (scatter + weight * eye) / (n_people + weight))
-    return law
+        if 4 * k >= 3 * n_rounds:
+            late.append(law)
+    return Population(torch.stack([x.mean for x in late]).mean(0), torch.stack([x.covariance for x in late]).mean(0))
 
 
 def fit_plain(panel: Panel, n_steps: int = 30) -> Tensor:

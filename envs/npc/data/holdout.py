@@ -48,9 +48,8 @@ def _score(panel: Panel, log_prob: Tensor) -> Score:
 
 def predictive(panel: Panel, known: Posterior) -> Tensor:
     """Return the log of the mean choice probability under a posterior (128 fixed draws), float64 [P, T, J]."""
-    n_attributes = known.mean.shape[1]
     stream = generator(0, "npc-people", "holdout")
-    noise = torch.randn(_N_DRAWS, n_attributes, generator=stream, dtype=torch.float64)
+    noise = torch.randn(_N_DRAWS, known.mean.shape[1], generator=stream, dtype=torch.float64)
     root = torch.linalg.cholesky(known.covariance)
     total = torch.full(panel.available.shape, -torch.inf, dtype=torch.float64)
     for draw in noise:
@@ -58,10 +57,13 @@ def predictive(panel: Panel, known: Posterior) -> Tensor:
     return total - torch.tensor(float(_N_DRAWS)).log()
 
 
-def prediction_table(train: Panel, test: Panel, law: Population) -> dict[str, dict[str, float]]:
-    """Return scores on unseen people: "same-for-all" (plain logit) and "after-n" for each n of `SEEN`."""
+def prediction_table(train: Panel, test: Panel, law: Population, *, n_draws: int = 1024) -> dict[str, dict[str, float]]:
+    """Return scores on unseen people: "same-for-all" (plain logit) and "after-n" for each n of `SEEN`.
+
+    `n_draws` are those of `posterior`.
+    """
     table = {"same-for-all": asdict(_score(test, log_probs(test, fit_plain(train))))}
     for n in SEEN:
-        known = posterior(test.only(first_choices(test, n)), law)
+        known = posterior(test.only(first_choices(test, n)), law, n_draws=n_draws)
         table[f"after-{n}"] = asdict(_score(test, predictive(test, known)))
     return table

@@ -22,7 +22,7 @@ MOST_LETTERS = 80
 """Letters kept per script; of larger ones every k-th, so that all parts of the script are there."""
 MARGIN = 4
 """Empty pixels around a letter's box."""
-SAME = 0.82
+SAME = 0.75
 """Letters whose boxes, filled to the same size, share more than this part of their ink (intersection over union)
 count as one: A in Latin, Greek and Cyrillic, or o beside O."""
 WIDEST = 2.5
@@ -158,7 +158,8 @@ def fill(polygons: list[NDArray[np.float64]], size: int, margin: int, *, stretch
             rows = np.nonzero((pixel >= min(ay, by)) & (pixel < max(ay, by)))[0]
             crossing = ax + (pixel[rows] - ay) * (bx - ax) / (by - ay)
             winding[rows] += np.where(pixel[None] > crossing[:, None], np.sign(by - ay).astype(int), 0)
-    return winding != 0
+    inside: NDArray[np.bool_] = winding != 0
+    return inside
 
 
 def _candidates(font: bytes, ranges: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, list[NDArray[np.float64]]]]:
