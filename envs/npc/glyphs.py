@@ -116,17 +116,21 @@ def characters(split: str) -> tuple[str, ...]:
     return tuple(chr(code) for code in _arrays()["code"][_rows(split)].tolist())
 
 
+def _spread(squared: Tensor, dim: int) -> Tensor:
+    """Return the least of squared[i] + (i - j)^2 over i within `_REACH` along `dim`, for each j."""
+    pad = [0, 0, 0, 0]
+    pad[2 * (2 - dim)] = pad[2 * (2 - dim) + 1] = _REACH
+    wide = F.pad(squared, pad, value=float(_REACH**2))
+    best = squared.clone()
+    for step in range(-_REACH, _REACH + 1):
+        torch.minimum(best, wide.narrow(dim, _REACH + step, SIZE) + step * step, out=best)
+    return best
+
+
 def _nearest_distance(is_target: Tensor) -> Tensor:
     """Return the distance of each pixel to the nearest True one, float32 [L, S, S], at most `_REACH`."""
-    away = F.pad((~is_target).float() * _REACH, (_REACH,) * 4, value=float(_REACH))
-    best = torch.full(is_target.shape, float(_REACH))
-    for dy in range(-_REACH, _REACH + 1):
-        for dx in range(-_REACH, _REACH + 1):
-            length = (dx * dx + dy * dy) ** 0.5
-            if length < _REACH:
-                there = away[:, _REACH + dy : _REACH + dy + SIZE, _REACH + dx : _REACH + dx + SIZE]
-                torch.minimum(best, there + length, out=best)
-    return best
+    start = (~is_target).float() * _REACH**2
+    return _spread(_spread(start, 1), 2).clamp(max=_REACH**2).sqrt()
 
 
 @cache

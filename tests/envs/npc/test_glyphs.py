@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from envs.npc import glyphs
@@ -75,6 +76,13 @@ def test_a_steady_hand_draws_the_outline() -> None:
     small = torch.nn.functional.interpolate(ink[:, None], size=(28, 28), mode="area")[:, 0]
     assert (drawn - small).abs().mean() < 0.04
     assert torch.corrcoef(torch.stack([drawn.flatten(), small.flatten()]))[0, 1] > 0.95
+
+
+def test_depth_is_the_distance_to_the_outline() -> None:
+    ink = glyphs._arrays()["ink"][glyphs._rows("test")][::40].numpy()
+    for letter, depth in zip(ink, glyphs._depth("test")[::40].numpy(), strict=True):
+        exact = distance_transform_edt(letter) - distance_transform_edt(~letter)
+        assert np.abs(exact.clip(-glyphs._REACH, glyphs._REACH) - depth).max() < 1e-5
 
 
 def test_a_heavier_pen_puts_down_more_ink() -> None:
