@@ -105,7 +105,7 @@ def _log_joint(panel: Panel, population: Population, beta: Tensor) -> Tensor:
     """Return log p(choices, beta) up to a constant, float64 [P], for part-worths [P, A]."""
     chosen = log_probs(panel, beta).gather(2, panel.chosen[..., None])[..., 0]
     off = beta - population.mean
-    prior = -0.5 * (off * torch.linalg.solve(population.covariance, off.T).T).sum(1)
+    prior: Tensor = -0.5 * (off * torch.linalg.solve(population.covariance, off.T).T).sum(1)
     return chosen.masked_fill(~panel.made, 0.0).sum(1) + prior
 
 
