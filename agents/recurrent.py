@@ -192,12 +192,14 @@ class RecurrentNet(nn.Module):
             self.head.weight.mul_(torch.tensor(head_gains, device=self.head.weight.device)[:, None])
             self.head.bias.zero_()
 
-    def _encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
+        """Return what the memory takes in of inputs [..., n_inputs]."""
         for layer in self.encoder:
             x = layer(x).tanh()
         return x
 
-    def _read(self, h: Tensor, x: Tensor) -> Tensor:
+    def read(self, h: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs for the memory's output and what it took in, [..., n]."""
         y = h if self.norm is None else self.norm(h)
         if self.readout:
             y = torch.cat([y, x], dim=-1)
@@ -207,12 +209,12 @@ class RecurrentNet(nn.Module):
 
     def step(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [N, n_outputs] and the memory after one row per sequence."""
-        x = self._encode(x)
+        x = self.encode(x)
         memory = self.core.step(x, memory)
-        return self._read(memory["h"], x), memory
+        return self.read(memory["h"], x), memory
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [T, N, n_outputs] and the last memory of whole sequences x [T, N, n_inputs]."""
-        x = self._encode(x)
+        x = self.encode(x)
         outputs, memory = self.core.unroll(x, memory)
-        return self._read(outputs, x), memory
+        return self.read(outputs, x), memory
