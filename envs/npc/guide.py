@@ -128,7 +128,7 @@ class GuideTasks(NpcFamily):
             values["blur"] = torch.where(torch.arange(versions) > 0, 2.0, 1.0).expand(n, -1).contiguous()
         if kind == "interface":
             values["wiring"] = self._wirings(n, versions, generator)
-        return Tasks.of(self.name, **values)
+        return Tasks.of(self.name, None, **values)
 
     def _wirings(self, n: int, versions: int, generator: torch.Generator) -> Tensor:
         """Return what actions do, int64 [n, versions, actions]: as labelled at first, then shuffled.

@@ -27,6 +27,8 @@ UNREACHABLE = 10_000.0
 """Distance to what does not exist, in cells."""
 _SEED = 2_718
 _MOST_TRIES = 50
+_CHUNK = 512
+"""Layouts whose fields are worked out together: those with short ways need not wait for those with long ones."""
 
 KINDS: dict[str, Callable[[np.random.Generator, int], NDArray[np.bool_]]] = {
     "plaza": plaza,
@@ -72,7 +74,8 @@ class Layouts:
     @cached_property
     def fields(self) -> Tensor:
         """int16 [L, M + 1, H * W]: steps from every cell to every point, worked out when first asked for."""
-        return distance_fields(self.wall, self.points)
+        parts = zip(torch.split(self.wall, _CHUNK), torch.split(self.points, _CHUNK), strict=True)
+        return torch.cat([distance_fields(wall, points) for wall, points in parts])
 
     def parts(self) -> tuple[Tensor, ...]:
         """Return all tensors in the order of the fields."""
@@ -159,7 +162,7 @@ def _pack(free: Walls) -> NDArray[np.uint64]:
 def _spread(reached: NDArray[np.uint64], free: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return what can be reached with one step more; both [..., H]."""
     one = np.uint64(1)
-    wider = reached | (reached << one) | (reached >> one)
+    wider: NDArray[np.uint64] = reached | (reached << one) | (reached >> one)
     wider[..., 1:] |= reached[..., :-1]
     wider[..., :-1] |= reached[..., 1:]
     wider &= free
@@ -169,7 +172,8 @@ def _spread(reached: NDArray[np.uint64], free: NDArray[np.uint64]) -> NDArray[np
 def _from(cells: Cells, height: int, width: int) -> NDArray[np.uint64]:
     """Return grids with one bit set each: cells [...] -> uint64 [..., H]."""
     bit = np.uint64(1) << (cells % width).astype(np.uint64)
-    return np.where(np.arange(height) == (cells // width)[..., None], bit[..., None], np.uint64(0))
+    grid: NDArray[np.uint64] = np.where(np.arange(height) == (cells // width)[..., None], bit[..., None], np.uint64(0))
+    return grid
 
 
 def flood(wall: Walls, start: Cells) -> NDArray[np.bool_]:
@@ -181,7 +185,8 @@ def flood(wall: Walls, start: Cells) -> NDArray[np.bool_]:
         if np.array_equal(wider, reached):
             break
         reached = wider
-    return (reached[..., None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1) != 0
+    cells: NDArray[np.bool_] = (reached[..., None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1) != 0
+    return cells
 
 
 def walking_distances(wall: Walls, points: Cells) -> NDArray[np.int64]:

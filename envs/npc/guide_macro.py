@@ -122,6 +122,10 @@ class GuideMacro(GuideWorld):
         wiring = self.wiring(state)
         return mask if wiring is None else mask.gather(1, wiring)
 
+    def action_names(self) -> list[list[str]]:
+        """Return whereto each action leads, by the exhibits' numbers from 1."""
+        return [[*(f"to {i + 1}" for i in range(self.n_exhibits)), "end"]]
+
     def legal(self, state: EpisodeState) -> Tensor:
         """Return which exhibits can be led to, bool [B, M], whatever the wiring."""
         return ~state["seen"] & (self.distances(state) < UNREACHABLE)

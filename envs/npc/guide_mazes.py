@@ -87,7 +87,7 @@ def ring(rng: np.random.Generator, n: int) -> Walls:
     low, high = 2 * rng.integers(1, 3, n), _SIZE - 1 - 2 * rng.integers(1, 3, n)
     edge = (low[:, None] == _AT) | (high[:, None] == _AT)
     span = (low[:, None] <= _AT) & (high[:, None] >= _AT)
-    wall = _border(n) | (edge[:, :, None] & span[:, None]) | (span[:, :, None] & edge[:, None])
+    wall: Walls = _border(n) | (edge[:, :, None] & span[:, None]) | (span[:, :, None] & edge[:, None])
     rows, n_gates = np.arange(n), rng.integers(2, 5, n)
     for gate in range(4):
         along = 2 * rng.integers(0, (high - low) // 2, n) + low + 1

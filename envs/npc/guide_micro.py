@@ -192,6 +192,10 @@ class GuideMicro(GuideWorld):
         inside = (down >= 0) & (down < view) & (right >= 0) & (right < view)
         return torch.where(inside, down * view + right, -1)
 
+    def action_names(self) -> list[list[str]]:
+        """Return what the six actions are called."""
+        return [["north", "south", "west", "east", "wait", "present"]]
+
     def _vec(self, state: EpisodeState, row: Tensor, column: Tensor) -> Tensor:
         left = state["patience"] * (_MOODS / self.settings.patience)
         mood = self._mood.index_select(0, left.ceil().long().clamp(1, _MOODS) - 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarl.errors import ConfigError
 
-from .people import THEMES, interest_moments, interests
+from .people import N_INTERESTED, THEMES, interest_moments, interests
 
 AVERSIONS = (0.0, 0.6, 1.2)
 """kappa: how much a crowd spoils, the quietest place being liked by kappa / 2 more than an average one."""
@@ -167,6 +167,14 @@ class People:
     """People to train on (None: all), to see what their diversity is worth."""
     table: tuple[tuple[float, ...], ...] = field(default=())
     """Instead of all that, these rows of interests, the same in every split."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a number of people that there are not."""
+        most = N_INTERESTED["train"] - self.n_validation
+        if self.n_people is not None and (
+            isinstance(self.n_people, bool) or not isinstance(self.n_people, int) or not 1 <= self.n_people <= most
+        ):
+            raise ConfigError(f"npc/guide option n_people is {self.n_people!r}; pass a whole number in 1..{most}")
 
     def bank(self, who: str) -> Tensor:
         """Return the interests of "train", "validation" or "test" people, float32 [P, 10]."""

@@ -43,14 +43,14 @@ class Prior:
         The latter is [paces + 1, A], rows in the order of `paces`; the last one is for a pace not seen yet.
         """
         pace, aversion = self.pairs[:, 0], self.pairs[:, 1]
-        values = aversion.unique()
+        values = torch.tensor(sorted(set(aversion.tolist())))
         same = aversion[:, None] == values
         rows = [same[pace == p].float().mean(0) for p in self.paces()]
         return values, torch.stack([*rows, same.float().mean(0)])
 
     def paces(self) -> Tensor:
         """Return the paces there are."""
-        return self.pairs[:, 0].unique()
+        return torch.tensor(sorted(set(self.pairs[:, 0].tolist())))
 
 
 class Belief:

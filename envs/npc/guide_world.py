@@ -49,6 +49,10 @@ class Places:
         )
 
 
+_FACES = ("awful", "dull", "so-so", "nice", "wonderful")
+"""Reactions, from the least to the most pleased."""
+
+
 class GuideWorld(NpcWorld):
     """B guides with a visitor each.
 
@@ -229,6 +233,17 @@ class GuideWorld(NpcWorld):
         state = self.state
         found = {k: self._current(k, state) for k in ("interests", "pace", "aversion")}
         return found | {"felt": self.felt(state)}
+
+    def asks(self, copy: int) -> list[str] | None:
+        """Return the faces that a visitor can make at an exhibit; None after a step in which it saw none."""
+        if not int(self.reached["reaction"][copy]):
+            return None
+        n = self.settings.n_reactions
+        return list(_FACES) if n == len(_FACES) else [f"{i + 1} of {n}" for i in range(n)]
+
+    def answer(self, copy: int, reaction: int) -> None:
+        """Put a person's face in place of the visitor's."""
+        self.rewrite(copy, {"reaction": reaction + 1})
 
     def picture(self, copy: int) -> Any:
         """Return an RGB picture (uint8 [H, W, 3]) of one copy."""
