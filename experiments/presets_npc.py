@@ -75,7 +75,37 @@ def rl2_gru_npc_companion_id() -> AnyConfig:
     return _companion("rl2-gru-npc-companion-id", {"identity": "id"}, memory="gru", hidden=128, memory_steps=72)
 
 
+def rl2_npc_guide_macro() -> AnyConfig:
+    """RL² (GRU) on the guide who names the next exhibit, 6 episodes per trial; one network scores all exhibits."""
+    from agents.ppo import PPOConfig
+    from agents.rl2 import RL2Config
+    from agents.row_net import RowsConfig
+
+    # Without `rows` nothing is learned in 100 updates: every slot of the list would have to learn for itself.
+    ppo = PPOConfig(lr=4e-3, gamma=0.98, lam=0.95, entropy_coef=0.02, epochs=3, anneal_iters=700, anneal_to=0.05)
+    rows = RowsConfig("exhibits", hidden=48)
+    agent = RL2Config(
+        episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True, rows=rows,
+        ppo=ppo,
+    )  # fmt: skip
+    return ExperimentConfig(
+        name="rl2-npc-guide-macro",
+        world=WorldConfig("npc/guide-macro"),
+        agent=agent,
+        train=LoopSettings(
+            n_iterations=700,
+            n_tasks=256,
+            validate_every_iters=50,
+            n_validation_tasks=256,
+            validation_adapt_episodes=5,
+            checkpoint_every_iters=50,
+        ),
+        evaluation=Protocol(adapt_episodes=5, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    )
+
+
 NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
+    "rl2-npc-guide-macro": rl2_npc_guide_macro,
     "rl2-npc-assets-held": rl2_npc_assets_held,
     "rl2-npc-companion-id": rl2_npc_companion_id,
     "rl2-gru-npc-companion-id": rl2_gru_npc_companion_id,
