@@ -5,7 +5,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test learn lint format types arch check bench parity fuzz-maps build clean
+.PHONY: help setup demo demo-ml1 test kill learn lint format types arch check bench parity fuzz-maps build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -27,6 +27,9 @@ demo-ml1: setup  ## the same on Meta-World ML1 reach
 
 test: setup  ## the whole test suite
 	$(PY) -m pytest
+
+kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (15 minutes; the suite does three of them)
+	$(PY) -m tests.experiments.kill_every_agent
 
 learn: setup  ## published experiments again, results into experiments/results (NAMES= chooses; hours for all)
 	$(PY) -m experiments reproduce $(NAMES)
