@@ -93,7 +93,8 @@ def _check_border(ground: Ground, faults: Faults) -> None:
     edge[1:-1, 1:-1] = False
     open_cells = [(int(r), int(c)) for r, c in (edge & ~ground.wall).nonzero().tolist()]
     if open_cells:
-        what = f"the border is open in {len(open_cells)} cells, expected a wall in every outermost cell"
+        count = f"{len(open_cells)} cell{'s' * (len(open_cells) > 1)}"
+        what = f"the border is open in {count}, expected a wall in every outermost cell"
         faults.add(what, "draw wall tiles there", layer=ground.layer, cells=ground.tiles(open_cells))
 
 

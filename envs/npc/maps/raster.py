@@ -50,7 +50,10 @@ class Raster:
         near &= (highest[:, 2] > self.bottom) & (lowest[:, 2] < top)
         bounds = ((1, low, 1.0), (1, high, -1.0), (0, self.left, 1.0), (0, right, -1.0))
         for triangle in triangles[near]:
-            polygon = triangle - _INWARD * self.cell * _normal(triangle)
+            normal = _normal(triangle)
+            if not normal.any():  # a line or a point
+                continue
+            polygon = triangle - _INWARD * self.cell * normal
             for axis, limit, sign in (*bounds, (2, self.bottom, 1.0), (2, top, -1.0)):
                 polygon = _clip(polygon, axis, limit, sign)
             if len(polygon):

@@ -40,8 +40,8 @@ KINDS = ("tmx", "tmj", "tsx", "scene", "composite", "glb")
 NASTY: list[Any] = [
     0, -1, 1, 3, 65, 255, 4096, 2**31 - 1, 2**31, 2**32, 2**63, 10**19, 0.5, -0.0, 1e-320, 1e9, 1e308, True, False,
     None, "", " ", "0", "-7", "1e999", "nan", "inf", "9" * 5000, "../../../../etc/passwd", "/dev/zero", "npcworld.tsx",
-    "csv", "base64", "zlib", "gzip", "zstd", "exhibit", "spawn", "exibit", "music:1e309", "\ud800", "\x00", "é" * 300, "a\nb",
-    [], {}, [[]], [0], ["x"], {"x": 1}, [1e9, 1e9, 1e9], {"x": float("1e300"), "y": 0, "z": 0},
+    "csv", "base64", "zlib", "gzip", "zstd", "exhibit", "spawn", "exibit", "music:1e309", "\ud800", "\x00", "é" * 300,
+    "a\nb", [], {}, [[]], [0], ["x"], {"x": 1}, [1e9, 1e9, 1e9], {"x": float("1e300"), "y": 0, "z": 0},
 ]  # fmt: skip
 """Values that no map should have where it has others."""
 

@@ -1,0 +1,52 @@
+"""Damaged worlds are refused, never crashed on. Thousands of them: `make fuzz-maps`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from envs.npc.maps import tiled
+
+from .map_fuzzer import KINDS, HangError, damage, fuzz, time_limit
+
+
+def test_three_hundred_damaged_worlds_load_or_are_refused(tmp_path: Path) -> None:
+    findings = fuzz(tmp_path, 300, seed=20)
+    assert findings.bad == []
+    refused = {kind: findings.outcomes[f"{kind}: refused"] for kind in KINDS}
+    assert min(refused.values()) >= 20, refused  # the damage is damage
+    assert sum(findings.outcomes[f"{kind}: loaded"] for kind in KINDS) >= 15  # and not always fatal
+    assert len(findings.messages) >= 25
+
+
+def test_the_fuzzer_notices_a_reader_that_trusts_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trusting(file: Path, faults: object) -> object:
+        import pytiled_parser
+
+        return pytiled_parser.parse_map(file)
+
+    def unguarded(file: Path, faults: object) -> SimpleNamespace:
+        content = file.read_bytes()
+        return SimpleNamespace(infinite=b'infinite="1"' in content or b'"infinite": true' in content)
+
+    monkeypatch.setattr(tiled, "check_file", unguarded)
+    monkeypatch.setattr(tiled, "_parse", trusting)
+    assert len(fuzz(tmp_path, 60, seed=1).bad) > 5
+
+
+def test_a_hang_ends_at_the_limit() -> None:
+    began = time.perf_counter()
+    with pytest.raises(HangError), time_limit(0.05):
+        time.sleep(30)
+    assert time.perf_counter() - began < 5
+
+
+def test_damage_is_a_function_of_its_seed() -> None:
+    content = b'{"a": [1, 2, {"b": "c"}]}' * 3
+    first, again, other = (damage(content, "tmj", np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other

@@ -1,0 +1,448 @@
+"""Maps drawn in Tiled become the worlds they show; whatever is wrong with them is said by layer and tile."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envs.npc.maps.faults import MapError
+from envs.npc.maps.layout import Exhibits, Layout, Portal, differences
+from envs.npc.maps.samples import FOLDER, SAMPLES, load_sample
+from envs.npc.maps.themes import features
+from envs.npc.maps.tiled import load_tiled, read_tiled
+from envs.npc.maps.tiled_save import ENCODINGS, save_tiled
+from metarl.errors import ConfigError
+
+W = 8
+ROWS = ["########", "#......#", "#.####.#", "#......#", "########"]
+GIDS = [1 if mark == "#" else 0 for row in ROWS for mark in row]
+HEADER = (
+    'version="1.10" tiledversion="1.10.2" orientation="orthogonal" renderorder="right-down" tilewidth="10" '
+    'tileheight="10" nextlayerid="9" nextobjectid="9"'
+)
+PROPERTIES = (
+    '<properties><property name="format" value="npcworld/1"/><property name="licence" value="CC0-1.0"/></properties>'
+)
+TILESET = '<tileset firstgid="1" name="t" tilewidth="10" tileheight="10" tilecount="9" columns="9">{}</tileset>'
+SPAWN = '<object id="1" type="spawn" x="15" y="15"><point/></object>'
+EXHIBIT = (
+    '<object id="2" name="Harp" type="exhibit" x="60" y="30" width="10" height="10"><properties>'
+    '<property name="theme" value="music"/></properties></object>'
+)
+
+
+def csv(gids: list[int]) -> str:
+    return f'<data encoding="csv">{",".join(map(str, gids))}</data>'
+
+
+def tmx(
+    *,
+    data: str = csv(GIDS),
+    objects: str = SPAWN + EXHIBIT,
+    layers: str = "",
+    tiles: str = "",
+    header: str = HEADER,
+    properties: str = PROPERTIES,
+    infinite: int = 0,
+    size: tuple[int, int] = (W, 5),
+) -> str:
+    wide, tall = size
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<map {header} width="{wide}" height="{tall}" infinite="{infinite}">'
+        f'{properties}{TILESET.format(tiles)}<layer id="1" name="Walls" width="{wide}" height="{tall}">{data}</layer>'
+        f'{layers}<objectgroup id="2" name="things">{objects}</objectgroup></map>'
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def to_file(text: str = "", name: str = "m.tmx", **own: Any) -> Path:
+        path = tmp_path / name
+        path.write_text(text or tmx(**own), encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def faults(path: Path) -> list[str]:
+    with pytest.raises(MapError) as caught:
+        load_tiled(path)
+    assert all(fault.file == str(path) for fault in caught.value.faults)
+    assert "\n" not in str(caught.value)
+    return [fault.located() for fault in caught.value.faults]
+
+
+def test_a_map_written_by_hand_becomes_the_world_it_shows(write: Any) -> None:
+    layout = load_tiled(write())
+    assert layout.wall.tolist() == [[mark == "#" for mark in row] for row in ROWS]
+    assert (layout.spawn, layout.exhibits.cell.tolist()) == ((1, 1), [[3, 6]])
+    assert (layout.exhibits.names, layout.exhibits.dwell.tolist()) == (("Harp",), [3])
+    assert (layout.name, layout.licence, layout.cell_m) == ("m", "CC0-1.0", 1.0)
+    assert layout.crowd[3, 6] == layout.exhibits.popularity[0] == 0.5  # no crowd layer: as popular as its exhibits
+
+
+def test_tile_objects_stand_on_their_lower_left_corner_and_take_class_and_theme_from_their_tile(write: Any) -> None:
+    tile = '<tile id="4" type="exhibit"><properties><property name="theme" value="game"/></properties></tile>'
+    thing = f'<object id="3" gid="{5 | 0x80000000}" x="60" y="20" width="10" height="10"/>'
+    layout = load_tiled(write(tiles=tile, objects=SPAWN + thing))
+    assert layout.exhibits.cell.tolist() == [[1, 6]]
+    assert torch.equal(layout.exhibits.themes[0], features("game").float())
+
+
+def test_flipped_and_rotated_tiles_are_the_tiles_they_were(write: Any) -> None:
+    flips = [gid | bits if gid else 0 for gid, bits in zip(GIDS, itertools.cycle([1 << k for k in range(28, 32)]))]
+    assert differences(load_tiled(write(data=csv(flips))), load_tiled(write())) == []
+
+
+def test_a_tile_is_solid_by_layer_or_by_property(write: Any) -> None:
+    tiles = (
+        '<tile id="1"><properties><property name="solid" type="bool" value="true"/></properties></tile>'
+        '<tile id="2"><properties><property name="solid" type="bool" value="false"/></properties></tile>'
+    )
+    gids = list(GIDS)
+    gids[2 * W + 3] = 3  # a doorway: drawn in the layer of walls, not solid
+    trees = [0] * len(GIDS)
+    trees[1 * W + 4], trees[1 * W + 5] = 2, 4  # a tree that is solid, a flower that is not
+    layer = f'<group id="7" name="decor"><layer id="8" name="trees" width="{W}" height="5">{csv(trees)}</layer></group>'
+    layout = load_tiled(write(data=csv(gids), layers=layer, tiles=tiles))
+    assert [bool(layout.wall[c]) for c in ((2, 3), (2, 2), (1, 4), (1, 5))] == [False, True, True, False]
+
+
+def test_districts_and_crowd_are_painted_with_tiles(write: Any) -> None:
+    tiles = (
+        '<tile id="5"><properties><property name="district" type="int" value="12"/></properties></tile>'
+        '<tile id="6"><properties><property name="crowd" type="float" value="0.37"/></properties></tile>'
+    )
+    districts, crowd = [0] * len(GIDS), [0] * len(GIDS)
+    districts[W + 1], districts[W + 2], crowd[W + 1] = 6, 3, 7
+    size = f'width="{W}" height="5"'
+    layers = f'<layer id="3" name="districts" {size}>{csv(districts)}</layer>'
+    layers += f'<layer id="4" name="crowd" {size}>{csv(crowd)}</layer>'
+    layout = load_tiled(write(layers=layers, tiles=tiles))
+    assert [int(layout.district[1, k]) for k in (1, 2, 3)] == [12, 3, 0]  # by property, by gid, none
+    assert float(layout.crowd[1, 1]) == pytest.approx(0.37)
+    assert float(layout.crowd.sum()) == pytest.approx(0.37)
+
+
+def test_an_infinite_map_is_the_box_around_its_walls_and_faults_keep_the_editors_coordinates(write: Any) -> None:
+    rows = [[GIDS[r * W + c] for c in range(W)] for r in range(5)]
+    chunks = "".join(
+        f'<chunk x="{x - 20}" y="{y - 10}" width="4" height="3">'
+        + ",".join(str(rows[y + r][x + c] if y + r < 5 else 0) for r in range(3) for c in range(4))
+        + "</chunk>"
+        for y in (0, 3)
+        for x in (0, 4)
+    )
+    moved = (SPAWN + EXHIBIT).replace('x="15" y="15"', 'x="-185" y="-85"').replace('x="60" y="30"', 'x="-140" y="-70"')
+    own = {"data": f'<data encoding="csv">{chunks}</data>', "infinite": 1, "size": (1, 1)}
+    assert differences(load_tiled(write(objects=moved, **own)), load_tiled(write())) == []
+    (fault,) = faults(write(objects=moved.replace('x="-140"', 'x="-150"').replace('y="-70"', 'y="-80"'), **own))
+    assert fault.startswith("layer 'things', tile (x=-15, y=-8): exhibit 'Harp' is inside a wall")
+
+
+def test_the_samples_are_the_same_in_either_format_and_every_encoding(tmp_path: Path) -> None:
+    for number, name in enumerate(SAMPLES):
+        layout = load_sample(name)
+        assert (len(layout.exhibits), len(layout.portals), len(layout.closed_at)) == (8, 1, 1)
+        assert bool((layout.distances() >= 0).all())
+        for ending, encoding in itertools.product(("tmx", "tmj"), ENCODINGS):
+            path = tmp_path / f"{name}-{encoding}.{ending}"
+            save_tiled(layout, path, encoding=encoding, infinite=bool(number % 2), external_tileset=encoding == "csv")
+            assert differences(load_tiled(path), layout) == []
+    assert {p.name for p in tmp_path.iterdir() if p.suffix in (".png", ".tsx")} == {"npcworld.png", "npcworld.tsx"}
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+unit = st.floats(0, 1, width=32)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    """Return any world: a random field of walls, of which only what can be reached stays open."""
+    from envs.npc.maps.walking import steps_from
+
+    height, width = draw(st.integers(5, 14)), draw(st.integers(5, 20))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    wall = torch.rand(height, width, generator=generator) < draw(st.sampled_from([0.0, 0.2, 0.35]))
+    wall[0] = wall[-1] = True
+    wall[:, 0] = wall[:, -1] = True
+    spawn = (height // 2, width // 2)
+    wall[spawn] = False
+    wall = steps_from(wall, spawn) < 0
+    free = (~wall).nonzero()
+    free = free[torch.randperm(len(free), generator=generator)]
+    count = draw(st.integers(1, min(16, len(free))))
+    weights = torch.rand(count, 10, generator=generator) * (torch.rand(count, 10, generator=generator) < 0.4)
+    weights[:, 0] += 1e-3
+    cells = itertools.cycle(free)
+    pick = lambda n: torch.stack([next(cells) for _ in range(n)]) if n else torch.zeros(0, 2, dtype=torch.int64)  # noqa: E731
+    return Layout(
+        wall=wall,
+        spawn=spawn,
+        exhibits=Exhibits(
+            cell=free[:count],
+            themes=weights / weights.sum(1, keepdim=True),
+            popularity=torch.tensor([draw(unit) for _ in range(count)]),
+            dwell=torch.randint(0, 101, (count,), generator=generator),
+            names=tuple(draw(texts) for _ in range(count)),
+        ),
+        district=torch.randint(0, 17, wall.shape, generator=generator),
+        crowd=torch.rand(wall.shape, generator=generator),
+        exits=pick(draw(st.integers(0, 3))),
+        shops=pick(draw(st.integers(0, 2))),
+        meetings=pick(draw(st.integers(0, 2))),
+        portals=tuple(Portal((int(r), int(c)), draw(texts)) for r, c in pick(draw(st.integers(0, 2))).tolist()),
+        name=draw(texts),
+        licence=draw(texts),
+        cell_m=draw(st.floats(0.05, 100)),
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    layout=layouts(), ending=st.sampled_from(["tmx", "tmj"]), encoding=st.sampled_from(ENCODINGS), endless=st.booleans()
+)
+def test_any_world_comes_back_from_a_file_to_the_bit(
+    tmp_path: Path, layout: Layout, ending: str, encoding: str, endless: bool
+) -> None:
+    path = tmp_path / f"any.{ending}"
+    save_tiled(layout, path, encoding=encoding, infinite=endless)
+    assert differences(load_tiled(path), layout) == []
+
+
+def test_closed_cells_of_any_shape_come_back(tmp_path: Path) -> None:
+    good = load_sample("plaza-market")
+    cells = torch.tensor([[7, 3], [8, 1], [8, 2], [9, 1], [10, 4], [10, 5], [10, 6], [10, 8]])
+    layout = replace(good, closed_at={2: cells, 5: torch.tensor([[16, 10]])})
+    save_tiled(layout, tmp_path / "x.tmj")
+    assert differences(load_tiled(tmp_path / "x.tmj"), layout) == []
+
+
+@pytest.mark.parametrize(("name", "own"), [("x.png", {}), ("x", {}), ("x.tmx", {"encoding": "zstd"})])
+def test_saving_refuses_other_endings_and_encodings(tmp_path: Path, name: str, own: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"\.tmx or \.tmj|must be one of csv"):
+        save_tiled(load_sample("museum"), tmp_path / name, **own)
+
+
+def exhibit(**properties: str) -> str:
+    inner = "".join(f'<property name="{k}" value="{v}"/>' for k, v in properties.items())
+    place = 'x="60" y="30" width="10" height="10"'
+    return f'<object id="2" name="Harp" type="exhibit" {place}><properties>{inner}</properties></object>'
+
+
+OBJECTS = {
+    "no spawn": (EXHIBIT, "there is no spawn point; place exactly one object of class 'spawn'"),
+    "two spawns": (SPAWN * 2 + EXHIBIT, "layer 'things', tiles (x=1, y=1), (x=1, y=1): there are 2 spawn points"),
+    "typo": (
+        SPAWN + EXHIBIT.replace("exhibit", "exibit"),
+        "tile (x=6, y=3): unknown class 'exibit'; did you mean 'exhibit'",
+    ),
+    "rotated": (SPAWN + EXHIBIT.replace("width", 'rotation="45" width'), "exhibit 'Harp' is rotated by 45 degrees"),
+    "no theme": (SPAWN + exhibit(dwell="3"), "tile (x=6, y=3): exhibit 'Harp' has theme None, expected e.g. 'music'"),
+    "bad theme": (
+        SPAWN + exhibit(theme="music:-1"),
+        "has theme 'music:-1': 'music:-1' is no theme with a weight between",
+    ),
+    "popularity": (
+        SPAWN + exhibit(theme="x", popularity="1.5"),
+        "exhibit 'Harp' has popularity '1.5', expected 0 to 1",
+    ),
+    "dwell": (
+        SPAWN + exhibit(theme="x", dwell="2.5"),
+        "exhibit 'Harp' has dwell '2.5', expected a whole number of ticks",
+    ),
+    "nowhere": (SPAWN + EXHIBIT.replace('x="60"', 'x="nan"'), "exhibit 'Harp' has no proper position and size"),
+    "off": (
+        SPAWN + EXHIBIT.replace('x="60"', 'x="600"'),
+        "tile (x=60, y=3): exhibit 'Harp' is off the map of 8 x 5 tiles",
+    ),
+    "portal": (
+        SPAWN + EXHIBIT + '<object id="3" type="portal" x="31" y="31"/>',
+        "tile (x=3, y=3): portal '' leads to None",
+    ),
+    "closed": (SPAWN + EXHIBIT + '<object id="3" type="closed_at" x="31" y="31"/>', "closed_at has episode None"),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_what_is_wrong_with_an_object_is_said_with_layer_and_tile(write: Any, case: str) -> None:
+    objects, says = OBJECTS[case]
+    found = faults(write(objects=objects))
+    assert any(says in fault for fault in found), found
+
+
+def test_closed_streets_are_rectangles_over_the_map(write: Any) -> None:
+    episode = '<properties><property name="episode" type="int" value="2"/></properties>'
+    area = f'<object id="3" class="closed_at" x="25" y="12" width="29" height="5">{episode}{{}}</object>'
+    layout = load_tiled(write(objects=SPAWN + EXHIBIT + area.format("")))
+    assert {k: v.tolist() for k, v in layout.closed_at.items()} == {2: [[1, 2], [1, 3], [1, 4]]}
+    (fault,) = faults(write(objects=SPAWN + EXHIBIT + area.format("<ellipse/>")))
+    assert "closed_at is drawn as a ellipse, expected a rectangle or point" in fault
+    (fault,) = faults(write(objects=SPAWN + EXHIBIT + area.format("").replace('x="25"', 'x="900"')))
+    assert "closed_at covers no cell of the map" in fault
+
+
+HEADERS = {
+    "format": (
+        {"properties": PROPERTIES.replace("npcworld/1", "npcworld/9")},
+        "'format' is 'npcworld/9', expected 'npcworld/1'",
+    ),
+    "no properties": ({"properties": ""}, "the map property 'licence' is None, expected e.g. 'CC0-1.0'"),
+    "orientation": ({"header": HEADER.replace("orthogonal", "isometric")}, "its orientation is 'isometric'"),
+    "lacks": ({"header": HEADER.replace('nextlayerid="9"', "")}, "<map> lacks nextlayerid; open it in Tiled and save"),
+    "tile size": (
+        {"header": HEADER.replace('tilewidth="10"', 'tilewidth="0"')},
+        "the tilewidth of the map is '0', expected",
+    ),
+    "small": ({"size": (4, 5)}, "its width is 4 tiles, expected 5 to 64"),
+    "large": ({"size": (8, 65)}, "its height is 65 tiles, expected 5 to 64"),
+    "short data": ({"data": csv(GIDS[:-1])}, "layer 'Walls': there are 39 tiles, expected 8 x 5 = 40"),
+    "long data": ({"data": csv([*GIDS, 1])}, "layer 'Walls': its tile data are no list of 40 numbers"),
+    "words": ({"data": csv(GIDS).replace("0", "x", 1)}, "layer 'Walls': a gid is 'x', expected a whole number"),
+    "gid": ({"data": csv([77, *GIDS[1:]])}, "layer 'Walls', tile (x=0, y=0): 1 tiles belong to no tileset of the map"),
+    "xml tiles": ({"data": "<data><tile gid='1'/></data>"}, "its tiles are written as XML elements"),
+    "zstd": (
+        {"data": '<data encoding="base64" compression="zstd">AAAA</data>'},
+        "its compression is 'zstd', expected none",
+    ),
+    "encoding": ({"data": '<data encoding="hex">00</data>'}, "its encoding is 'hex', expected 'csv' or 'base64'"),
+    "base64": ({"data": '<data encoding="base64">A#A=</data>'}, "its base64 data are damaged"),
+    "zlib": ({"data": '<data encoding="base64" compression="zlib">AAAA</data>'}, "its zlib data are damaged"),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_what_is_wrong_with_a_map_is_said_before_anything_is_trusted(write: Any, case: str) -> None:
+    own, says = HEADERS[case]
+    found = faults(write(**own))
+    assert any(says in fault for fault in found), found
+
+
+def test_a_shifted_layer_and_a_second_layer_of_districts_are_faults(write: Any) -> None:
+    layer = f'<layer id="3" name="districts" width="{W}" height="5">{csv([0] * 40)}</layer>'
+    found = faults(
+        write(layers=layer * 2 + layer.replace("districts", "sky").replace("width", 'offsetx="3" offsety="0" width'))
+    )
+    assert found == [
+        "layer 'sky': the layer is shifted by (3.0, 0.0) pixels; set its horizontal and vertical offset to 0",
+        "layer 'districts': there are 2 layers of that name, expected one; merge or rename them",
+    ]
+
+
+def test_faults_of_several_layers_are_told_together(write: Any) -> None:
+    gids = list(GIDS)
+    gids[3] = 0
+    objects = (
+        SPAWN
+        + exhibit(theme="music", dwell="-1")
+        + exhibit(theme="game").replace('x="60"', 'x="30"').replace('y="30"', 'y="20"')
+    )
+    found = faults(write(data=csv(gids), objects=objects, properties=""))
+    assert [fault.split(";")[0].split(",")[0] for fault in found] == [
+        "the map property 'format' is None",
+        "the map property 'licence' is None",
+        "layer 'things'",
+        "layer 'walls'",
+        "layer 'things'",
+    ]
+
+
+def test_unknown_themes_and_unnamed_objects_are_notes(write: Any) -> None:
+    objects = (
+        SPAWN
+        + exhibit(theme="jazz, music")
+        + '<object id="9" x="1" y="1"/><object id="8" x="1" y="1"><text>hi</text></object>'
+    )
+    reading = read_tiled(write(objects=objects))
+    assert len(reading.notes) == 2
+    assert reading.notes[0].startswith("exhibit 'Harp': theme 'jazz' is none of nature, game")
+    assert reading.notes[1] == "2 objects without a class are ignored"
+
+
+def pack(gids: list[int]) -> bytes:
+    return struct.pack(f"<{len(gids)}I", *gids)
+
+
+def test_data_that_inflate_without_end_are_refused_before_they_do(write: Any) -> None:
+    bomb = zlib.compress(bytes(20 * 2**20), 9)  # 20 kB that become 20 MB
+    assert len(bomb) < 25_000
+    for name, packed in {"zlib": bomb, "gzip": gzip.compress(bytes(2**20))}.items():
+        data = f'<data encoding="base64" compression="{name}">{base64.b64encode(packed).decode()}</data>'
+        (fault,) = faults(write(data=data))
+        assert "characters" in fault or "its data hold more than the expected 40 tiles" in fault
+    cut = base64.b64encode(zlib.compress(pack(GIDS))[:-3]).decode()
+    (fault,) = faults(write(data=f'<data encoding="base64" compression="zlib">{cut}</data>'))
+    assert "cut off" in fault
+
+
+def test_entity_bombs_deep_nesting_and_crowds_of_elements_are_refused(write: Any) -> None:
+    bomb = '<?xml version="1.0"?><!DOCTYPE m [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><map>&b;</map>'
+    assert faults(write(bomb)) == [
+        "it declares a document type or entities, which maps do not need; remove <!DOCTYPE ...>"
+    ]
+    (fault,) = faults(write("<map>" + "<group>" * 5000))
+    assert "nested deeper than 40" in fault
+    (fault,) = faults(write("<map>" + "<a/>" * 110_000))
+    assert "more than 100000 elements" in fault
+    (fault,) = faults(write("[" * 100_000, name="m.tmj"))
+    assert "nested deeper than 40" in fault
+    (fault,) = faults(write('{"version": ' + "9" * 4000 + "}", name="m.tmj"))
+    assert "a number of 4000 digits" in fault
+    (fault,) = faults(write('{"version": NaN}', name="m.tmj"))
+    assert "NaN is no number" in fault
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["../out.tsx", "/etc/passwd", "..\\out.tsx", "a/../../out.tsx", "file:///etc/passwd", "link.tsx", "~/x.tsx"],
+)
+def test_tilesets_outside_the_folder_of_the_map_are_refused(write: Any, tmp_path: Path, source: str) -> None:
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    (tmp_path / "out.tsx").write_bytes((FOLDER / "npcworld.tsx").read_bytes())
+    (folder / "link.tsx").symlink_to(tmp_path / "out.tsx")
+    text = tmx().replace(TILESET.format(""), f'<tileset firstgid="1" source="{source}"/>')
+    (fault,) = faults(write(text, name="maps/m.tmx"))
+    assert "is no relative path" in fault or "lies outside the folder of the map" in fault
+
+
+def test_templates_pipes_folders_and_huge_files_are_refused(write: Any, tmp_path: Path) -> None:
+    import os
+
+    (fault,) = faults(write(objects=SPAWN + '<object id="4" template="../../x.tx" x="1" y="1"/>'))
+    assert fault == "an object is an instance of a template; choose Detach in the object's menu"
+    hidden = '<tile id="1"><objectgroup><object id="1" template="/etc/passwd" x="0" y="0"/></objectgroup></tile>'
+    assert faults(write(tiles=hidden)) == [fault]
+    os.mkfifo(tmp_path / "pipe.tmx")
+    assert faults(tmp_path / "pipe.tmx") == ["it is no plain file; name a file"]
+    (tmp_path / "folder.tmx").mkdir()
+    assert faults(tmp_path / "folder.tmx") == ["it is no plain file; name a file"]
+    with (tmp_path / "huge.tmj").open("wb") as file:
+        file.truncate(2**40)  # sparse: takes no space
+    (fault,) = faults(tmp_path / "huge.tmj")
+    assert "at most 2097152 are read" in fault
+    (fault,) = faults(tmp_path / "map.png")
+    assert "a name that ends in '.png'" in fault
+    (tmp_path / "latin.tmx").write_bytes(b"<map \xff\xfe>")
+    (fault,) = faults(tmp_path / "latin.tmx")
+    assert "it is not UTF-8 text (byte 5)" in fault
+
+
+def test_without_the_reader_the_extra_is_named(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pytiled_parser", None)
+    with pytest.raises(ConfigError, match=r"pip install 'metarl-worlds\[maps\]'"):
+        load_tiled(write())
