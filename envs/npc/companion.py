@@ -9,8 +9,8 @@ the mood shown last (one-hot, the last entry "none yet"), the action it answers 
 1 in the first turn of an encounter, 1 if the visitor wears a ring, and the share of turns gone. The mood that ends an
 encounter is in the first observation of the next one, beside the next visitor's glyph.
 
-A ring says: do not remember me. Glyphs, rings and the order of visitors follow from the copy's streams, not from the
-task, whose styles are in no first observation.
+A ring says: do not remember me; what its wearer showed last is not in the next encounter's observation. Glyphs, rings
+and the order of visitors follow from the copy's streams, not from the task, whose styles are in no first observation.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ class CompanionWorld(NpcWorld):
         return (torch.stack(columns, dim=-1) * self._strides).sum(-1)
 
     def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
-        """Keep the last turn in sight, within a trial."""
-        within = self.episode % self.n_episodes > 0
+        """Keep the last turn in sight, within a trial, unless the visitor wore a ring."""
+        within = (self.episode % self.n_episodes > 0) & (ended["ring"] == 0)
         return fresh | {k: torch.where(within, ended[k], fresh[k]) for k in ("mood", "last")}
 
     def advance(

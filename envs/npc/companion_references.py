@@ -18,8 +18,8 @@ from .world import NpcWorld
 
 MEMORIES = ("visitor", "pooled", "encounter")
 PLAYS = ("greedy", "look-ahead", "thompson")
-_CHUNK = 128
-"""Copies looked ahead for at a time: 32,000 numbers each."""
+_CHUNK = 256
+"""Copies looked ahead for at a time: 5,200 numbers each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +102,23 @@ class Filter(_Companion):
 
     It plays the action best on average ("greedy"), best for a style drawn from the posterior ("thompson"), or best if
     the turn after next's choice, for all turns that are left with this visitor, could profit from the answer
-    ("look-ahead").
+    ("look-ahead"). What a visitor with a ring showed is forgotten when the encounter ends.
     """
 
-    def __init__(self, law: Law, memory: str = "visitor", play: str = "greedy", hazard: float | None = None) -> None:
+    def __init__(
+        self,
+        law: Law,
+        memory: str = "visitor",
+        play: str = "greedy",
+        *,
+        hazard: float | None = None,
+        respect_rings: bool = True,
+    ) -> None:
         """`hazard` overrides the law's; 0 gives a filter that takes everything to stay as it is."""
         super().__init__(law)
         if memory not in MEMORIES or play not in PLAYS:
             raise ConfigError(f"a companion's filter has memory {MEMORIES} and play {PLAYS}, got {memory!r}, {play!r}")
-        self.memory, self.play = memory, play
+        self.memory, self.play, self.respect_rings = memory, play, respect_rings
         self.hazard = law.hazard if hazard is None else hazard
 
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
@@ -123,10 +131,11 @@ class Filter(_Companion):
         n_slots = self.companion.n_rows if self.memory == "visitor" else 1
         self.n_turns, self.n_encounters = settings.n_turns, settings.n_encounters
         self.beliefs = self.prior.expand(world.num_envs, n_slots, -1).clone()
+        self.entered = self.belief
         if self.play == "look-ahead":
-            # [n, (actions * moods) * actions]: mood chance times what the next action brings, by style.
-            after = self.moods.T[:, :, None] * self.engagement[:, None, :]
-            self.after = after.flatten(1)
+            # [n, (actions * moods) * values]: mood chance times what a value of the next action adds, by style.
+            liking = self.law.styles.liking.float().to(device)
+            self.after = (self.moods.T[:, :, None] * liking[:, None, :]).flatten(1)
 
     def slot(self) -> Tensor:
         """Return whose belief is meant, int64 [B]."""
@@ -162,12 +171,14 @@ class Filter(_Companion):
 
     def _next(self, belief: Tensor) -> Tensor:
         """Return what the best action of the next turn brings, by the present action: [B, n actions]."""
-        n, moods = self.law.styles.n, self.law.styles.moods
-        parts = [
-            (part @ self.after).view(len(part), n, moods, n).amax(dim=3).sum(dim=2)
-            for part in torch.split(belief, _CHUNK)
-        ]
-        return torch.cat(parts)
+        styles = self.law.styles
+        return torch.cat([self._next_of(part, styles) for part in torch.split(belief, _CHUNK)])
+
+    def _next_of(self, belief: Tensor, styles: Styles) -> Tensor:
+        """Engagement is a sum over factors, so the next action's factors can be chosen one by one."""
+        value = (belief @ self.after).view(len(belief), styles.n, styles.moods, -1)
+        best = [part.amax(dim=3) for part in torch.split(value, list(styles.sizes), dim=3)]
+        return torch.stack(best).sum(0).sum(2)
 
     def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
         """Take in the mood; between encounters, what may have changed."""
@@ -176,12 +187,17 @@ class Filter(_Companion):
         belief = self.beliefs[self.rows, slot] * self.moods[action * n_moods + reached["mood"]]
         belief = belief / belief.sum(dim=1, keepdim=True).clamp(min=1e-30)
         beliefs = self.beliefs.clone()
+        if self.respect_rings:
+            forget = ended & (before["ring"] > 0)
+            known = self.entered if self.memory == "pooled" else self.prior
+            belief = torch.where(forget[:, None], known, belief)
         beliefs[self.rows, slot] = belief
         if self.memory == "encounter":
             beliefs = torch.where(ended[:, None, None], self.prior, beliefs)
         else:
             beliefs = torch.where(ended[:, None, None], self._between(beliefs, slot), beliefs)
         self.beliefs = beliefs
+        self.entered = torch.where(ended[:, None], self.belief, self.entered)
 
     def _between(self, beliefs: Tensor, slot: Tensor) -> Tensor:
         """Return the beliefs [B, slots, n] about everyone at the next encounter."""

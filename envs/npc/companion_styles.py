@@ -49,12 +49,19 @@ class Styles:
         return [math.prod(self.sizes[f + 1 :]) for f in range(len(self.sizes))]
 
     @cached_property
+    def liking(self) -> Tensor:
+        """[n styles, sum of sizes]: what each value of each factor of an action adds to the engagement."""
+        parts = []
+        for f, (size, weight) in enumerate(zip(self.sizes, self.weights, strict=True)):
+            gap = (self.factors[:, f, None] - torch.arange(size)).double()
+            parts.append(weight * ((-gap.square()).exp() if f == 1 else (gap == 0).double()))
+        return torch.cat(parts, dim=1)
+
+    @cached_property
     def engagement(self) -> Tensor:
         """[n styles, n actions]: e, in (0, 1]."""
-        style, action = self.factors[:, None], self.factors[None]
-        parts = (style == action).double()
-        parts[..., 1] = (-(style - action)[..., 1].double().square()).exp()
-        return parts @ torch.tensor(self.weights, dtype=torch.float64)
+        columns = torch.split(self.liking, list(self.sizes), dim=1)
+        return torch.stack([c[:, self.factors[:, f]] for f, c in enumerate(columns)]).sum(0)
 
     @cached_property
     def closeness(self) -> Tensor:
