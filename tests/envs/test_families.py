@@ -133,3 +133,18 @@ def test_references_give_one_number_per_episode(name):
     for policy, returns in envs.make(name).references("test", 3).items():
         assert len(returns) == 3, policy
         assert all(isinstance(r, float) for r in returns), policy
+
+
+@pytest.mark.parametrize("name", ["navigation", "point-robot"])
+def test_training_may_have_a_fixed_list_of_goals_which_no_other_split_has(name):
+    family = envs.make(name, n_train=30)
+    listed = family.all("train")
+    assert len(listed) == 30
+    drawn = family.sample("train", 60, generator(0)).keys()
+    assert set(drawn) == set(listed.keys())
+    held_out = envs.make(name)
+    assert family.all("test") == held_out.all("test")
+    assert not set(listed.keys()) & {*held_out.all("test").keys(), *held_out.all("validation").keys()}
+    assert family.fingerprint() != held_out.fingerprint() != envs.make(name, n_train=31).fingerprint()
+    with pytest.raises(ConfigError, match="n_train is 0"):
+        envs.make(name, n_train=0)
