@@ -65,11 +65,14 @@ class Raster:
         grid = (polygon - (self.left, self.bottom)) / self.cell
         centre = grid.mean(0) - grid
         grid += centre * np.minimum(1.0, _INWARD / np.maximum(np.hypot(*centre.T), 1e-9))[:, None]
+        low = np.maximum(np.floor(grid.min(0)).astype(int), 0)
+        high = np.maximum(np.ceil(grid.max(0)).astype(int), low + 1)
+        if hit[self.rows - high[1] : self.rows - low[1], low[0] : high[0]].all():
+            return
         ends = np.roll(grid, -1, 0)
         n = int(np.ceil(np.abs(ends - grid).max() * 8)) + 1
         along = grid + (ends - grid) * (np.arange(n + 1) / n)[:, None, None]
         self._mark(hit, along.reshape(-1, 2))
-        low, high = np.floor(grid.min(0)).astype(int), np.ceil(grid.max(0)).astype(int)
         xs, zs = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
         middles = np.stack([xs.ravel(), zs.ravel()], 1)
         edge, to = ends - grid, middles[:, None] - grid
