@@ -13,6 +13,7 @@ ago is no harder to learn from than the last one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -27,7 +28,11 @@ from metarl.agent import State, WorldSpec
 from metarl.errors import ConfigError
 
 from . import history
+from .pictures import contrast
 from .recurrent import empty_linear, orthogonal, step_by_step
+
+_VIEWED = 2
+"""Pictures per trial in a lesson: few, for two of one visitor would count as different."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class MatchingConfig:
     """Units of the ReLU layer between a step and its evidence, >= 1."""
     readout: tuple[int, ...] = (128, 128)
     """Units of ReLU layers over what was found and this step's inputs, those about identity left out; at least one."""
+    contrast_coef: float = 0.0
+    """Weight of a lesson of its own for keys of pictures, >= 0: two views of one picture are alike, those of any two
+    are not (`pictures.contrast`). Takes no label: who is who is never told."""
+    contrast_temperature: float = 0.2
+    """Of that lesson's softmax, > 0."""
     sharpness: float = 10.0
     """At first: how steeply a match counts; learned from there, > 0."""
     threshold: float = 0.5
@@ -53,9 +63,11 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("key", "evidence_hidden", "sharpness"):
+        for name in ("key", "evidence_hidden", "contrast_temperature", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"rl2.matching.{name} must be > 0, got {getattr(self, name)}")
+        if not 0 <= self.contrast_coef < math.inf:
+            raise ConfigError(f"rl2.matching.contrast_coef must be >= 0 and finite, got {self.contrast_coef}")
         for name in ("key_channels", "key_hidden", "readout"):
             if any(n < 1 for n in getattr(self, name)):
                 raise ConfigError(f"rl2.matching.{name} layers need at least 1 unit each, got {getattr(self, name)}")
@@ -102,11 +114,12 @@ class KeyNet(nn.Module):
         """Draw the weights from `generator`; raises ConfigError for convolutions over what is no picture."""
         super().__init__()
         self.shape, size = layout.shape, len(layout.columns)
-        if config.key_channels and len(layout.shape) != 2:
-            raise ConfigError(
-                f"rl2.matching.key_channels={config.key_channels} needs an identity that is one picture [height, "
-                f"width], got shape {layout.shape}; leave it empty"
-            )
+        for name in ("key_channels", "contrast_coef"):
+            if getattr(config, name) and len(layout.shape) != 2:
+                raise ConfigError(
+                    f"rl2.matching.{name}={getattr(config, name)} needs an identity that is one picture [height, "
+                    f"width], got shape {layout.shape}; leave it at {MatchingConfig.__dataclass_fields__[name].default}"
+                )
         channels = (1, *config.key_channels)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1, device="meta").to_empty(device=device)
@@ -159,7 +172,8 @@ class MatchingCore(nn.Module):
     ) -> None:
         """Draw the weights from `generator`."""
         super().__init__()
-        self.n_outputs, self.hidden, self.context, self.n_key = config.readout[-1], hidden, context, config.key
+        self.config, self.hidden, self.context = config, hidden, context
+        self.n_outputs, self.n_key = config.readout[-1], config.key
         columns = torch.tensor(layout.columns)
         rest = torch.ones(n_inputs, dtype=torch.bool)
         rest[columns] = False
@@ -229,6 +243,16 @@ class MatchingCore(nn.Module):
         outputs = self._read((weight @ evidence.transpose(0, 1)).transpose(0, 1), rest)
         filed = {k: history.to_ring(v.detach(), self.context) for k, v in (("keys", then), ("evidence", evidence))}
         return outputs, {"h": outputs[-1], "count": memory["count"] + n_steps, "key": now[-1].detach(), **filed}
+
+    def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Return the contrast among pictures of `x` [T, N, n_inputs], `_VIEWED` of each sequence; None if it is off."""
+        if not self.config.contrast_coef:
+            return None
+        n_steps, n_rows = x.shape[:2]
+        at = torch.randint(n_steps, (_VIEWED, n_rows), generator=generator, device=generator.device).to(x.device)
+        seen = x[at, torch.arange(n_rows, device=x.device)][..., self.columns].reshape(-1, *self.key_net.shape)
+        loss = contrast(seen, lambda v: self.key_net(v.flatten(1)), generator, self.config.contrast_temperature)
+        return self.config.contrast_coef * loss
 
     def _keys(self, identity: Tensor) -> Tensor:
         """Return the keys [T, N, key] of `identity` [T, N, columns]; while somebody stays, the key is made once."""

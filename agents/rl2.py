@@ -27,7 +27,7 @@ from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
 from .mann import MANNConfig
-from .matching import MatchingConfig
+from .matching import MatchingConfig, MatchingCore
 from .memories import Memory, check_memory, make_core
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
@@ -319,7 +319,7 @@ class RL2:
         for shares in minibatches(rollout.obs.shape[1], self.config.ppo, generator, self.device):
             for rows in shares:
                 whole = len(shares) == 1
-                sums.append(self._minibatch(batch if whole else batch.pick((slice(None), rows))))
+                sums.append(self._minibatch(batch if whole else batch.pick((slice(None), rows)), generator))
         metrics |= {k: torch.stack([s[k] for s in sums]).mean() for k in sums[0]}
         metrics["kl"] = sums[-1]["kl"]
         if self.config.normalise_inputs:
@@ -366,13 +366,18 @@ class RL2:
             inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, foresight
         ), metrics
 
-    def _minibatch(self, batch: _Batch) -> dict[str, Tensor]:
+    def _minibatch(self, batch: _Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Take one optimiser step; return metrics per valid step."""
         n_steps, n_trials = batch.inputs.shape[:2]
         count = batch.targets.valid.sum().clamp(min=1).float()
         memories, totals = self.start_memories(n_trials), dict[str, Tensor]()
         chunk = self.config.bptt_steps or n_steps
         self._optimiser.zero_grad()
+        if isinstance(self.network.core, MatchingCore):
+            lesson = self.network.core.lesson(batch.inputs, generator)
+            if lesson is not None:
+                lesson.backward()  # type: ignore[no-untyped-call]
+                totals["key_lesson"] = lesson.detach() * count
         for begin in range(0, n_steps, chunk):
             part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
             out, value, memories = self._unroll(part.inputs, memories)
@@ -388,7 +393,7 @@ class RL2:
                 loss = loss + self.config.foresight_coef * sums["foresight_loss"]
                 sums["foresight_loss"] = sums["foresight_loss"].detach()
             (loss / count).backward()  # type: ignore[no-untyped-call]
-            totals = {k: v + totals[k] if totals else v for k, v in sums.items()}
+            totals |= {k: v + totals.get(k, 0.0) for k, v in sums.items()}
         return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}
 
     def _parts(self) -> dict[str, Any]:

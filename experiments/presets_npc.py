@@ -38,14 +38,14 @@ def rl2_npc_assets_held() -> AnyConfig:
     )
 
 
-def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 1500, **options: Any) -> AnyConfig:
+def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 600, **options: Any) -> AnyConfig:
     """Return a run on the companion: 12 encounters per trial, credit over all of them."""
     from agents.ppo import PPOConfig
     from agents.rl2 import RL2Config
 
     # gamma 1: an answer is worth as much when its visitor comes back ten encounters later.
-    ppo = PPOConfig(lr=2e-3, gamma=1.0, lam=0.95, entropy_coef=0.04, anneal_iters=n_iterations, anneal_to=0.02)
-    agent = RL2Config(**{"episodes_per_trial": 12, "see_transition": True, "readout": (128, 128), "ppo": ppo} | options)
+    ppo = PPOConfig(lr=2e-3, gamma=1.0, lam=0.95, entropy_coef=0.04, anneal_iters=n_iterations, anneal_to=0.05)
+    agent = RL2Config(episodes_per_trial=12, normalise_inputs=False, ppo=ppo, **options)
     return ExperimentConfig(
         name=name,
         world=WorldConfig("npc/companion", options=world),
@@ -64,15 +64,23 @@ def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 1500, **
 
 def rl2_npc_companion_id() -> AnyConfig:
     """RL² with a matching memory on the companion whose visitors show a number: memory without recognition."""
+    return _companion("rl2-npc-companion-id", {"identity": "id"}, memory="matching", foresight_coef=1.0)
+
+
+def rl2_npc_companion() -> AnyConfig:
+    """RL² with a matching memory on the companion whose visitors show a letter: recognise, then remember."""
     from agents.matching import MatchingConfig
 
-    matching = MatchingConfig(evidence_hidden=128)
-    return _companion("rl2-npc-companion-id", {"identity": "id"}, memory="matching", hidden=64, matching=matching)
+    matching = MatchingConfig(key=32, key_channels=(8, 16, 32), contrast_coef=0.3)
+    return _companion("rl2-npc-companion", {}, memory="matching", foresight_coef=1.0, matching=matching)
 
 
 def rl2_gru_npc_companion_id() -> AnyConfig:
-    """RL² (GRU) on the same: what a plain memory makes of it."""
-    return _companion("rl2-gru-npc-companion-id", {"identity": "id"}, memory="gru", hidden=128, memory_steps=72)
+    """RL² (GRU) on visitors with numbers: what a plain memory makes of the same lessons."""
+    return _companion(
+        "rl2-gru-npc-companion-id", {"identity": "id"}, memory="gru", hidden=128, memory_steps=72, see_transition=True,
+        readout=(128,), foresight_coef=1.0,
+    )  # fmt: skip
 
 
 def rl2_npc_guide_macro() -> AnyConfig:
@@ -107,6 +115,7 @@ def rl2_npc_guide_macro() -> AnyConfig:
 NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-npc-guide-macro": rl2_npc_guide_macro,
     "rl2-npc-assets-held": rl2_npc_assets_held,
+    "rl2-npc-companion": rl2_npc_companion,
     "rl2-npc-companion-id": rl2_npc_companion_id,
     "rl2-gru-npc-companion-id": rl2_gru_npc_companion_id,
 }
