@@ -23,6 +23,7 @@ WORLDS = Registry(
         "revealed": ("envs.revealed:make", "another world that shows the task or the exact belief: for oracles"),
         "npc/guide": ("envs.npc.guide:make", "lead an unknown visitor through a map, step by step"),
         "npc/guide-macro": ("envs.npc.guide:make_macro", "which exhibit next? six episodes with an unknown visitor"),
+        "npc/guide-tiny": ("envs.npc.guide_tiny:make", "three kinds of visitors, two exhibits; solved exactly"),
         "npc/companion": (
             "envs.npc.companion_tasks:make",
             "visitors who come again and show a glyph: get to know each (identity=id for a number)",
