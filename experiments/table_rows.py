@@ -63,6 +63,8 @@ ROWS: tuple[Row, ...] = (
     Row("navigation", "ProMP", "promp-navigation"),
     Row("navigation", "DiCE-MAML", "dice-navigation"),
     Row("navigation", "LSTM optimiser", "lstm-navigation"),
+    Row("navigation", "Siamese metric", "metric-navigation"),
+    Row("navigation", "matching metric", "matching-navigation"),
     Row("navigation", "fine-tuning", "finetune-navigation"),
     Row("navigation", "known-task oracle", "oracle-navigation"),
     Row("navigation", "scratch", "scratch-navigation"),

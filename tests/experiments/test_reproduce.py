@@ -30,6 +30,17 @@ def test_measures_are_means_of_the_episodes_they_name():
     assert [reproduction.phase_mean(i)(played) for i in range(3)] == [2.5, 4.0, 3.0]
 
 
+def test_the_lead_of_a_phase_is_taken_task_by_task_and_its_interval_over_tasks():
+    rng = np.random.default_rng(0)
+    before, gain = rng.normal(size=(3, 50, 2)), rng.normal(0.5, 1.0, size=(1, 50, 1))
+    played = evaluation(np.concatenate([before, before + gain, before + 9.0], axis=-1), phases=(2, 2, 2))
+    played.protocol = SimpleNamespace(seed=0)
+    assert reproduction.phase_lead(1)(played) == pytest.approx(gain[0, :, 0])
+    half = 1.96 * gain.std() / 50**0.5
+    assert reproduction.phase_lead_low(1)(played) == pytest.approx(gain.mean() - half, abs=0.2 * half)
+    assert reproduction.phase_lead_low(2)(played) == pytest.approx(9.0)
+
+
 def test_success_is_the_share_of_scored_episodes_and_needs_a_world_that_knows_it():
     flags = np.array([[[True, False], [True, True]]])
     assert reproduction.query_success(evaluation([[[0, 0], [0, 0]]], success=flags)) == 0.5
