@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.seeding import generator
+from metarl.tasks import Tasks
 
 from .family import NpcFamily, golden
 from .reference import Played, play
@@ -91,12 +92,15 @@ def exploration(played: Mapping[str, Played], greedy: str, explorer: str, *, lea
 def no_leak(family: NpcFamily, *, n: int = 64, seed: int = 0) -> Check:
     """With other visitors and the same seed the first observation is the same, bit for bit: count entries that differ.
 
-    Visitors are permuted among the copies; what a split says of all of them alike stays.
+    Visitors are permuted among the copies; what a split says of all of them alike stays, and so do the parameters that
+    a family declares as `visible_parameters` (what a catalogue shows anyway).
     """
     tasks = family.sample("train", n, generator(seed, "no-leak"))
-    order = [*range(1, n), 0]
+    order = torch.tensor([*range(1, n), 0])
+    visible = getattr(family, "visible_parameters", ())
+    others = Tasks({k: v if k in visible else v[order] for k, v in tasks.values.items()}, tasks.names, tasks.groups)
     seen = []
-    for chosen in (tasks, tasks[order]):
+    for chosen in (tasks, others):
         world = family.make_world(n)
         world.set_tasks(chosen)
         obs, _ = world.reset(seed=seed)
