@@ -121,7 +121,7 @@ class CompanionWorld(NpcWorld):
         draw = streams.uniform(episode, _LANES)
         visitor = self._who(draw)
         trial = streams.uniform(_TRIAL + episode // n_encounters, 2 * n_visitors + 1)
-        ring = trial[:, :n_visitors].gather(1, visitor[:, None]).squeeze(1) < self.settings.opt_out
+        ring = (trial[:, :n_visitors] < self.settings.opt_out).gather(1, visitor[:, None]).squeeze(1)
         changes = torch.zeros_like(episode)
         if self.shift is not None:
             changes = self.shift.count(streams, episode, n_encounters)
@@ -220,6 +220,11 @@ class CompanionWorld(NpcWorld):
     def cost(self, state: EpisodeState) -> Tensor:
         """Return how many steps too near the NPC stood."""
         return state["cost"].clone()
+
+    def rings(self) -> Tensor:
+        """Return which visitors of the present trial wear a ring, bool [B, V]: for examiners."""
+        trial = self._begin_streams.uniform(_TRIAL + self.episode // self.n_episodes, 2 * self.n_rows + 1)
+        return trial[:, : self.n_rows] < self.settings.opt_out
 
     def latent(self) -> dict[str, Tensor]:
         """Return the present visitor's number and style."""
