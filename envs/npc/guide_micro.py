@@ -82,9 +82,10 @@ class GuideMicro(GuideWorld):
         self._solid = layouts.wall.reshape(-1)
         self._cells = self._height * self.width
         self._moves = torch.tensor([-self.width, self.width, -1, 1, 0, 0], device=self.device)
-        self._view_cells = torch.arange(view * view, device=self.device)
         self._mood = torch.eye(_MOODS, device=self.device)
-        self._canvas_rows = self._rows * (view * view)
+        self._chart_size = N_PLANES * view * view
+        self._chart_start = self._rows * self._chart_size
+        self._planes = torch.arange(2, N_PLANES, device=self.device) * (view * view)
 
     def begin_walk(self, layout: Tensor) -> EpisodeState:
         """Put guide and visitor where row M of the layout's points is, with no crumb between them."""
@@ -166,24 +167,24 @@ class GuideMicro(GuideWorld):
 
     def observe(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what lies around the guide and what it knows besides."""
-        b, view = self.num_envs, self.settings.view
+        b, view, m = self.num_envs, self.settings.view, self.n_exhibits
         row, column = state["cell"] // self.width, state["cell"] % self.width
-        corner = state["layout"] * self._padded_size + row * self._padded_width + column
-        walls = self._walls.index_select(0, (corner[:, None] + self._window).reshape(-1)).view(b, 1, -1)
+        # One plane after the other; the last number takes what is out of sight.
+        flat = torch.zeros(b * self._chart_size + 1, device=self.device)
         visitor = self._in_view(state["visitor"], row, column)
-        guest = (self._view_cells == visitor[:, None]).float().unsqueeze(1)
-        points = self.places.layouts.points.index_select(0, state["layout"])[:, : self.n_exhibits]
+        flat[torch.where(visitor >= 0, self._chart_start + view * view + visitor, -1)] = 1.0
+        points = self.places.layouts.points.index_select(0, state["layout"])[:, :m]
         where = self._in_view(points, row[:, None], column[:, None])
         visible = (where >= 0) & ~state["seen"]
-        index = torch.where(visible, where + self._canvas_rows[:, None], b * view * view).reshape(-1)
-        themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1))
-        ones = torch.ones(len(index), 1, device=self.device)
-        rows = torch.cat([ones, state["crowd"].reshape(-1, 1), themes], 1)
-        # The row after the last takes what is out of sight.
-        canvas = torch.zeros(b * view * view + 1, N_PLANES - 2, device=self.device).index_copy_(0, index, rows)
-        exhibits = canvas[:-1].view(b, view * view, N_PLANES - 2).transpose(1, 2)
-        chart = torch.cat([walls, guest, exhibits], 1).view(b, N_PLANES, view, view)
-        return {"map": chart, "vec": self._vec(state, row, column)}
+        index = self._chart_start[:, None] + where
+        index = torch.where(visible[..., None], index[..., None] + self._planes, len(flat) - 1)
+        themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1)).view(b, m, N_THEMES)
+        marks = torch.cat([torch.ones_like(themes[..., :1]), state["crowd"][..., None], themes], 2)
+        flat.scatter_(0, index.reshape(-1), marks.reshape(-1))
+        chart = flat[:-1].view(b, N_PLANES, view * view)
+        corner = state["layout"] * self._padded_size + row * self._padded_width + column
+        chart[:, 0] = self._walls.index_select(0, (corner[:, None] + self._window).reshape(-1)).view(b, -1)
+        return {"map": chart.view(b, N_PLANES, view, view), "vec": self._vec(state, row, column)}
 
     def _in_view(self, cell: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Return the number of `cell` within the view around (row, column), or a negative number if it is outside."""

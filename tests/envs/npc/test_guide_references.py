@@ -17,7 +17,6 @@ from envs.npc.reference import play
 from metarl.seeding import generator
 from metarl.tasks import Tasks
 
-
 RULED_OUT = math.exp(-20.0)
 """The filter's likelihood of what a hypothesis rules out."""
 
