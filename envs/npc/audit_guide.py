@@ -27,22 +27,27 @@ def micro_is_macro(n: int, *, split: str = "train", most: float = 0.03) -> Check
     return Check.at_most("oracle, micro against macro, relative difference", abs(worth[0] / worth[1] - 1.0), most)
 
 
-def audit_guide(n: int, *, family: GuideTasks | None = None, golden: bool = True) -> list[Check]:
-    """Return all checks of `npc/guide-macro` (or `family`) at `n` trials each."""
+def audit_guide(
+    n: int, *, family: GuideTasks | None = None, splits: tuple[str, ...] | None = None, errors: float = 3.0
+) -> list[Check]:
+    """Return all checks of `npc/guide-macro` (or `family`) at `n` trials each.
+
+    Golden values are checked on `splits` (None: all). Exploring must pay by so many standard `errors`, which takes
+    about 1000 trials for 3.
+    """
     family = family or make_macro()
     played = play_named(family, "train", n=n)
     found = [
         audit.headroom(played),
         audit.capturable(played, BEST),
         audit.not_one_episode(played),
-        audit.exploration(played, GREEDY, BEST),
+        audit.exploration(played, GREEDY, BEST, least=errors),
         audit.no_leak(family),
         audit.alone_as_among_many(family),
         micro_is_macro(n),
         marginals(),
     ]
-    if golden:
-        found.append(audit.agrees_with_golden(family, played, "train"))
-        for split in family.splits[1:]:
-            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
+    for split in family.splits if splits is None else splits:
+        here = played if split == "train" else play_named(family, split, n=n)
+        found.append(audit.agrees_with_golden(family, here, split))
     return found
