@@ -62,10 +62,11 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, capfd):
     easy, hard = (Level(name, reproduction.trial_total, at, "nothing") for name, at in (("easy", -1e9), ("hard", 1e9)))
     plan = Reproduction(
-        "tests.experiments.tiny_presets:tiny",
+        "tests.experiments.test_transfer:metric",
         "a tiny run",
         (easy, hard),
         train=("--train.n-iterations", "2", "--wandb", "disabled"),
+        studies=("transfer",),
     )
     monkeypatch.setitem(REPRODUCTIONS, "tiny", plan)
     monkeypatch.setattr(reproduce, "RUNS", tmp_path / "runs")
@@ -76,6 +77,8 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
     assert result["training"]["iterations"] == 2
     assert len((tmp_path / "results" / "tiny" / "metrics.jsonl").read_text().splitlines()) == 2
     assert result["commands"][0] == "python -m experiments reproduce tiny --seed 0"
+    assert result["commands"][-1].startswith("python -m experiments transfer ")
+    assert json.loads((tmp_path / "results" / "tiny" / "transfer.json").read_text())["iteration"] == 2
     out = capfd.readouterr().out
     assert "reached" in out
     assert "MISSED" in out
