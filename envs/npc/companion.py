@@ -37,6 +37,9 @@ _TRIAL, _CHANGE, _PERMUTATION = 20_000_003, 30_000_001, 40_000_003
 _LANES = 5
 """Draws at a beginning: who comes, which drawing, whether a taste changed, which one, to what."""
 
+_MOODS = ("annoyed", "cool", "neutral", "pleased", "delighted")
+"""Moods, from the least to the most engaged."""
+
 
 @dataclass(frozen=True)
 class CompanionSettings:
@@ -225,6 +228,19 @@ class CompanionWorld(NpcWorld):
         """Return which visitors of the present trial wear a ring, bool [B, V]: for examiners."""
         trial = self._begin_streams.uniform(_TRIAL + self.episode // self.n_episodes, 2 * self.n_rows + 1)
         return trial[:, : self.n_rows] < self.settings.opt_out
+
+    def action_names(self) -> list[list[str]]:
+        """Return what the choices of an action are called."""
+        return self.styles.names()
+
+    def asks(self, copy: int, action: Tensor) -> list[str]:
+        """Return the moods that a visitor can show."""
+        n = self.styles.moods
+        return list(_MOODS) if n == len(_MOODS) else [f"mood {i + 1} of {n}" for i in range(n)]
+
+    def answer(self, copy: int, reaction: int) -> None:
+        """Put a person's mood in place of the visitor's."""
+        self.rewrite(copy, {"mood": reaction})
 
     def latent(self) -> dict[str, Tensor]:
         """Return the present visitor's number and style."""

@@ -166,7 +166,7 @@ class Filter(_Companion):
         if self.memory == "encounter":
             return here
         later = (self.n_encounters - 1 - self.world.episode % self.n_encounters).float() * self.n_turns
-        share = 1.0 if self.memory == "pooled" else 1.0 / self.world.params["count"].float()
+        share = 1.0 if self.memory == "pooled" else 1.0 / self.companion.settings.n_visitors
         return here + later * share
 
     def _next(self, belief: Tensor) -> Tensor:

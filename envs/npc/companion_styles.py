@@ -48,6 +48,11 @@ class Styles:
         """What one step in each factor adds to the number of a style."""
         return [math.prod(self.sizes[f + 1 :]) for f in range(len(self.sizes))]
 
+    def names(self) -> list[list[str]]:
+        """Return what the values of each factor are called."""
+        known = (SPEECHES, DISTANCES, GAMES)
+        return [list(known[f][:size]) for f, size in enumerate(self.sizes)]
+
     @cached_property
     def liking(self) -> Tensor:
         """[n styles, sum of sizes]: what each value of each factor of an action adds to the engagement."""

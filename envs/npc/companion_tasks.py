@@ -99,11 +99,13 @@ class CompanionTasks(NpcFamily):
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return the reference policies; all but the oracle know the visitors' law in training, and no more.
 
-        They are told who is there, which an NPC must see for itself where visitors show a glyph.
+        For styles kept from training there is also a filter that holds any combination possible ("bayes_smoothed"),
+        and under a shift one that is not aware of it ("bayes_unaware"), while the others reckon with it. They are told who is there, which an NPC must see for itself where visitors show a glyph.
         """
-        law = references.Law.of(self.styles, self.prior, self.world_settings.rho, self.shift)
+        rho = self.world_settings.rho
+        law = references.Law.of(self.styles, self.prior, rho, self.shift)
         make = partial(partial, law=law)
-        return {
+        known: dict[str, Callable[[], Policy]] = {
             "random": Random,
             "non_adaptive": make(references.NonAdaptive),
             "forgetful": make(references.Filter, memory="encounter"),
@@ -114,6 +116,22 @@ class CompanionTasks(NpcFamily):
             "bayes_look_ahead": make(references.Filter, play="look-ahead"),
             "oracle": make(references.Oracle),
         }
+        if split in ("test-combinations", "test-all"):
+            open_minded = references.Law.of(self.styles, self._smoothed(), rho, self.shift)
+            known["bayes_smoothed"] = partial(references.Filter, law=open_minded, play="look-ahead")
+        if self.shift is not None:
+            unaware = references.Law.of(self.styles, self.prior, rho, None)
+            known["bayes_unaware"] = partial(references.Filter, law=unaware, play="look-ahead")
+        return known
+
+    def _smoothed(self) -> Tensor:
+        """Return the law of training, a tenth of which is what it would be were the factors independent."""
+        independent = torch.ones(self.styles.n, dtype=torch.float64)
+        for f, size in enumerate(self.styles.sizes):
+            column = self.styles.factors[:, f]
+            marginal = torch.zeros(size, dtype=torch.float64).index_add(0, column, self.prior)
+            independent = independent * marginal[column]
+        return 0.9 * self.prior + 0.1 * independent
 
 
 class TinyCompanionTasks(CompanionTasks):
