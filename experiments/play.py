@@ -145,15 +145,16 @@ class Visitor:
 
     def step(self, actions: Any) -> StepResult:
         """Let the NPC act, ask the person, and put the answer where the reaction was."""
-        _, reward, terminated, truncated, info = self._world.step(actions)
-        print(f"  the NPC: {did(torch.as_tensor(actions)[0], self._world)}")
-        choices = self._world.asks(0)
+        world, action, said = self._world, torch.as_tensor(actions)[0], 0
+        print(f"  the NPC: {did(action, world)}")
+        choices = world.asks(0, action)
         if choices is not None:
-            answer = ask("  how do you take it?", choices)
-            self._world.answer(0, answer)
-            reward = torch.full_like(reward, answer / max(1, len(choices) - 1))
-        else:
-            reward = torch.zeros_like(reward)
+            world.spoken = said = ask("  you:", choices)
+        _, reward, terminated, truncated, info = world.step(actions)
+        world.spoken = None
+        if choices is not None:
+            world.answer(0, said)
+        reward = torch.full_like(reward, said / (len(choices) - 1) if choices else 0.0)
         info = info | {"final_obs": self._world.observe(self._world.reached)}
         if bool(terminated[0] | truncated[0]):
             print("\n" + scene(self._world.frame(0), self._world))

@@ -234,16 +234,17 @@ class GuideWorld(NpcWorld):
         found = {k: self._current(k, state) for k in ("interests", "pace", "aversion")}
         return found | {"felt": self.felt(state)}
 
-    def asks(self, copy: int) -> list[str] | None:
-        """Return the faces that a visitor can make at an exhibit; None after a step in which it saw none."""
-        if not int(self.reached["reaction"][copy]):
+    def asks(self, copy: int, action: Tensor) -> list[str] | None:
+        """Return the faces that a visitor can make at an exhibit; None for actions that show none."""
+        if not self.action_names()[0][int(action)].startswith(("to", "present")):
             return None
         n = self.settings.n_reactions
         return list(_FACES) if n == len(_FACES) else [f"{i + 1} of {n}" for i in range(n)]
 
     def answer(self, copy: int, reaction: int) -> None:
-        """Put a person's face in place of the visitor's."""
-        self.rewrite(copy, {"reaction": reaction + 1})
+        """Put a person's face in place of the visitor's, if an exhibit was seen."""
+        if int(self.reached["reaction"][copy]):
+            self.rewrite(copy, {"reaction": reaction + 1})
 
     def picture(self, copy: int) -> Any:
         """Return an RGB picture (uint8 [H, W, 3]) of one copy."""

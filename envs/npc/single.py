@@ -119,4 +119,4 @@ def _row(obs: Tensor | dict[str, Tensor]) -> Any:
 
 for _id, _world in IDS.items():
     if _id not in gym.registry:
-        gym.register(_id, entry_point=NpcEnv, kwargs={"world": _world})
+        gym.register(_id, entry_point="envs.npc.single:NpcEnv", kwargs={"world": _world})

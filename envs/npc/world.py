@@ -58,6 +58,8 @@ class NpcWorld(TensorWorld):
         self.n_episodes, self.shows_reward = n_episodes, reward_in_obs
         self.reached: EpisodeState = {}
         """The state that the last step reached, before any reset."""
+        self.spoken: int | None = None
+        """What a person who plays the visitors says to the step that is being made, see `asks`."""
         self._begun = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
 
     @abstractmethod
@@ -110,16 +112,17 @@ class NpcWorld(TensorWorld):
         sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(getattr(space, "n", 0))]
         return [[str(i) for i in range(n)] for n in sizes]
 
-    def asks(self, copy: int) -> list[str] | None:
-        """Return the reactions that the visitor of `copy` had to choose from in the last step; None if it had none.
+    def asks(self, copy: int, action: Tensor) -> list[str] | None:
+        """Return the reactions that the visitor of `copy` can show to an action; None if it would show none.
 
-        With `answer` a person can be the visitor.
+        A person can be the visitor: `spoken` holds the number of what they chose while the step is made, and `answer`
+        follows it.
         """
         return None
 
     def answer(self, copy: int, reaction: int) -> None:
-        """Put a person's reaction, a number in the list that `asks` gave, in place of the last one."""
-        raise ConfigError(f"world {self.name!r} has no visitor whom a person could be")
+        """Put a person's reaction in place of the simulated one, where `advance` has not heeded `spoken` already."""
+        return
 
     def rewrite(self, copy: int, values: Mapping[str, Tensor | float]) -> None:
         """Change what the last step left in the state of `copy`, also where it was carried into a new episode."""

@@ -1,1 +1,95 @@
 "use strict";
+// A dialogue: the offers as cards, and what was said.
+const CATEGORY_INK = ["#0072b2", "#e69f00", "#009e73", "#cc79a7"];
+Object.assign(TERMS, {
+  "less than most": "比多数人更不在意", "like most": "和多数人差不多", "more than most": "比多数人更在意", accepted: "成交！", refused: "不要",
+  "no limit": "没有上限", limit: "有上限", "category 0": "类别 A", "category 1": "类别 B", "category 2": "类别 C", "category 3": "类别 D",
+  intent: "意图", beta: "偏好", category: "类别", turn: "轮次",
+});
+
+FAMILIES.assistant = {
+  draw(ctx, shown, played, step) {
+    const n = shown.offers.length;
+    const columns = Math.min(4, n);
+    const rows = Math.ceil(n / columns);
+    const width = 704 / columns, height = 500 / rows;
+    const proposed = step > 0 && shown.last === "proposal" ? played.actions[step - 1][0] : -1;
+    const utility = shown.hidden.utility;
+    const best = utility.reduce((b, u, j) => (shown.hidden.admissible[j] && (b < 0 || u > utility[b]) ? j : b), -1);
+    shown.offers.forEach((offer, j) => {
+      const x = 8 + (j % columns) * width, y = 8 + Math.floor(j / columns) * height;
+      drawOffer(ctx, shown, offer, j, x, y, width - 8, height - 8);
+      if (j === proposed) {
+        ctx.strokeStyle = "#000";
+        ctx.lineWidth = 4;
+        ctx.strokeRect(x, y, width - 8, height - 8);
+      }
+      if (at.reveal && j === best) {
+        ctx.fillStyle = INK.visitor;
+        ctx.font = "bold 18px system-ui";
+        ctx.fillText("★", x + width - 30, y + height - 16);
+      }
+    });
+  },
+  log(played, step) {
+    const lines = [];
+    for (let t = 1; t <= step; t += 1) {
+      const f = played.frames[t];
+      const zh = language === "zh";
+      if (f.last === "proposal") {
+        lines.push(["npc", zh ? `推荐第 ${played.actions[t - 1][0] + 1} 个，如何？` : `How about offer ${played.actions[t - 1][0] + 1}?`]);
+      } else if (f.last === "question") {
+        const about = term(f.question);
+        const ask = f.question === "category" || f.question === "limit";
+        lines.push(["npc", zh ? (ask ? `您今天想找什么${about}？` : `您有多在意“${about}”？`)
+          : ask ? `Which ${about} are you after today?` : `How much do you care about ${about}?`]);
+      }
+      if (f.answer) lines.push(["visitor", term(f.answer)]);
+    }
+    return lines;
+  },
+  now(shown) {
+    return [[term("turn"), `${shown.turn} / ${shown.horizon}`]];
+  },
+  truth(box, shown) {
+    const { beta, intent } = shown.hidden;
+    const most = Math.max(...beta.map(Math.abs), 1e-6);
+    const bar = element("div");
+    bars(bar, beta.map((b, a) => ({ name: term(shown.attributes[a]), share: Math.abs(b) / most, value: b.toFixed(2) })));
+    box.append(element("p", `${term("intent")}: ${term(`category ${intent}`)}`, { class: "note" }), bar);
+  },
+};
+
+function drawOffer(ctx, shown, offer, j, x, y, width, height) {
+  const ink = CATEGORY_INK[offer.category % CATEGORY_INK.length];
+  ctx.fillStyle = "#fff";
+  ctx.fillRect(x, y, width, height);
+  ctx.strokeStyle = ink;
+  ctx.lineWidth = 2;
+  ctx.strokeRect(x, y, width, height);
+  ctx.fillStyle = ink;
+  ctx.fillRect(x, y, width, 20);
+  ctx.fillStyle = "#fff";
+  ctx.font = "bold 12px system-ui";
+  ctx.fillText(`${j + 1}  ${term(`category ${offer.category}`).replace("category ", "category ")}`, x + 6, y + 14);
+  ctx.font = "11px system-ui";
+  const gap = (height - 28) / Math.max(1, offer.values.length);
+  offer.values.forEach((v, a) => {
+    const middle = y + 28 + gap * (a + 0.5);
+    ctx.fillStyle = "#444";
+    ctx.fillText(term(shown.attributes[a]).slice(0, 13), x + 5, middle + 4);
+    const zero = x + width * 0.72, reach = Math.max(-1, Math.min(1, v / 2.5)) * width * 0.24;
+    ctx.fillStyle = "#bbb";
+    ctx.fillRect(zero, middle - gap * 0.4, 1, gap * 0.8);
+    ctx.fillStyle = "#56778f";
+    ctx.fillRect(Math.min(zero, zero + reach), middle - 4, Math.abs(reach), 8);
+  });
+  if (!offer.refused) return;
+  ctx.fillStyle = "rgba(255,255,255,0.7)";
+  ctx.fillRect(x, y + 20, width, height - 20);
+  ctx.strokeStyle = INK.visitor;
+  ctx.beginPath();
+  ctx.moveTo(x + 8, y + 28);
+  ctx.lineTo(x + width - 8, y + height - 8);
+  ctx.stroke();
+}

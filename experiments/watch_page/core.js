@@ -1,6 +1,7 @@
 "use strict";
 // The player: which trial, episode and step is shown, and the panels that all worlds share. Each family registers in
-// FAMILIES a function draw(ctx, frame, episode, step) and may add words(frame), now(frame), truth(element, frame).
+// FAMILIES a function draw(ctx, frame, episode, step) and may add words(frame) or log(episode, step), now(frame) and
+// truth(element, frame).
 const FAMILIES = {};
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const INK = { npc: "#0072b2", visitor: "#d55e00", good: "#009e73", warn: "#e69f00", grey: "#777", pink: "#cc79a7" };
@@ -136,13 +137,23 @@ FAMILIES.plain = {
   truth: plainTruth,
 };
 
+function drawWords() {
+  const box = $("words");
+  const lines = family().log ? family().log(episode(), at.step) : null;
+  box.className = lines ? "log" : "";
+  if (lines) {
+    box.replaceChildren(...lines.map(([who, text]) => element("p", text, { class: who })));
+    box.scrollTop = box.scrollHeight;
+  } else box.textContent = family().words ? family().words(frame(), episode(), at.step) : "";
+}
+
 function show() {
   const ctx = $("view").getContext("2d");
   ctx.clearRect(0, 0, 720, 520);
   ctx.save();
   family().draw(ctx, frame(), episode(), at.step);
   ctx.restore();
-  $("words").textContent = family().words ? family().words(frame(), episode(), at.step) : "";
+  drawWords();
   $("scrub").max = String(episode().actions.length);
   $("scrub").value = String(at.step);
   $("clock").textContent = `${say("episode")} ${at.episode + 1} / ${trial().episodes.length} · ${say("step")} ${at.step}`;
