@@ -1,5 +1,7 @@
 """`python -m experiments bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
 
+`bench npc` is about the NPC worlds, see `bench_npc`.
+
 One run measures everything, interleaved: in each round every contender replays the same part of the same recorded
 episodes once, and ratios are taken within rounds. Run it on a machine with nothing else to do. `--collect` measures
 collecting with a policy in the loop instead. `--quick` is a trial of the command, not a measurement.
@@ -90,6 +92,10 @@ def main(argv: Sequence[str]) -> int:
         from .bench_collect import run_collect
 
         return run_collect(_place(arguments, "metaworld-collect.json"), console, quick=arguments.quick)
+    if arguments.what == "npc":
+        from .bench_npc import run_npc
+
+        return run_npc(_place(arguments, "npc-speed.json"), console, quick=arguments.quick)
     settings = _settings(arguments)
     out = _place(arguments, "metaworld-speed.json")
     found = measure(settings, console)
@@ -102,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=["metaworld"], help="which worlds")
+    parser.add_argument("what", choices=["metaworld", "npc"], help="which worlds")
     parser.add_argument("--collect", action="store_true", help="measure collecting with a policy in the loop instead")
     parser.add_argument("--quick", action="store_true", help="try the command: few copies, two short rounds")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds; every contender runs once in each")
