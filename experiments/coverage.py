@@ -1,9 +1,9 @@
 """`python -m experiments coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
 
-For worlds of points in the plane with goals (navigation, point robots, four corners): the agent plays episodes without
-adaptation, and each episode is asked which of the split's goals it came near, and to which one it was nearest in the
-end. An agent whose exploration finds every task meets all goals, within one batch of adaptation episodes at any rate.
-The fresh agent, before its first meta-update, stands beside it.
+For worlds of points in the plane with a list of goals (four corners, sparse point robot): the agent plays episodes
+without adaptation, and each is asked which of the split's goals it came near, which ones would have paid it, and to
+which one it was nearest in the end. An agent that explores for every task does so for all goals alike. The fresh agent,
+before its first meta-update, stands beside it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from envs.point_worlds import PointWorld
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
+from metarl.rollout import Rollout
 from metarl.seeding import derive
-from metarl.tasks import TaskDistribution
+from metarl.tasks import TaskDistribution, Tasks
 from metarl.trial import run_trial
 
 from .build import build_agent, configure_torch, load_run, read_config
@@ -32,7 +35,6 @@ from .tables import text_table
 
 PROG = "python -m experiments coverage"
 Flags = NDArray[np.bool_]
-Array = NDArray[np.float64]
 
 
 def _parser() -> Parser:
@@ -96,62 +98,80 @@ def run_coverage(run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]
 def coverage(
     agent: Agent, tasks: TaskDistribution, *, split: str, n_episodes: int, radius: float, batch: int, seed: int
 ) -> dict[str, Any]:
-    """Return which goals the agent meets in at least `n_episodes` episodes, each a trial of its own.
+    """Return which goals the agent visits in at least `n_episodes` episodes, each a trial of its own.
 
-    Each task is played equally often. "met": share of episodes that come within `radius` of each goal. "nearest": share
-    of episodes that end nearest to each goal. "goals_per_episode": mean number met. "batch_meets_all": probability that
-    `batch` independent episodes together meet every goal, and "batch_meets": mean share of goals that they meet, both
-    over groups of `batch` of the episodes played.
+    Each task is played equally often. "steps_paid": share of all steps that would pay something other than 0, were that
+    the goal. "nearest": share of episodes that end nearest to each goal. "met" and "paid": share of episodes that come
+    within `radius` of each goal, or have a step that it would pay; for both also "per_episode", the mean number of such
+    goals, "batch", the mean share of goals that `batch` episodes together have, and "batch_all", how often they have
+    all.
+
+    Raises: ConfigError for a world that is none of points in the plane, or has no finite list of goals.
     """
     chosen = tasks.all(split)
-    if chosen is None or "goal" not in chosen.values or chosen.values["goal"].shape[1:] != (2,):
-        raise ConfigError(
-            f"coverage needs a finite list of goals in the plane; split {split!r} of {tasks.name!r} has none"
-        )
-    goals = chosen.values["goal"]
+    if chosen is None or "goal" not in chosen.values:
+        raise ConfigError(f"coverage needs a finite list of goals; split {split!r} of {tasks.name!r} has none")
     rows = chosen.repeat(-(-n_episodes // len(chosen)))
     world = tasks.make_world(len(rows))
     try:
-        if world.single_observation_space.shape != (2,):
-            raise ConfigError(f"coverage reads positions off observations, which {tasks.name!r} does not show as such")
+        if not isinstance(world, PointWorld):
+            raise ConfigError(f"coverage needs a world of points in the plane; {tasks.name!r} is none")
         query = run_trial(world, agent, rows, (1,), seed=derive(seed, "coverage")).query
+        paying = _paying(world, chosen, query)
     finally:
         world.close()
-    away = torch.linalg.vector_norm(query.next_obs[:, :, None] - goals, dim=-1)  # [T, B, goals]
+    away = torch.linalg.vector_norm(query.next_obs[:, :, None] - chosen.values["goal"], dim=-1)  # [T, B, goals]
     met = ((away <= radius) & query.valid[..., None]).any(0)
     last = query.valid.sum(0) - 1
     nearest = away[last, torch.arange(len(last))].argmin(-1)
     # Groups must mix the tasks, of which an agent with memory may have learnt something within the episode.
     order = torch.randperm(len(met), generator=torch.Generator().manual_seed(derive(seed, "coverage-groups")))
-    return _summary(
-        met[order].numpy(), np.bincount(nearest.numpy(), minlength=len(goals)) / len(met), batch, chosen.names
-    )
-
-
-def _summary(met: Flags, nearest: Array, batch: int, names: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of `coverage` from flags [episodes, goals] and the shares of the nearest goals [goals]."""
-    whole = len(met) // batch
-    if not whole:
-        raise ConfigError(f"--batch {batch} is more than the {len(met)} episodes played; raise --episodes")
-    together = met[: whole * batch].reshape(whole, batch, -1).any(1)
     return {
-        "goals": list(names),
+        "goals": list(chosen.names),
         "n_episodes": len(met),
-        "met": [float(x) for x in met.mean(0)],
-        "nearest": [float(x) for x in nearest],
-        "goals_per_episode": float(met.sum(1).mean()),
-        "batch_meets": float(together.mean()),
-        "batch_meets_all": float(np.all(together, axis=1).mean()),
+        "steps_paid": (paying.sum((0, 1)) / query.valid.sum()).tolist(),
+        "nearest": (nearest.bincount(minlength=len(chosen)) / len(met)).tolist(),
+        "met": together(met[order].numpy(), batch),
+        "paid": together(paying.any(0)[order].numpy(), batch),
+    }
+
+
+def _paying(world: PointWorld, goals: Tasks, played: Rollout) -> Tensor:
+    """Return which valid steps would pay something other than 0, were each of `goals` the task: bool [T, B, goals]."""
+    columns = []
+    for i in range(len(goals)):
+        world.set_tasks(goals[i].repeat(world.num_envs))
+        world.reset(seed=0)
+        moves = zip(played.obs, played.next_obs, strict=True)
+        columns.append(torch.stack([world.pay(before, after)[0] != 0.0 for before, after in moves]))
+    return torch.stack(columns, dim=-1) & played.valid[..., None]
+
+
+def together(visited: Flags, batch: int) -> dict[str, Any]:
+    """Return shares over episodes and over groups of `batch` of them, from flags [episodes, goals].
+
+    Raises: ConfigError if there are fewer episodes than a group has.
+    """
+    whole = len(visited) // batch
+    if not whole:
+        raise ConfigError(f"--batch {batch} is more than the {len(visited)} episodes played; raise --episodes")
+    groups = visited[: whole * batch].reshape(whole, batch, -1).any(1)
+    return {
+        "episodes": visited.mean(0).tolist(),
+        "per_episode": float(visited.sum(1).mean()),
+        "batch": float(groups.mean()),
+        "batch_all": float(np.all(groups, axis=1).mean()),
     }
 
 
 def _rows(runs: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return the table that is printed: a line per agent."""
-    header = ["run", "agent", "met, least", "met, most", "nearest, least", "nearest, most", "all met by a batch"]
+    """Return the table that is printed: a line per agent, shares of the goals that are visited least and most."""
+    header = ["run", "agent", "steps paid", "nearest at the end", "goals met", "goals paid", "batch meets all"]
     rows = []
     for run in runs:
         for name in ("trained", "fresh"):
             found = run[name]
-            ends = [f(found[k]) for k in ("met", "nearest") for f in (min, max)]
-            rows.append([run["run"], name, *(f"{x:.3f}" for x in (*ends, found["batch_meets_all"]))])
+            ends = [f"{min(found[k]):.3f} to {max(found[k]):.3f}" for k in ("steps_paid", "nearest")]
+            counts = [f"{found[k]['per_episode']:.2f}" for k in ("met", "paid")]
+            rows.append([run["run"], name, *ends, *counts, f"{found['met']['batch_all']:.3f}"])
     return header, rows

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import envs
-from experiments.coverage import _summary, coverage, main
-from metarl.agent import Decision, State, Step, WorldSpec
+from experiments.coverage import coverage, main, together
+from metarl.agent import Decision, State, Step
 from metarl.errors import ConfigError
-from tests.metarl.tiny import TinyConfig
 
 
 class Walker:
@@ -44,31 +43,46 @@ def test_a_walker_to_all_corners_meets_them_all_and_a_walker_to_one_meets_that_o
         for corners in ((0, 1, 2, 3), (2,), (0, 1))
     }
     everywhere, one, two = found.values()
-    assert everywhere["met"] == everywhere["nearest"] == [0.25] * 4
-    assert everywhere["goals_per_episode"] == 1.0
-    assert one["met"] == one["nearest"] == [0.0, 0.0, 1.0, 0.0]
-    assert (one["batch_meets"], one["batch_meets_all"]) == (0.25, 0.0)
-    assert two["met"] == [0.5, 0.5, 0.0, 0.0]
-    assert everywhere["batch_meets"] > 0.9 > two["batch_meets"] == 0.5
+    for kind in ("met", "paid"):
+        assert everywhere[kind]["episodes"] == everywhere["nearest"] == [0.25] * 4
+        assert everywhere[kind]["per_episode"] == 1.0
+        assert one[kind]["episodes"] == one["nearest"] == [0.0, 0.0, 1.0, 0.0]
+        assert (one[kind]["batch"], one[kind]["batch_all"]) == (0.25, 0.0)
+        assert two[kind]["episodes"] == [0.5, 0.5, 0.0, 0.0]
+        assert everywhere[kind]["batch"] > 0.9 > two[kind]["batch"] == 0.5
+
+
+def test_what_a_goal_would_pay_is_the_worlds_own_reward() -> None:
+    """Straight walks to a corner: paid while they move, outside the middle, and not once they stand there."""
+    found = coverage(Walker((3,)), envs.make("corner-point"), split="test", n_episodes=4, radius=0.5, batch=1, seed=0)  # type: ignore[arg-type]
+    assert found["steps_paid"][:3] == [0.0] * 3
+    assert 0.07 <= found["steps_paid"][3] <= 0.11
+    standing = coverage(
+        Walker((3,)), envs.make("sparse-point-robot"), split="test", n_episodes=20, radius=0.2, batch=1, seed=0
+    )  # type: ignore[arg-type]
+    assert sum(standing["paid"]["episodes"]) == sum(standing["met"]["episodes"])
 
 
 def test_batches_are_judged_together() -> None:
-    met = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [1, 1]], dtype=bool)
-    found = _summary(met, np.array([0.8, 0.2]), 2, ("a", "b"))
-    assert found["met"] == pytest.approx([0.8, 0.4])
-    assert (found["goals_per_episode"], found["batch_meets"], found["batch_meets_all"]) == pytest.approx(
-        (1.2, 0.75, 0.5)
-    )
+    visited = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [1, 1]], dtype=bool)
+    found = together(visited, 2)
+    assert found["episodes"] == pytest.approx([0.8, 0.4])
+    assert (found["per_episode"], found["batch"], found["batch_all"]) == pytest.approx((1.2, 0.75, 0.5))
     with pytest.raises(ConfigError, match="raise --episodes"):
-        _summary(met, np.array([0.8, 0.2]), 6, ("a", "b"))
+        together(visited, 6)
 
 
-def test_worlds_without_a_list_of_goals_are_refused() -> None:
-    for name in ("gridworld", "bandit"):
-        family = envs.make(name)
-        agent = TinyConfig().build(WorldSpec.of(family.make_world(1)), seed=0)
-        with pytest.raises(ConfigError, match="goals in the plane"):
-            coverage(agent, family, split="test", n_episodes=4, radius=1.0, batch=1, seed=0)
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("gridworld", "test", "points in the plane"),
+        ("navigation", "train", "finite list"),
+        ("bandit", "test", "list of goals"),
+    ],
+)
+def test_worlds_without_a_list_of_goals_are_refused(name: str, split: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        coverage(Walker((0,)), envs.make(name), split=split, n_episodes=4, radius=1.0, batch=1, seed=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", [["--episodes", "0"], ["--radius", "0"], ["--batch", "0"], ["--seed", "-1"]])
