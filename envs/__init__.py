@@ -38,6 +38,7 @@ WORLDS = Registry(
         "npc/assets-regime": ("envs.npc.assets_regime:make", "virtual assets that go through good and bad times"),
         "npc/assets-tiny": ("envs.npc.assets_regime:make_tiny", "one asset in good and bad times; solved exactly"),
         "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held is seen"),
+        "npc/assistant-tiny": ("envs.npc.assistant_tiny:make", "three dialogues of two turns; solved exactly"),
         "npc/assistant": ("envs.npc.assistant_family:make", "a dialogue to find the offer that suits an unknown visitor"),
     },
     group=ENTRY_POINT_GROUP,
