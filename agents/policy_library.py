@@ -44,12 +44,13 @@ class PolicyLibrary:
         self._steps = torch.zeros(n_slots + 1, device=device)
         self.contexts = torch.zeros(n_slots, *context_shape, device=device)
         """[n_slots, contexts, transitions, width]."""
-        self._written = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self._written = [0] * n_slots
 
     @property
     def n_contexts(self) -> Tensor:
         """How many contexts each slot holds: int64 [n_slots]."""
-        return self._written.clamp(max=self.contexts.shape[1])
+        held = [min(n, self.contexts.shape[1]) for n in self._written]
+        return torch.tensor(held, dtype=torch.int64, device=self.device)
 
     def rows(self, index: Tensor) -> Params:
         """Return the policies in rows `index` (int64, any shape): [*index.shape, ...]."""
@@ -90,7 +91,7 @@ class PolicyLibrary:
             if slot == NO_SLOT:
                 continue
             for context in fresh[-ring:]:
-                self.contexts[slot, int(self._written[slot]) % ring] = context
+                self.contexts[slot, self._written[slot] % ring] = context
                 self._written[slot] += 1
 
     def learn(self, index: Tensor, n_steps: int, loss_of: Callable[[Params, Params], tuple[Tensor, Tensor]]) -> None:
@@ -133,7 +134,7 @@ class PolicyLibrary:
             **{name: {k: v.clone() for k, v in stack.items()} for name, stack in stacks.items()},
             "steps": self._steps.clone(),
             "contexts": self.contexts[: len(self.keys)].clone(),
-            "written": self._written.clone(),
+            "written": list(self._written),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -153,4 +154,4 @@ class PolicyLibrary:
         self._steps = state["steps"].to(self.device, copy=True)
         self.contexts = torch.zeros_like(self.contexts)
         self.contexts[: len(kept)] = kept.to(self.device)
-        self._written = state["written"].to(self.device, copy=True)
+        self._written = list(state["written"])

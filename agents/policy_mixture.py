@@ -51,7 +51,8 @@ def mixture_action(
     if generator is None:
         chosen = log_weight.argmax(1)
         return distribution.mode(out[torch.arange(len(out), device=out.device), chosen])
-    bounds = log_weight.exp().cumsum(1)[:, :-1]
+    # A product with ones in place of a cumulative sum, which a GPU does not add up in a fixed order.
+    bounds = log_weight.exp() @ torch.ones(n_mixed, n_mixed - 1, device=out.device).triu()
     u = torch.rand(len(out), n_rows, generator=generator, device=out.device)
     picked = (u[..., None] >= bounds[:, None]).sum(-1)
     at = picked[:, None, :, None].expand(-1, 1, -1, out.shape[-1])
