@@ -73,6 +73,8 @@ class AssistantConfig:
     anonymise: bool = False
     """Whether the columns of attributes are shuffled, and some signs flipped, anew in each trial; questions are then
     about beta / its root mean square over visitors, since an average has no meaning."""
+    questions: tuple[int, ...] = tuple(range(N_ATTRIBUTES))
+    """Attributes one may ask about."""
     sensitive: tuple[int, ...] = (0,)
     """Attributes one should not ask about."""
     n_catalogues: int = 2048
@@ -98,8 +100,9 @@ class AssistantConfig:
                               f"{self.het}")  # fmt: skip
         if not self.domains or any(d not in DOMAINS for d in self.domains):
             raise ConfigError(f"npc/assistant option domains is {self.domains}; {nearest(str(self.domains), DOMAINS)}")
-        if any(not 0 <= a < N_ATTRIBUTES for a in self.sensitive):
-            raise ConfigError(f"npc/assistant option sensitive is {self.sensitive}; attributes are 0..5")
+        for name in ("questions", "sensitive"):
+            if any(a not in range(N_ATTRIBUTES) for a in getattr(self, name)):
+                raise ConfigError(f"npc/assistant option {name} is {getattr(self, name)}; attributes are 0..5")
         Shift.parse(self.shift, SHIFTS)
 
     @property
@@ -168,8 +171,9 @@ class AssistantWorld(NpcWorld):
         """float32 [D, 2, G, J, 6]."""
         self.mean, self.sd = (torch.stack([getattr(s, k) for s in shelves]).to(self.device) for k in ("mean", "sd"))
         self._rms = (self.mean.square() + self.sd.square()).sqrt()
-        known = [[a < len(s.attributes) for a in range(N_ATTRIBUTES)] + [True] * (q - N_ATTRIBUTES) for s in shelves]
-        self._askable = torch.tensor(known, device=self.device)
+        about = [[a < len(s.attributes) and a in config.questions for a in range(N_ATTRIBUTES)] for s in shelves]
+        rest = [c > 1, True][: q - N_ATTRIBUTES]
+        self._askable = torch.tensor([a + rest for a in about], device=self.device)
         self.category = torch.arange(j, device=self.device) % c
         """int64 [J]: offers come in random order, so their categories may go round."""
         self._category_seen = torch.nn.functional.one_hot(self.category, c).float().expand(n_copies, -1, -1)
@@ -190,7 +194,8 @@ class AssistantWorld(NpcWorld):
         config, params, n = self.config, self.params, self.num_envs
         u = streams.uniform(episode, 3)
         size = self.pool.shape[2]
-        at = (params["domain"] * 2 + params["pool"]) * size + (u[:, 0] * size).long().clamp(max=size - 1)
+        catalogue = (u[:, 0] * size).long().clamp(max=size - 1)
+        at = (params["domain"] * 2 + params["pool"]) * size + catalogue
         offers = self.pool.view(-1, config.n_offers, N_ATTRIBUTES).index_select(0, at)
         version = self._version(streams, episode)
         beta = self._beta(version)
@@ -201,6 +206,7 @@ class AssistantWorld(NpcWorld):
         utility = (offers * beta[:, None]).sum(2)
         nothing = torch.zeros(n, device=self.device)
         return {
+            "catalogue": catalogue,
             "offers": offers,
             "utility": utility,
             "admissible": self.admissible(offers).gather(2, intent[:, None, None].expand(-1, config.n_offers, 1))[
@@ -269,12 +275,15 @@ class AssistantWorld(NpcWorld):
         kind = self._kinds.index_select(0, actions)
         accepted, pay = self._propose(state, proposed, u)
         is_proposal = kind == _PROPOSED
-        accepted = accepted & is_proposal
+        accepted = accepted & is_proposal if self.spoken is None else is_proposal & (self.spoken == 1)
         turn = state["turn"] + 1.0
         left = (turn >= self.horizon) & ~accepted
         price = config.ask_price * (1.0 + 2.0 * (state["version"] > 0)) if self._is("economy") else config.ask_price
         reward = torch.where(is_proposal, torch.where(accepted, pay, REFUSAL), -price) + NO_DEAL * left
         answer = torch.where(is_proposal, self.n_answers - 1 - accepted.long(), self._answer(state, question, kind, u))
+        if self.spoken is not None:
+            said = self.spoken + N_LEVELS * (kind == _ASKED_INTENT)
+            answer = torch.where(is_proposal, answer, said)
         new = state | {
             "tried": state["tried"] + proposed,
             "asked": torch.maximum(state["asked"], question),
@@ -364,6 +373,21 @@ class AssistantWorld(NpcWorld):
         if self.config.anonymise:
             return [f"attribute {a + 1}" for a in range(N_ATTRIBUTES)]
         return list(domain.attributes)
+
+    def action_names(self) -> list[list[str]]:
+        """Return offers and questions by their numbers."""
+        asks = [*(f"ask attribute {a + 1}" for a in range(N_ATTRIBUTES)), "ask category", "ask limit"]
+        return [[*(f"offer {j + 1}" for j in range(self.config.n_offers)), *asks[: self.config.n_questions]]]
+
+    def asks(self, copy: int, action: Tensor) -> list[str]:
+        """Return what a visitor can say to a proposal or a question."""
+        kind, number = int(self._kinds[action]), int(action) - self.config.n_offers
+        if kind == _PROPOSED:
+            return ["no", "I take it"]
+        if kind == _ASKED:
+            return ["less than most", "like most", "more than most"]
+        categories = [f"category {'ABCD'[c]}" for c in range(self.config.n_categories)]
+        return categories if number == N_ATTRIBUTES else ["no limit", "limit"]
 
     def frame(self, copy: int) -> dict[str, Any]:
         """Return the catalogue, the last turn in words, and under "hidden" the visitor."""

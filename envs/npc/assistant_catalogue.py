@@ -74,7 +74,7 @@ def shelf(domain: str, n_offers: int, n_catalogues: int, synthetic: bool = False
     """
     found = people.part_worths(domain, "train", synthetic=synthetic)
     test = people.part_worths(domain, "test", synthetic=synthetic).beta
-    rows = torch.unique(found.offers.clamp(-MOST, MOST), dim=0)  # type: ignore[no-untyped-call]
+    rows = torch.unique(found.offers.clamp(-MOST, MOST), dim=0)
     if n_offers > len(rows):
         raise ConfigError(f"domain {domain!r} has {len(rows)} offers; a catalogue of {n_offers} is too large")
     noise = generator(_SEED, domain, n_offers, n_catalogues)
@@ -83,7 +83,7 @@ def shelf(domain: str, n_offers: int, n_catalogues: int, synthetic: bool = False
     validation, bank = found.beta[order[:n_validation]], found.beta[order[n_validation:]]
     average = bank.mean(0)
     pairs = torch.randint(len(rows), (2, 2 * _BETWEEN), generator=noise)
-    between = torch.unique(0.5 * (rows[pairs[0]] + rows[pairs[1]]), dim=0)  # type: ignore[no-untyped-call]
+    between = torch.unique(0.5 * (rows[pairs[0]] + rows[pairs[1]]), dim=0)
     mixed = between[torch.randperm(len(between), generator=noise)]
     half = len(mixed) // 2
     pools = [

@@ -39,9 +39,21 @@ _STRANGERS = 300
 """Visitors of the generic bank for a domain never met."""
 
 
-def _reply_chances(b: Tensor, levels: Tensor) -> Tensor:
+def reply_chances(b: Tensor, levels: Tensor) -> Tensor:
     """Return P(answer | visitor) of questions about attributes, [..., 6, 3], for standardised part-worths [..., 6]."""
     return (-0.5 * ((b[..., None] - levels) / ANSWER_WIDTH).square()).softmax(-1)
+
+
+def proposal_outlook(beta: Tensor, offers: Tensor, fits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return P(accepted) and that times what it pays, float32 [B, P, J, I].
+
+    For visitors `beta` [B, P, 6], `offers` [B, J, 6] and `fits` [B, 1, J, I], which offers suit which intent.
+    """
+    utility = (beta @ offers.transpose(1, 2))[..., None]
+    best = utility.masked_fill(~fits, -torch.inf).amax(2, keepdim=True)
+    mean = (utility * fits).sum(2, keepdim=True) / fits.sum(2, keepdim=True)
+    accept = torch.sigmoid((utility - best + ACCEPT_MARGIN) / ACCEPT_SHARPNESS) * fits
+    return accept, accept * ((utility - mean) / (best - mean + 0.3)).clamp(-1.0, 1.0)
 
 
 class Planner(Policy):
@@ -90,7 +102,7 @@ class Planner(Policy):
         config = world.config
         self.beta, self.prior = self.bank()
         n, p, i, j = (*self.prior.shape, config.n_intents, config.n_offers)
-        self.replies = _reply_chances(world.standard_of(self.beta), world.levels)
+        self.replies = reply_chances(world.standard_of(self.beta), world.levels)
         c = config.n_categories
         said = torch.full((c, c), (1.0 - RIGHT) / max(c - 1, 1)).fill_diagonal_(RIGHT if c > 1 else 1.0)
         self.said = said.repeat(i // c, 1).to(world.device)
@@ -106,13 +118,8 @@ class Planner(Policy):
         """Work out what proposals from a new catalogue would bring, for copies `rows`."""
         state = self.world.state
         offers = state["offers"][rows]
-        fits = self.world.admissible(offers)[:, None]  # [R, 1, J, I]
-        utility = (self.beta[rows] @ offers.transpose(1, 2))[..., None]  # [R, P, J, 1]
-        best = utility.masked_fill(~fits, -torch.inf).amax(2, keepdim=True)
-        mean = (utility * fits).sum(2, keepdim=True) / fits.sum(2, keepdim=True)
-        accept = torch.sigmoid((utility - best + ACCEPT_MARGIN) / ACCEPT_SHARPNESS) * fits
-        pays = ((utility - mean) / (best - mean + 0.3)).clamp(-1.0, 1.0)
-        self.accept[rows], self.gain[rows] = accept, accept * pays
+        fits = self.world.admissible(offers)[:, None]
+        self.accept[rows], self.gain[rows] = proposal_outlook(self.beta[rows], offers, fits)
         if self.sample:
             people = self.weight[rows].sum(2)
             self.drawn[rows] = torch.multinomial(people, 1, generator=self.generator).squeeze(1)

@@ -12,6 +12,7 @@ from .assets_family import AssetsTasks, make, make_held
 from .assets_regime import RegimeTasks, make_tiny
 from .assets_regime import make as make_regime
 from .audit import Check, play_named
+from .reference import Played
 
 INFERENCE_ONLY = ("npc/assets", "npc/assets-regime")
 """Worlds in which one episode tells much: what matters there is inference, and forgetting costs little."""
@@ -66,7 +67,7 @@ def audit_assets(n: int, *, family: AssetsTasks | None = None, golden: bool = Tr
 def audit_regime(n: int, *, family: RegimeTasks | None = None, golden: bool = True) -> list[Check]:
     """Return all checks of `npc/assets-regime` (or `family`) at `n` trials each.
 
-    Moods change, so that what one learned gets old; its filter gets two thirds of what knowing all gives, and that must hold.
+    Moods change, so that what one learned gets old: the filter is asked for two thirds of what knowing all gives.
     """
     family = family or make_regime()
     played = play_named(family, "train", n=n)
@@ -81,7 +82,7 @@ def audit_regime(n: int, *, family: RegimeTasks | None = None, golden: bool = Tr
     return found + _shared(family, played, n, golden)
 
 
-def _shared(family: AssetsTasks | RegimeTasks, played: dict[str, audit.Played], n: int, golden: bool) -> list[Check]:
+def _shared(family: AssetsTasks | RegimeTasks, played: dict[str, Played], n: int, golden: bool) -> list[Check]:
     """Return what is asked of all: that forgetting costs, and that the committed values stand."""
     found = [] if family.name in INFERENCE_ONLY else [audit.not_one_episode(played)]
     if golden:

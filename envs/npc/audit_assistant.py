@@ -8,6 +8,7 @@ from . import audit
 from .assistant_catalogue import dominant
 from .assistant_family import AssistantTasks, make
 from .audit import Check, play_named
+from .reference import Played
 
 CEILING = "persona_oracle"
 """Knows the visitor, not the intent of each dialogue: what there is to attain."""
@@ -28,7 +29,7 @@ def marginals(family: AssistantTasks) -> Check:
     return Check.at_least("share of the rarer marginal of held-out combinations", min(special, last), 0.05)
 
 
-def fewer_questions(played: dict[str, audit.Played], *, least: float = 0.5) -> Check:
+def fewer_questions(played: dict[str, Played], *, least: float = 0.5) -> Check:
     """Who knows the visitor need not ask: turns saved from the first dialogue to the last."""
     steps = played[BEST].steps.mean(0)
     return Check.at_least("turns saved by the last dialogue", float(steps[0] - steps[-1]), least)
