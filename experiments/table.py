@@ -154,6 +154,7 @@ def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "steps_per_task": results[0].get("steps_per_task"),
         "wall_s": float(np.mean(wall)),
         "cpu_s": float(np.mean(cpu)),
+        "costs_in_part": any(r.get("resumed", False) for r in results),
         "commits": sorted({str(r["provenance"]["git"]["commit"])[:7] for r in results}),
     }
 
@@ -183,8 +184,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     parts = [
         "# Agents and references",
         f"Mean over training seeds, with Student t intervals ({table['level']:.0%}) over them; every task counts once. "
-        "Wall time and CPU time are those of one run, its evaluation included. Written by `python -m experiments "
-        "table`.",
+        "Wall time and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before "
+        "is not counted). Written by `python -m experiments table`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])
@@ -203,10 +204,11 @@ def _world_table(found: Mapping[str, Any]) -> str:
         learns = f"{row['adapt_episodes']} episodes"
         if row["steps_per_task"] is not None:
             learns = f"{row['steps_per_task']:,} env steps"
+        least = "≥ " if row["costs_in_part"] else ""
         cells = [
             row["agent"], str(len(row["seeds"])), str(row["n_tasks"]) + ("" if row["same_tasks"] else " (differ)"),
             interval(row["before"]), interval(row["after"]), learns, f"{row['train_env_steps']:,.0f}",
-            f"{row['wall_s']:.0f}", f"{row['cpu_s']:.0f}", row["published"] or "–",
+            f"{least}{row['wall_s']:.0f}", f"{least}{row['cpu_s']:.0f}", row["published"] or "–",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     for name, value in found["references"].items():

@@ -118,6 +118,7 @@ run_command = partial(run_subcommand, caller="table")
 
 def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     folder = _place(runs, row, seed)
+    resumed = (folder / "metrics.jsonl").exists()
     train = ["train", row.preset, "--seed", str(seed), *row.train, "--wandb", "disabled"]
     costs = [run_command([*train, "--run-dir", str(folder), "--resume", "auto"])]
     costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
@@ -136,6 +137,7 @@ def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
         "train_env_steps": records[-1]["env_steps"],
         "adapt_episodes": evaluation.protocol.adapt_episodes,
         "costs": costs,
+        "resumed": resumed,
     }
 
 
@@ -185,5 +187,5 @@ def _references(evaluation: Evaluation, columns: slice, measure: Measure) -> dic
 
 
 def costs_of(result: Mapping[str, Any]) -> tuple[float, float]:
-    """Return wall-clock and CPU seconds of a run, evaluation included."""
+    """Return wall-clock and CPU seconds of a run (of its last part, if it was resumed), evaluation included."""
     return sum(c["wall_s"] for c in result["costs"]), sum(c["cpu_s"] for c in result["costs"])

@@ -123,7 +123,7 @@ def test_a_result_counts_for_the_preset_it_was_made_with(tmp_path: Path, monkeyp
 def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -> None:
     """Two seeds of two tasks: 3 and 5 after adaptation, a half width of 12.706 * sqrt(2) / sqrt(2)."""
     store(tmp_path, TINY, 0, [0.0, 1.0], [2.0, 4.0])
-    store(tmp_path, TINY, 1, [0.0, 2.0], [4.0, 6.0], task_fingerprint="g")
+    store(tmp_path, TINY, 1, [0.0, 2.0], [4.0, 6.0], task_fingerprint="g", resumed=True)
     found = aggregate([TINY, Row("empty", "None", TINY.preset)], tmp_path, 3)
     assert list(found["worlds"]) == ["toy land"]
     row = found["worlds"]["toy land"]["rows"][0]
@@ -138,6 +138,7 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     ]  # fmt: skip
     assert "| Tiny² | toy land | 2 | 0.1 |" in text
     assert "| None | empty | 0, 1, 2 | unknown |" in text
+    assert "| 100 | ≥ 4 | ≥ 6 |" in text
     assert "Still to run" not in markdown({**found, "missing": []})
 
 
