@@ -38,6 +38,7 @@ TARGETS: dict[str, float] = {
     "npc/guide-macro": 300_000,
     "npc/assets": 1_000_000,
     "npc/companion": 300_000,
+    "npc/assistant": 300_000,
 }
 """Env steps per CPU second at 1024 copies that each world is meant to reach."""
 TARGET_COPIES = 1024

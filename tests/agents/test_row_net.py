@@ -1,0 +1,105 @@
+"""Actions described row by row: every row scored alike, whatever its place, and step by step as in whole sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.ppo import PPOConfig
+from agents.recurrent import RecurrentCore, RecurrentNet
+from agents.rl2 import RL2Config
+from agents.row_net import RowLayout, RowNet, RowsConfig
+from metarl.agent import WorldSpec
+from metarl.errors import ConfigError
+from metarl.seeding import generator
+
+SPACE = spaces.Dict(
+    {
+        "about": spaces.Box(-1.0, 1.0, (2,), np.float32),
+        "offers": spaces.Box(-1.0, 1.0, (4, 3), np.float32),
+        "then": spaces.Box(-1.0, 1.0, (1,), np.float32),
+    }
+)
+SPEC = WorldSpec(SPACE, spaces.Discrete(5), 6)
+
+
+def net(*, scores: bool = True) -> RowNet:
+    layout = RowLayout.of(SPEC, "offers")
+    return RowNet(
+        layout.size + 3, 6 if scores else 1, layout=layout, hidden=7, scores=scores, head_gains=[1.0] * (6 if scores else 1),
+        core=lambda n, g: RecurrentCore("gru", n, 5, g, "cpu"), encoder=(8,), layer_norm=True, readout=(6,),
+        generator=generator(0), device="cpu",
+    )  # fmt: skip
+
+
+def inputs(n_steps: int = 4, n_rows: int = 3) -> torch.Tensor:
+    return torch.randn(n_steps, n_rows, 15, generator=generator(1))
+
+
+def test_the_rows_are_found_among_the_entries() -> None:
+    layout = RowLayout.of(SPEC, "offers")
+    assert (layout.start, layout.n, layout.width, layout.size) == (2, 4, 3, 12)
+    rows, rest = layout.split(torch.arange(15.0))
+    assert rows.tolist() == torch.arange(2.0, 14.0).reshape(4, 3).tolist()
+    assert rest.tolist() == [0.0, 1.0, 14.0]
+
+
+def test_swapped_rows_swap_scores_and_change_nothing_else() -> None:
+    policy, x = net(), inputs()
+    order = [2, 0, 3, 1]
+    swapped = x.clone()
+    swapped[..., 2:14] = x[..., 2:14].reshape(4, 3, 4, 3)[:, :, order].reshape(4, 3, 12)
+    plain, _ = policy.unroll(x, policy.core.start(3))
+    turned, _ = policy.unroll(swapped, policy.core.start(3))
+    torch.testing.assert_close(turned[..., :4], plain[..., order])
+    torch.testing.assert_close(turned[..., 4:], plain[..., 4:])
+    assert not torch.allclose(plain[..., 0], plain[..., 1])
+
+
+def test_one_step_at_a_time_gives_what_a_whole_sequence_gives() -> None:
+    policy, x = net(), inputs()
+    whole, last = policy.unroll(x, policy.core.start(3))
+    memory, steps = policy.core.start(3), []
+    for row in x:
+        out, memory = policy.step(row, memory)
+        steps.append(out)
+    torch.testing.assert_close(torch.stack(steps), whole)
+    torch.testing.assert_close(memory["h"], last["h"])
+
+
+def test_scores_depend_on_what_was_seen_before() -> None:
+    policy, x = net(), inputs()
+    other = x.clone()
+    other[0, :, :2] += 1.0
+    one, two = (policy.unroll(v, policy.core.start(3))[0] for v in (x, other))
+    assert not torch.allclose(one[-1, :, :4], two[-1, :, :4])
+
+
+def test_a_value_network_has_one_output() -> None:
+    value = net(scores=False)
+    assert value.unroll(inputs(), value.core.start(3))[0].shape == (4, 3, 1)
+
+
+def test_without_an_entry_the_network_is_the_plain_one() -> None:
+    agent = RL2Config(hidden=8).build(SPEC, seed=0)
+    assert isinstance(agent.network, RecurrentNet)
+    assert isinstance(RL2Config(hidden=8, rows=RowsConfig("offers")).build(SPEC, seed=0).network, RowNet)
+
+
+@pytest.mark.parametrize(("entry", "words"), [("offer", "offers"), ("about", "one row per Discrete action"), ("", "")])
+def test_entries_that_describe_no_actions_are_refused(entry: str, words: str) -> None:
+    config = RL2Config(rows=RowsConfig(entry), ppo=PPOConfig())
+    if not entry:
+        config.build(SPEC, seed=0)
+        return
+    with pytest.raises(ConfigError, match=words):
+        config.build(SPEC, seed=0)
+
+
+def test_settings_that_need_the_whole_observation_do_not_go_with_rows() -> None:
+    with pytest.raises(ConfigError, match="see_transition"):
+        RL2Config(rows=RowsConfig("offers"), see_transition=True)
+    with pytest.raises(ConfigError, match="hidden"):
+        RowsConfig("offers", hidden=0)
