@@ -133,9 +133,9 @@ class Filter(_Companion):
         self.beliefs = self.prior.expand(world.num_envs, n_slots, -1).clone()
         self.entered = self.belief
         if self.play == "look-ahead":
-            # [n, (actions * moods) * values]: mood chance times what a value of the next action adds, by style.
+            # [n, values * (actions * moods)]: what a value of the next action adds, times a mood's chance, by style.
             liking = self.law.styles.liking.float().to(device)
-            self.after = (self.moods.T[:, :, None] * liking[:, None, :]).flatten(1)
+            self.after = (liking[:, :, None] * self.moods.T[:, None, :]).flatten(1)
 
     def slot(self) -> Tensor:
         """Return whose belief is meant, int64 [B]."""
@@ -176,9 +176,9 @@ class Filter(_Companion):
 
     def _next_of(self, belief: Tensor, styles: Styles) -> Tensor:
         """Engagement is a sum over factors, so the next action's factors can be chosen one by one."""
-        value = (belief @ self.after).view(len(belief), styles.n, styles.moods, -1)
-        best = [part.amax(dim=3) for part in torch.split(value, list(styles.sizes), dim=3)]
-        return torch.stack(best).sum(0).sum(2)
+        value = (belief @ self.after).view(len(belief), -1, styles.n * styles.moods)
+        best = torch.stack([part.amax(dim=1) for part in torch.split(value, list(styles.sizes), dim=1)]).sum(0)
+        return best.view(len(belief), styles.n, styles.moods).sum(2)
 
     def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
         """Take in the mood; between encounters, what may have changed."""

@@ -100,7 +100,8 @@ class CompanionTasks(NpcFamily):
         """Return the reference policies; all but the oracle know the visitors' law in training, and no more.
 
         For styles kept from training there is also a filter that holds any combination possible ("bayes_smoothed"),
-        and under a shift one that is not aware of it ("bayes_unaware"), while the others reckon with it. They are told who is there, which an NPC must see for itself where visitors show a glyph.
+        and under a shift one that is not aware of it ("bayes_unaware"), while the others reckon with it. They are told
+        who is there, which an NPC must see for itself where visitors show a glyph.
         """
         rho = self.world_settings.rho
         law = references.Law.of(self.styles, self.prior, rho, self.shift)
