@@ -90,7 +90,7 @@ def rl2_npc_guide_macro() -> AnyConfig:
     from agents.row_net import RowsConfig
 
     # Without `rows` nothing is learned in 100 updates: every slot of the list would have to learn for itself.
-    ppo = PPOConfig(lr=4e-3, gamma=0.98, lam=0.95, entropy_coef=0.02, epochs=3, anneal_iters=700, anneal_to=0.05)
+    ppo = PPOConfig(lr=3e-3, gamma=0.98, lam=0.95, entropy_coef=0.02, epochs=3, anneal_iters=700, anneal_to=0.05)
     rows = RowsConfig("exhibits", hidden=48)
     agent = RL2Config(
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True, rows=rows,
@@ -102,8 +102,8 @@ def rl2_npc_guide_macro() -> AnyConfig:
         agent=agent,
         train=LoopSettings(
             n_iterations=700,
-            n_tasks=256,
-            validate_every_iters=50,
+            n_tasks=128,
+            validate_every_iters=100,
             n_validation_tasks=256,
             validation_adapt_episodes=5,
             checkpoint_every_iters=50,
