@@ -15,6 +15,9 @@ MOST_EXHIBITS = 16
 """Most exhibits in one world (planners go over all subsets)."""
 MOST_EPISODE = 1000
 """Last episode at which a street may close."""
+MOST_CLOSINGS = 32
+"""Most episodes at which streets close."""
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -115,35 +118,53 @@ def _check_ways(
 ) -> None:
     """Check that a way leads to all places, and while streets are closed to what has to stay open."""
     steps = steps_from(ground.wall, spawn.cell)
-    reached = [p for p in places if steps[p.cell] >= 0]
+    reached = [place for place in places if steps[place.cell] >= 0]
     for place in places:
-        if place not in reached:
+        if steps[place.cell] < 0:
             what = f"no way leads to {place} from the spawn at (x={ground.tiles([spawn.cell])[0][0]}, "
             what += f"y={ground.tiles([spawn.cell])[0][1]})"
             remedy = "open a way through the walls, or move it"
             faults.add(what, remedy, layer=place.layer, cells=ground.tiles([place.cell]))
+    if len(closed_at) > MOST_CLOSINGS:
+        what = f"streets close at {len(closed_at)} different episodes, at most {MOST_CLOSINGS} are read"
+        faults.add(what, "let them close together")
+        return
     wall = ground.wall.clone()
     for episode, cells in sorted(closed_at.items()):
-        if not 1 <= episode <= MOST_EPISODE:
-            what = f"a street closes at episode {episode}, expected 1 to {MOST_EPISODE} (episodes count from 0)"
-            faults.add(
-                what, "set its property 'episode'", cells=ground.tiles([(int(r), int(c)) for r, c in cells.tolist()])
-            )
-        pairs = [(int(r), int(c)) for r, c in cells.tolist()]
-        outside = [pair for pair in pairs if not ground.holds(pair)]
-        if not any(ground.holds(pair) and not ground.wall[pair] for pair in pairs):
-            what = f"what closes at episode {episode} is all wall"
-            faults.add(what, "move it over the cells that close, or remove it", cells=ground.tiles(pairs))
-        if outside:
-            faults.add("a closed cell is off the map", "move or shrink the area", cells=ground.tiles(outside))
-            continue
-        wall[cells[:, 0], cells[:, 1]] = True
-        steps = steps_from(wall, spawn.cell)
-        cut = [p for p in reached if steps[p.cell] < 0]
-        lost = [p for p in cut if p.kind != "exhibit"]
-        if not any(p.kind == "exhibit" and p not in cut for p in reached) and any(p.kind == "exhibit" for p in reached):
-            lost = cut
-        if lost:
-            what = f"what is closed from episode {episode} on cuts off {', '.join(map(str, lost))}"
-            remedy = "leave a way to every exit, shop, meeting point and portal and to at least one exhibit"
-            faults.add(what, remedy, cells=ground.tiles([p.cell for p in lost]))
+        if _can_close(ground, episode, cells, faults):
+            wall[cells[:, 0], cells[:, 1]] = True
+            _check_open(ground, spawn, reached, wall, episode, faults)
+
+
+def _can_close(ground: Ground, episode: int, cells: Tensor, faults: Faults) -> bool:
+    """Return whether closed cells are on the map; notes what is wrong with them."""
+    pairs = [(int(r), int(c)) for r, c in cells.tolist()]
+    if not 1 <= episode <= MOST_EPISODE:
+        what = f"a street closes at episode {episode}, expected 1 to {MOST_EPISODE} (episodes count from 0)"
+        faults.add(what, "set its property 'episode'", cells=ground.tiles(pairs))
+    outside = [pair for pair in pairs if not ground.holds(pair)]
+    if outside:
+        faults.add("a closed cell is off the map", "move or shrink the area", cells=ground.tiles(outside))
+    elif all(bool(ground.wall[pair]) for pair in pairs):
+        what = f"what closes at episode {episode} is all wall"
+        faults.add(what, "move it over the cells that close, or remove it", cells=ground.tiles(pairs))
+    return not outside
+
+
+def _check_open(
+    ground: Ground, spawn: Place, reached: Sequence[Place], wall: Tensor, episode: int, faults: Faults
+) -> None:
+    """Check that closed streets leave a way to every place and to one exhibit of those `reached` without them."""
+    steps = steps_from(wall, spawn.cell)
+    cut = [place for place in reached if steps[place.cell] < 0]
+    lost = [place for place in cut if place.kind != "exhibit"]
+    exhibits = sum(place.kind == "exhibit" for place in reached)
+    if exhibits and exhibits == len(cut) - len(lost):
+        lost = cut
+    if lost:
+        named = ", ".join(map(str, lost[:_MOST_NAMED])) + f" and {len(lost) - _MOST_NAMED} more" * (
+            len(lost) > _MOST_NAMED
+        )
+        what = f"what is closed from episode {episode} on cuts off {named}"
+        remedy = "leave a way to every exit, shop, meeting point and portal and to at least one exhibit"
+        faults.add(what, remedy, cells=ground.tiles([place.cell for place in lost]))

@@ -25,7 +25,7 @@ MOST_CHUNKS = 4096
 """Most chunks in all layers of a map together."""
 MOST_CELLS = 2**18
 """Most tiles in all layers of a map together."""
-MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 64, 2000, 64
+MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 64, 5000, 64
 """Most of each in one map."""
 FARTHEST = 10**6
 """Farthest tile coordinate from the origin of an infinite map."""

@@ -38,14 +38,14 @@ class Found:
     """one row per exhibit"""
     popularity: list[float] = field(default_factory=list)
     dwell: list[int] = field(default_factory=list)
-    closed: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """{episode: cells}"""
+    closed: dict[int, Tensor] = field(default_factory=dict)
+    """{episode: bool [H, W]}"""
     notes: list[str] = field(default_factory=list)
     """what is no fault and still good to know"""
 
     def closed_at(self) -> dict[int, Tensor]:
         """Return {episode: int64 [K, 2]}."""
-        return {k: torch.tensor(cells, dtype=torch.int64).reshape(-1, 2) for k, cells in sorted(self.closed.items())}
+        return {episode: closed.nonzero() for episode, closed in sorted(self.closed.items())}
 
 
 @dataclass(frozen=True)
@@ -187,18 +187,18 @@ class ObjectReader:
             what = f"closed_at is drawn as a {type(item.shape).__name__.lower()}, expected a rectangle or point"
             self.faults.add(what, "draw it as a rectangle", layer=item.layer, cells=[item.tile])
             return
-        cells = [cell for cell in self._covered(item) if self.frame.holds(cell)]
-        if not cells:
+        frame = self.frame
+        left, right = math.ceil(item.left - 0.5), math.ceil(item.left + item.width - 0.5)
+        top, bottom = math.ceil(item.top - 0.5), math.ceil(item.top + item.height - 0.5)
+        if left >= right or top >= bottom:  # it holds no tile's middle: the tile under its own
+            left, top = item.tile
+            right, bottom = left + 1, top + 1
+        rows = slice(max(top - frame.top, 0), max(bottom - frame.top, 0))
+        columns = slice(max(left - frame.left, 0), max(right - frame.left, 0))
+        closed = self.found.closed.get(int(episode), torch.zeros(frame.height, frame.width, dtype=torch.bool))
+        if not closed[rows, columns].numel():
             what = "closed_at covers no cell of the map"
             self.faults.add(what, "move it over the cells that close", layer=item.layer, cells=[item.tile])
             return
-        self.found.closed.setdefault(int(episode), []).extend(self.frame.cell(cell) for cell in cells)
-
-    def _covered(self, item: _Item) -> list[tuple[int, int]]:
-        """Return tiles whose centre is in the rectangle, or the one below its centre if it is smaller than a tile."""
-        frame = self.frame
-        left = max(math.ceil(item.left - 0.5), frame.left)
-        right = min(math.ceil(item.left + item.width - 0.5), frame.left + frame.width)
-        top = max(math.ceil(item.top - 0.5), frame.top)
-        bottom = min(math.ceil(item.top + item.height - 0.5), frame.top + frame.height)
-        return [(x, y) for y in range(top, bottom) for x in range(left, right)] or [item.tile]
+        closed[rows, columns] = True
+        self.found.closed[int(episode)] = closed

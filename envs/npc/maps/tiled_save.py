@@ -20,6 +20,7 @@ from metarl.errors import ConfigError
 from . import tileset
 from .layout import Layout
 from .themes import describe
+from .tiled_guard import MOST_OBJECTS
 
 FORMAT, VERSION = "npcworld/1", {"version": "1.8", "tiledversion": "1.8.2"}
 ENCODINGS = ("csv", "base64", "zlib", "gzip")
@@ -34,13 +35,17 @@ def save_tiled(
     """Write a world as `.tmx` or `.tmj`, and beside it `npcworld.png` (the tiles' pictures) unless it is there.
 
     `external_tileset` also writes `npcworld.tsx` and refers to it; otherwise the tileset is inside the map. `infinite`
-    writes an infinite map in chunks. Raises: ConfigError for another file ending or encoding.
+    writes an infinite map in chunks. Raises: ConfigError for another file ending or encoding, or more objects than are
+    read (only thousands of closed cells that do not touch make so many).
     """
     file = Path(path)
     if file.suffix not in (".tmx", ".tmj"):
         raise ConfigError(f"a Tiled map is saved as .tmx or .tmj, got {file.name!r}; name it so")
     if encoding not in ENCODINGS:
         raise ConfigError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
+    count = len(_objects(layout))
+    if count > MOST_OBJECTS:
+        raise ConfigError(f"the map would have {count} objects, at most {MOST_OBJECTS} are read; close fewer cells")
     image = file.parent / tileset.IMAGE
     if not image.exists():
         save_tileset_image(image)

@@ -81,6 +81,11 @@ def test_a_street_closes_between_episodes_that_exist(episode: int, says: str) ->
     assert says in fault
 
 
+def test_streets_close_at_no_more_episodes_than_are_read() -> None:
+    (fault,) = faults(lambda: replace(world(), closed_at={k: torch.tensor([[2, 4]]) for k in range(1, 34)}))
+    assert fault == "streets close at 33 different episodes, at most 32 are read; let them close together"
+
+
 def test_every_fault_is_found_at_once_with_its_tile() -> None:
     good = world()
     wall = good.wall.clone()

@@ -6,6 +6,7 @@ import base64
 import gzip
 import itertools
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -288,6 +289,8 @@ def test_closed_streets_are_rectangles_over_the_map(write: Any) -> None:
     area = f'<object id="3" class="closed_at" x="25" y="12" width="29" height="5">{episode}{{}}</object>'
     layout = load_tiled(write(objects=SPAWN + EXHIBIT + area.format("")))
     assert {k: v.tolist() for k, v in layout.closed_at.items()} == {2: [[1, 2], [1, 3], [1, 4]]}
+    small = area.format("<point/>").replace('x="25" y="12" width="29" height="5"', 'x="31" y="19"')
+    assert load_tiled(write(objects=SPAWN + EXHIBIT + small)).closed_at[2].tolist() == [[1, 3]]
     (fault,) = faults(write(objects=SPAWN + EXHIBIT + area.format("<ellipse/>")))
     assert "closed_at is drawn as a ellipse, expected a rectangle or point" in fault
     (fault,) = faults(write(objects=SPAWN + EXHIBIT + area.format("").replace('x="25"', 'x="900"')))
@@ -369,6 +372,16 @@ def test_unknown_themes_and_unnamed_objects_are_notes(write: Any) -> None:
     assert len(reading.notes) == 2
     assert reading.notes[0].startswith("exhibit 'Harp': theme 'jazz' is none of nature, game")
     assert reading.notes[1] == "2 objects without a class are ignored"
+
+
+def test_a_thousand_streets_over_the_whole_map_take_no_time(write: Any) -> None:
+    place = 'x="-1e6" y="-1e6" width="1e8" height="1e8"'
+    street = f'<object id="9" type="closed_at" {place}><properties>{{}}</properties></object>'
+    episodes = (f'<property name="episode" type="int" value="{1 + k % 900}"/>' for k in range(4000))
+    began = time.process_time()
+    (fault,) = faults(write(objects=SPAWN + EXHIBIT + "".join(map(street.format, episodes))))
+    assert fault.startswith("streets close at 900 different episodes, at most 32 are read")
+    assert time.process_time() - began < 10
 
 
 def pack(gids: list[int]) -> bytes:
