@@ -54,6 +54,9 @@ _OTHERS: tuple[tuple[Any, str], ...] = (
     ((0, (8, 2, 2, 2)), "#8C6D00"),
 )
 
+_CHARACTERS_PER_INCH = 17
+"""Of a legend's text, its lines and margins allowed for."""
+
 METRICS = {
     "return": "Return per episode (undiscounted)",
     "success_any": "Success rate (any step)",
@@ -91,9 +94,16 @@ def adaptation_figure(shown: Sequence[Shown]) -> Figure:
             axes.set_xlabel("Episode on the new task (0 = nothing seen yet)")
             axes.set_ylabel(METRICS[metric])
             _limits(axes, metric)
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_legend_handles_labels()[0]}
-        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2, handlelength=2.8)
+        _legend(figure)
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    """Explain all panels' lines once, in two columns if the widest label leaves room for a second one."""
+    handles = {str(h.get_label()): h for a in figure.axes for h in a.get_legend_handles_labels()[0]}
+    room = float(figure.get_figwidth()) * _CHARACTERS_PER_INCH / 2
+    ncols = 2 if max(map(len, handles), default=0) <= room else 1
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=ncols, handlelength=2.8)
 
 
 def _curve(axes: Axes, run: Shown, metric: str, colour: str, *, alone: bool) -> None:
@@ -186,8 +196,7 @@ def training_figure(shown: Sequence[Shown]) -> Figure | None:
             axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
             axes.set_ylabel(names[metric])
             _limits(axes, metric)
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_legend_handles_labels()[0]}
-        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2, handlelength=2.8)
+        _legend(figure)
     return figure
 
 
