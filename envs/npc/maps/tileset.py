@@ -57,10 +57,11 @@ def draw() -> paint.Image:
     return canvas
 
 
-def _draw_tile(tile: int) -> tuple[paint.Image, int]:
-    """Return colours and opacity (0 to 255) of a tile."""
+def _draw_tile(tile: int) -> tuple[paint.Image, paint.Image | int]:
+    """Return colours and opacity (0 to 255, of the tile or of each pixel) of a tile."""
     cell = np.zeros((TILE_PX, TILE_PX, 3), np.uint8)
-    properties, kind, alpha = tile_properties(tile), tile_class(tile), 255
+    properties, kind = tile_properties(tile), tile_class(tile)
+    alpha: paint.Image | int = 255
     if tile == FLOOR or "district" in properties:
         paint.floor_tile(cell, properties.get("district", 0))
     elif tile in (WALL, WALL_WITH_FACE):
@@ -69,17 +70,19 @@ def _draw_tile(tile: int) -> tuple[paint.Image, int]:
         paint.floor_tile(cell, 0)
         paint.closed_tile(cell)
     elif "theme" in properties:
-        paint.floor_tile(cell, 0)
         paint.exhibit_tile(cell, [float(theme == properties["theme"]) for theme in THEMES])
     elif tile == MIXED:
-        paint.floor_tile(cell, 0)
         paint.mixed_tile(cell)
     elif kind:
-        paint.floor_tile(cell, 0)
+        off = np.arange(TILE_PX) - (TILE_PX - 1) / 2
         paint.place_tile(cell, kind)
+        alpha = np.where(np.hypot(off[:, None], off) <= 0.47 * TILE_PX, 255, 0).astype(np.uint8)
     elif "crowd" in properties:
         cell[:] = paint.VERMILLION
         alpha = round(160 * properties["crowd"])
     else:
         alpha = 0
+    if FIRST_EXHIBIT <= tile <= MIXED:  # the ground shows around it
+        alpha = np.zeros((TILE_PX, TILE_PX), np.uint8)
+        alpha[2:-2, 2:-2] = 255
     return cell, alpha
