@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +29,7 @@ from envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
 
 from .companion_glyphs import SIDE, Scripts
+from .companion_picture import draw_encounter, mood_names
 from .companion_styles import Styles
 from .shift import Shift
 from .world import NpcWorld
@@ -36,9 +38,6 @@ _TRIAL, _CHANGE, _PERMUTATION = 20_000_003, 30_000_001, 40_000_003
 """Counters of draws that belong to a trial, to a shift, and to its permutation of actions."""
 _LANES = 5
 """Draws at a beginning: who comes, which drawing, whether a taste changed, which one, to what."""
-
-_MOODS = ("annoyed", "cool", "neutral", "pleased", "delighted")
-"""Moods, from the least to the most engaged."""
 
 
 @dataclass(frozen=True)
@@ -235,13 +234,36 @@ class CompanionWorld(NpcWorld):
 
     def asks(self, copy: int, action: Tensor) -> list[str]:
         """Return the moods that a visitor can show."""
-        n = self.styles.moods
-        return list(_MOODS) if n == len(_MOODS) else [f"mood {i + 1} of {n}" for i in range(n)]
+        return mood_names(self.styles.moods)
 
     def answer(self, copy: int, reaction: int) -> None:
-        """Put a person's mood in place of the visitor's."""
-        self.rewrite(copy, {"mood": reaction})
+        """Show a person's mood, also at the begin of the next encounter if it is shown there at all."""
+        for state in (self.reached, self._state):
+            if int(state["mood"][copy]) < self.styles.moods:
+                state["mood"] = state["mood"].clone()
+                state["mood"][copy] = reaction
 
-    def latent(self) -> dict[str, Tensor]:
-        """Return the present visitor's number and style."""
-        return {"visitor": self.state["visitor"], "style": self.state["style"]}
+    def frame(self, copy: int) -> dict[str, Any]:
+        """Return who is there, the last mood and action, and under "hidden" the visitor's number and style."""
+        state, styles = self.state, self.styles
+        mood, last = int(state["mood"][copy]), int(state["last"][copy])
+        glyph = (state["glyph"][copy] * 255).round().int().tolist() if "glyph" in state else None
+        style = int(state["style"][copy])
+        return {
+            "encounter": int(self.episode[copy]) % self.n_episodes, "encounters": self.n_episodes,
+            "turn": int(state["turn"][copy]), "turns": self.horizon,
+            "visitor": int(state["visitor"][copy]) if glyph is None else None, "visitors": self.settings.n_visitors,
+            "glyph": glyph, "ring": bool(state["ring"][copy]),
+            "mood": mood if mood < styles.moods else None, "moods": styles.moods,
+            "mood_names": mood_names(styles.moods),
+            "action": styles.factors[last].tolist() if last < styles.n else None,
+            "cost": float(state["cost"][copy]),
+            "hidden": {
+                "visitor": int(state["visitor"][copy]), "style": styles.factors[style].tolist(),
+                "style_name": styles.name(style), "engagement": round(float(state["engagement"][copy]), 4),
+            },
+        }  # fmt: skip
+
+    def picture(self, copy: int) -> NDArray[np.uint8]:
+        """Return a picture of the encounter (uint8 [240, 360, 3])."""
+        return draw_encounter(self.frame(copy), self.styles.sizes)

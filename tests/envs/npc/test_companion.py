@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -243,6 +245,33 @@ def test_a_ring_is_drawn_round_the_face_and_hides_what_its_wearer_showed() -> No
     edge = world.observe(world.state)["glyph"][:, 14, 0:2].amax(1)
     now = rings.gather(1, world.latent()["visitor"][:, None]).squeeze(1)
     assert bool((edge[now] == 1).all())
+
+
+@pytest.mark.parametrize("identity", ["glyph", "id"])
+def test_a_frame_is_plain_json_with_the_truth_under_hidden_only_and_can_be_painted(identity: str) -> None:
+    _, world = build(4, identity=identity, opt_out=0.5)
+    pictures = [world.picture(1)]
+    for t in range(3):
+        turn(world, t)
+        frame = json.loads(json.dumps(world.frame(1)))
+        assert frame["hidden"]["style"] == STYLES.factors[world.latent()["style"][1]].tolist()
+        assert not {"style", "engagement"} & set(frame)
+        assert (frame["glyph"] is None) == (identity == "id")
+        assert (frame["visitor"] is None) == (identity == "glyph")
+        pictures.append(world.picture(1))
+    assert all(p.shape == (240, 360, 3) and p.dtype == "uint8" for p in pictures)
+    assert (pictures[0] != pictures[1]).any()
+    assert [len(n) for n in world.action_names()] == [4, 4, 5]
+
+
+def test_a_person_can_be_the_visitor() -> None:
+    _, world = build(3, n_turns=2)
+    for t in range(2):
+        _, action, *_ = turn(world, t)
+        assert len(world.asks(1, action[1])) == 5
+        world.answer(1, 4 - 3 * t)
+        assert int(world.observe(world.state)["vec"][1, :6].argmax()) == 4 - 3 * t
+    assert int(world.reached["mood"][1]) == 1
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
