@@ -27,6 +27,9 @@ def told(preset: str, about: str) -> Reproduction:
 NPC_REPRODUCTIONS: dict[str, Reproduction] = {
     "rl2-npc-assets-held": learnable("rl2-npc-assets-held", "RL² (GRU) on assets seen only while held", 0.6),
     "rl2-npc-guide-macro": learnable("rl2-npc-guide-macro", "RL² on the guide who names the next exhibit", 0.6),
+    "rl2-npc-companion-id": learnable("rl2-npc-companion-id", "RL² on the companion, visitors known by a number", 0.6),
+    "rl2-npc-companion": learnable("rl2-npc-companion", "RL² on the companion, visitors known by a letter", 0.4),
+    "rl2-gru-npc-companion-id": told("rl2-gru-npc-companion-id", "RL² (GRU) on the companion, by a number"),
     "maml-npc-assets-held": told("maml-npc-assets-held", "MAML-TRPO on assets seen only while held"),
     "maml-npc-companion-id": told("maml-npc-companion-id", "MAML-TRPO on the companion, visitors known by a number"),
     "pearl-npc-assets-held": told("pearl-npc-assets-held", "PEARL on assets seen only while held"),
