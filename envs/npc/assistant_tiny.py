@@ -144,13 +144,16 @@ class Optimal(Policy):
         return torch.tensor([self.exact.best(*row)[1] for row in rows], device=world.device)
 
     def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
-        """Add what happened to the histories."""
+        """Add what happened to the histories; a trial's end ends them."""
         n = self.world.config.n_offers
         accepted = (reached["answer"] == self.world.n_answers - 2).tolist()
-        rows = zip(actions.tolist(), before["catalogue"].tolist(), reached["answer"].tolist(), accepted, strict=True)
-        for copy, (action, catalogue, answer, yes) in enumerate(rows):
+        over = (ended & (self.world.episode % self.world.n_episodes == 0)).tolist()
+        rows = zip(
+            actions.tolist(), before["catalogue"].tolist(), reached["answer"].tolist(), accepted, over, strict=True
+        )
+        for copy, (action, catalogue, answer, yes, last) in enumerate(rows):
             event = self.exact.outcome(catalogue, action, yes) if action < n else self.exact.answer(action - n, answer)
-            self.histories[copy] = tuple(sorted((*self.histories[copy], event)))
+            self.histories[copy] = () if last else tuple(sorted((*self.histories[copy], event)))
 
 
 class TinyTasks(AssistantTasks):
