@@ -18,7 +18,7 @@ def rl2_npc_assets_held() -> AnyConfig:
 
     # Returns are mostly noise, so that little of the future is worth weighing; much entropy at first, since what is not
     # held is never known. The readout sees signals beside the memory: what an asset is worth is their product.
-    ppo = PPOConfig(lr=3e-3, gamma=0.9, lam=0.9, entropy_coef=0.1, anneal_iters=240, anneal_to=0.05)
+    ppo = PPOConfig(lr=3e-3, gamma=0.9, lam=0.9, entropy_coef=0.1, anneal_iters=160, anneal_to=0.05)
     agent = RL2Config(
         episodes_per_trial=10, hidden=96, memory_steps=100, encoder=(64,), readout=(64,), layer_norm=True, ppo=ppo
     )
@@ -27,7 +27,7 @@ def rl2_npc_assets_held() -> AnyConfig:
         world=WorldConfig("npc/assets-held"),
         agent=agent,
         train=LoopSettings(
-            n_iterations=240,
+            n_iterations=160,
             n_tasks=256,
             validate_every_iters=40,
             n_validation_tasks=256,
