@@ -228,6 +228,10 @@ class CompanionWorld(NpcWorld):
         trial = self._begin_streams.uniform(_TRIAL + self.episode // self.n_episodes, 2 * self.n_rows + 1)
         return trial[:, : self.n_rows] < self.settings.opt_out
 
+    def latent(self) -> dict[str, Tensor]:
+        """Return the present visitor's number and style."""
+        return {"visitor": self.state["visitor"], "style": self.state["style"]}
+
     def action_names(self) -> list[list[str]]:
         """Return what the choices of an action are called."""
         return self.styles.names()
