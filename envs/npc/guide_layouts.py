@@ -27,8 +27,8 @@ UNREACHABLE = 10_000.0
 """Distance to what does not exist, in cells."""
 _SEED = 2_718
 _MOST_TRIES = 50
-_CHUNK = 512
-"""Layouts whose fields are worked out together: those with short ways need not wait for those with long ones."""
+_CHUNK = 64
+"""Layouts whose fields are worked out together."""
 
 KINDS: dict[str, Callable[[np.random.Generator, int], NDArray[np.bool_]]] = {
     "plaza": plaza,
@@ -72,10 +72,24 @@ class Layouts:
         return Layouts(*(part.to(device) for part in self.parts()))
 
     @cached_property
-    def fields(self) -> Tensor:
-        """int16 [L, M + 1, H * W]: steps from every cell to every point, worked out when first asked for."""
-        parts = zip(torch.split(self.wall, _CHUNK), torch.split(self.points, _CHUNK), strict=True)
-        return torch.cat([distance_fields(wall, points) for wall, points in parts])
+    def _fields(self) -> dict[int, Tensor]:
+        return {}
+
+    def fields(self, layout: Tensor) -> Tensor:
+        """Return steps from every cell to every point of layouts (int64 [B]): int16 [B, M + 1, H * W].
+
+        Worked out, some layouts at a time, when first asked for, and kept.
+        """
+        found = torch.empty(len(layout), *self.points.shape[1:], self.wall[0].numel(), dtype=torch.int16,
+                            device=layout.device)  # fmt: skip
+        part = layout // _CHUNK
+        for number in sorted(set(part.tolist())):
+            if number not in self._fields:
+                rows = slice(number * _CHUNK, (number + 1) * _CHUNK)
+                self._fields[number] = distance_fields(self.wall[rows], self.points[rows])
+            here = part == number
+            found[here] = self._fields[number][layout[here] % _CHUNK]
+        return found
 
     def parts(self) -> tuple[Tensor, ...]:
         """Return all tensors in the order of the fields."""

@@ -30,6 +30,7 @@ class Leader(Policy):
         self.planner.start(world, generator)
         self._target = torch.full((world.num_envs,), world.n_exhibits, device=world.device)
         self._asks = torch.ones(world.num_envs, dtype=torch.bool, device=world.device)
+        self._field = world.places.layouts.fields(world.state["layout"])
 
     def act(self) -> Tensor:
         """Take a step, wait, or present."""
@@ -42,7 +43,7 @@ class Leader(Policy):
         """Return what leads towards the target: int64 [B]."""
         world, state = self.world, self.world.state
         places = world.places.layouts
-        field = places.fields[state["layout"], self._target].long()
+        field = self._field[torch.arange(len(self._target), device=world.device), self._target].long()
         around = torch.tensor([-places.width, places.width, -1, 1], device=world.device)
         last = field.shape[1] - 1
         steps = field.gather(1, (state["cell"][:, None] + around[: EAST + 1]).clamp(0, last))
@@ -57,6 +58,9 @@ class Leader(Policy):
         """Let the planner learn, and ask it again after an exhibit and in a new episode."""
         self.planner.see(before, actions, reached, ended)
         self._asks = ended | (reached["reaction"] > 0)
+        if bool(ended.any()):
+            self._field = self._field.clone()
+            self._field[ended] = self.world.places.layouts.fields(self.world.state["layout"][ended])
 
 
 def led_by(make: Callable[[], Policy]) -> Callable[[], Policy]:

@@ -19,6 +19,12 @@ from .shift import Shift
 from .world import NpcWorld
 
 N_THEMES = 10
+REACTION_NAMES: dict[str, tuple[str, ...]] = {
+    "faces": ("awful", "dull", "so-so", "nice", "wonderful"),
+    "thumbs": ("thumb down", "thumb up"),
+    "none": (),
+}
+"""Reactions, from the least to the most pleased."""
 DISTANCE_UNIT = 20.0
 """Cells that count as 1 in observations."""
 
@@ -47,10 +53,6 @@ class Places:
             self.themes.to(device),
             self.drawn_by_hand,
         )
-
-
-_FACES = ("awful", "dull", "so-so", "nice", "wonderful")
-"""Reactions, from the least to the most pleased."""
 
 
 class GuideWorld(NpcWorld):
@@ -189,6 +191,10 @@ class GuideWorld(NpcWorld):
         if "blur" in self.params:
             noise = noise * self._current("blur", state)
         shown = 1 + ((felt + noise)[:, None] > self._edges).sum(1)
+        if self.spoken is not None:
+            # A person is the visitor: what it says is what it feels.
+            middle = (2.0 * self.spoken + 1.0) / self.settings.n_reactions - 1.0
+            felt, shown = torch.full_like(felt, middle), torch.full_like(shown, 1 + self.spoken)
         return felt, {
             "reaction": shown,
             "last_theme": theme,
@@ -234,17 +240,15 @@ class GuideWorld(NpcWorld):
         found = {k: self._current(k, state) for k in ("interests", "pace", "aversion")}
         return found | {"felt": self.felt(state)}
 
-    def asks(self, copy: int, action: Tensor) -> list[str] | None:
-        """Return the faces that a visitor can make at an exhibit; None for actions that show none."""
-        if not self.action_names()[0][int(action)].startswith(("to", "present")):
-            return None
-        n = self.settings.n_reactions
-        return list(_FACES) if n == len(_FACES) else [f"{i + 1} of {n}" for i in range(n)]
+    @abstractmethod
+    def would_show(self, copy: int, action: int) -> bool:
+        """Return whether `action` (what is done, whatever the wiring) lets the visitor of `copy` look at an exhibit."""
 
-    def answer(self, copy: int, reaction: int) -> None:
-        """Put a person's face in place of the visitor's, if an exhibit was seen."""
-        if int(self.reached["reaction"][copy]):
-            self.rewrite(copy, {"reaction": reaction + 1})
+    def asks(self, copy: int, action: Tensor) -> list[str] | None:
+        """Return the faces that the visitor can make, if it is shown something."""
+        names, wiring = REACTION_NAMES[self.settings.reactions], self.wiring(self.state)
+        does = int(action) if wiring is None else int(wiring[copy, int(action)])
+        return list(names) if names and self.would_show(copy, does) else None
 
     def picture(self, copy: int) -> Any:
         """Return an RGB picture (uint8 [H, W, 3]) of one copy."""
