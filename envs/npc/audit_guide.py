@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from . import audit
 from .audit import Check, play_named
-from .guide import GuideTasks, make, make_macro
+from .guide import GuideTasks, build, make_macro
+from .guide_macro import GuideMacro
+from .guide_micro import GuideMicro
 from .guide_model import HELD_OUT_THEME_PAIRS, THEME_PAIRS, pace_pairs
 
 BEST, GREEDY = "bayes_explore", "bayes_greedy"
@@ -20,10 +22,12 @@ def marginals() -> Check:
 
 
 def micro_is_macro(n: int, *, split: str = "train", most: float = 0.03) -> Check:
-    """Walking with the oracle's plans is worth what the planner says it is: relative difference of the means."""
-    worth = [
-        float(play_named(family, split, ["oracle"], n=n)["oracle"].returns.mean()) for family in (make(), make_macro())
-    ]
+    """Walking with the oracle's plans is worth what the planner says it is: relative difference of the means.
+
+    Both worlds play the same visitors in the same places.
+    """
+    families = (build("npc/guide", GuideMicro, {}), build("npc/guide", GuideMacro, {}))
+    worth = [float(play_named(f, split, ["oracle"], n=n)["oracle"].returns.mean()) for f in families]
     return Check.at_most("oracle, micro against macro, relative difference", abs(worth[0] / worth[1] - 1.0), most)
 
 
