@@ -36,6 +36,7 @@ WORLDS = Registry(
         "metaworld/custom": ("envs.metaworld:make_custom", "Meta-World classes of your choice"),
         "npc/assets": ("envs.npc.assets_family:make", "virtual assets with hidden ways, all prices seen"),
         "npc/assets-regime": ("envs.npc.assets_regime:make", "virtual assets that go through good and bad times"),
+        "npc/assets-replay": ("envs.npc.assets_replay:make", "real daily prices, of your own skfolio or a CSV file"),
         "npc/assets-tiny": ("envs.npc.assets_regime:make_tiny", "one asset in good and bad times; solved exactly"),
         "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held is seen"),
         "npc/assistant-tiny": ("envs.npc.assistant_tiny:make", "three dialogues of two turns; solved exactly"),
