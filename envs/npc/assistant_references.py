@@ -35,6 +35,8 @@ AFTER_REFUSAL = 0.25
 """What going on is worth after a refusal, as long as turns are left."""
 LASTING = 0.1
 """How much of what an answer about an attribute is worth now it is worth in each later dialogue."""
+MOST_PEOPLE = 300
+"""Visitors of training that a filter reckons with, per domain: more of them tell it nothing new."""
 _STRANGERS = 300
 """Visitors of the generic bank for a domain never met."""
 
@@ -80,10 +82,10 @@ class Planner(Policy):
         self.learn_people, self.hazard, self.sample = learn_people, hazard, sample
 
     def bank(self) -> tuple[Tensor, Tensor]:
-        """Return part-worths [B, P, 6] and prior [B, P] of possible visitors: those of training, by domain."""
+        """Return part-worths [B, P, 6] and prior [B, P] of possible visitors: 300 of training at most, by domain."""
         world, family = self.world, self.family
         n_known = len(family.config.domains)
-        banks = [family.people("train", d) for d in range(n_known)]
+        banks = [family.people("train", d)[:MOST_PEOPLE] for d in range(n_known)]
         for found in (family.shelf(d) for d in family.domains[n_known:]):
             # Of a domain never met one may know in which direction its attributes count, not for how much.
             noise = torch.randn(_STRANGERS, N_ATTRIBUTES, generator=stream(0, "npc-assistant", "strangers"))
