@@ -119,7 +119,7 @@ def record_policy(
     recorder = Recorder(world, n_shown)
     world.set_tasks(tasks)
     recorder.reset(seed=derive(seed, "world", 0))
-    policy.start(world, stream(seed, "policy", device=device))
+    policy.start(world.unwrapped, stream(seed, "policy", device=device))
     returns = torch.zeros(len(tasks), family.n_episodes + 1, dtype=torch.float64, device=device)
     number = torch.zeros(len(tasks), dtype=torch.int64, device=device)
     while bool((number < family.n_episodes).any()):
