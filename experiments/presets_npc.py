@@ -112,10 +112,40 @@ def rl2_npc_guide_macro() -> AnyConfig:
     )
 
 
+def rl2_npc_assistant() -> AnyConfig:
+    """RL² (GRU) on the assistant's dialogues, 6 per trial; one network scores all offers."""
+    from agents.ppo import PPOConfig
+    from agents.rl2 import RL2Config
+    from agents.row_net import RowsConfig
+
+    # With less entropy it soon stops asking, before it has learned what to make of an answer, and settles on proposing
+    # at once what most people like. Foretelling what a proposal pays teaches the memory the visitor's taste.
+    ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.06, anneal_iters=170, anneal_to=0.1)
+    agent = RL2Config(
+        episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True,
+        rows=RowsConfig("offers", 64), foresight_coef=1.0, ppo=ppo,
+    )  # fmt: skip
+    return ExperimentConfig(
+        name="rl2-npc-assistant",
+        world=WorldConfig("npc/assistant"),
+        agent=agent,
+        train=LoopSettings(
+            n_iterations=170,
+            n_tasks=256,
+            validate_every_iters=34,
+            n_validation_tasks=256,
+            validation_adapt_episodes=5,
+            checkpoint_every_iters=34,
+        ),
+        evaluation=Protocol(adapt_episodes=5, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    )
+
+
 NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-npc-guide-macro": rl2_npc_guide_macro,
     "rl2-npc-assets-held": rl2_npc_assets_held,
     "rl2-npc-companion": rl2_npc_companion,
     "rl2-npc-companion-id": rl2_npc_companion_id,
     "rl2-gru-npc-companion-id": rl2_gru_npc_companion_id,
+    "rl2-npc-assistant": rl2_npc_assistant,
 }
