@@ -21,7 +21,7 @@ from .family import NpcFamily
 from .guide_layouts import Layouts
 from .guide_macro import GuideMacro
 from .guide_model import SINGLE, GuideSettings, theme_table
-from .guide_references import Prior, policies
+from .guide_references import Belief, Prior, policies
 from .guide_tiny_exact import BayesOptimal, Solver
 from .guide_world import N_THEMES, Places
 from .maps.walking import walking_distances
@@ -44,6 +44,10 @@ def kinds() -> Tensor:
     interests = torch.zeros(N_KINDS, N_THEMES)
     interests[:, :N_KINDS] = DISLIKE + (LOVE - DISLIKE) * torch.eye(N_KINDS)
     return interests
+
+
+LAW = Prior(kinds(), torch.tensor([[1.0, 0.0]]))
+"""All kinds are equally likely, of pace 1 and without aversion."""
 
 
 @cache
@@ -99,13 +103,14 @@ class GuideTiny(NpcFamily):
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GuideMacro:
         """Build a world of `n_copies`."""
-        return GuideMacro(self.name, n_copies, SETTINGS, rooms(), device=device)
+        world = GuideMacro(self.name, n_copies, SETTINGS, rooms(), device=device)
+        world.new_examiner = lambda w: Belief(w, LAW)
+        return world
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies by name, the Bayes-optimal one among them."""
         check_split(self.name, split, self.splits)
-        law = Prior(kinds(), torch.tensor([[1.0, 0.0]]))
-        return {"random": Random, **policies(law, law, hazard=0.0), "bayes_optimal": lambda: BayesOptimal(solver())}
+        return {"random": Random, **policies(LAW, LAW, hazard=0.0), "bayes_optimal": lambda: BayesOptimal(solver())}
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return what was measured, and the exact value of the Bayes-optimal policy over whole trials."""
