@@ -150,13 +150,13 @@ class KeyNet(nn.Module):
 
 
 class MatchingCore(nn.Module):
-    """The memory: "h" [N, units], "count" [N] (steps seen), "key" [N, key] (of the step before), and what was filed.
+    """The memory: "h" [N, units], "count" [N] (steps seen), "who" [N, columns] and "key" [N, key] of the step before.
 
-    That is "keys" [N, context, key] and "evidence" [N, context, hidden], ring buffers as in `history`. What is seen now
-    answers to the step before and is filed under who was there then.
+    What was filed is "keys" [N, context, key] and "evidence" [N, context, hidden], ring buffers as in `history`. What
+    is seen now answers to the step before and is filed under who was there then.
     """
 
-    keys: tuple[str, ...] = ("h", "count", "key", "keys", "evidence")
+    keys: tuple[str, ...] = ("h", "count", "who", "key", "keys", "evidence")
     columns: Tensor
     rest: Tensor
 
@@ -197,8 +197,8 @@ class MatchingCore(nn.Module):
         """Return the memory before anything was seen: zeros."""
         like = self.evidence_out.weight
         shapes = {
-            "h": (self.n_outputs,), "key": (self.n_key,), "keys": (self.context, self.n_key),
-            "evidence": (self.context, self.hidden),
+            "h": (self.n_outputs,), "who": (len(self.columns),), "key": (self.n_key,),
+            "keys": (self.context, self.n_key), "evidence": (self.context, self.hidden),
         }  # fmt: skip
         return {"count": like.new_zeros(n, dtype=torch.int64)} | {k: like.new_zeros(n, *v) for k, v in shapes.items()}
 
@@ -217,13 +217,17 @@ class MatchingCore(nn.Module):
 
     def step(self, x: Tensor, memory: State) -> State:
         """Take in one row per sequence, x [N, n_inputs]; `memory["h"]` is the output."""
-        count, key, rest = memory["count"], self.key_net(x[:, self.columns]), x[:, self.rest]
+        count, who, rest = memory["count"], x[:, self.columns], x[:, self.rest]
+        # While everybody stays the keys do, and need not be made again; a GPU would have to be waited for to know.
+        stays = who.device.type == "cpu" and bool((count > 0).all()) and torch.equal(who, memory["who"])
+        key = memory["key"] if stays else self.key_net(who)
         begun = (count > 0)[:, None]  # the first step answers to nothing
         keys = history.append(memory["keys"], count, memory["key"])
         evidence = history.append(memory["evidence"], count, self._evidence(rest) * begun)
         weight = self._match((keys @ key[:, :, None]).squeeze(-1)) * history.filled(count, self.context)
         found = (weight[:, None, :] @ evidence).squeeze(1)
-        return {"h": self._read(found, rest), "count": count + 1, "key": key, "keys": keys, "evidence": evidence}
+        after = {"count": count + 1, "who": who, "key": key, "keys": keys, "evidence": evidence}
+        return {"h": self._read(found, rest), **after}
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, units] and the last memory.
@@ -242,7 +246,8 @@ class MatchingCore(nn.Module):
         weight = self._match(now.transpose(0, 1) @ then.permute(1, 2, 0)) * causal
         outputs = self._read((weight @ evidence.transpose(0, 1)).transpose(0, 1), rest)
         filed = {k: history.to_ring(v.detach(), self.context) for k, v in (("keys", then), ("evidence", evidence))}
-        return outputs, {"h": outputs[-1], "count": memory["count"] + n_steps, "key": now[-1].detach(), **filed}
+        last = {"count": memory["count"] + n_steps, "who": x[-1][:, self.columns], "key": now[-1].detach()}
+        return outputs, {"h": outputs[-1], **last, **filed}
 
     def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
         """Return the contrast among pictures of `x` [T, N, n_inputs], `_VIEWED` of each sequence; None if it is off."""
