@@ -72,7 +72,9 @@ def rl2_npc_companion() -> AnyConfig:
     from agents.matching import MatchingConfig
 
     matching = MatchingConfig(key=32, key_channels=(8, 16, 32), contrast_coef=0.3)
-    return _companion("rl2-npc-companion", {}, memory="matching", foresight_coef=1.0, matching=matching)
+    return _companion(
+        "rl2-npc-companion", {}, n_iterations=450, memory="matching", foresight_coef=1.0, matching=matching
+    )
 
 
 def rl2_gru_npc_companion_id() -> AnyConfig:
