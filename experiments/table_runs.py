@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.memories import Memory
 from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
@@ -42,10 +43,17 @@ def settings(row: Row) -> dict[str, Any]:
 
 
 def preset_of(row: Row) -> dict[str, Any] | None:
-    """Return the row's preset as JSON values, without what only concerns logging; None for a baseline."""
-    if not row.preset:
-        return None
-    return {k: v for k, v in codec.to_json(load_preset(row.preset)).items() if k != "log"}
+    """Return the row's preset as JSON values, as far as it decides a run's numbers; None for a baseline."""
+    return _deciding(codec.to_json(load_preset(row.preset))) if row.preset else None
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's JSON values without how it logs and without the settings of memories that it does not use."""
+    agent = dict(config["agent"])
+    unused = set(get_args(Memory)) - {agent.get("memory")} if "memory" in agent else set()
+    return {k: v for k, v in config.items() if k != "log"} | {
+        "agent": {k: v for k, v in agent.items() if k not in unused}
+    }
 
 
 def same_preset(stored: Mapping[str, Any] | None, row: Row) -> bool:
@@ -55,10 +63,11 @@ def same_preset(stored: Mapping[str, Any] | None, row: Row) -> bool:
     """
     if stored is None or not row.preset:
         return stored is None and not row.preset
-    now = load_preset(row.preset)
+    now = preset_of(row)
+    assert now is not None  # the row has a preset
     try:
-        return replace(codec.from_json(stored), log=now.log) == now
-    except (ConfigError, CheckpointError):
+        return codec.from_json(_deciding(stored)) == codec.from_json(now)
+    except (ConfigError, CheckpointError, KeyError, TypeError):
         return False
 
 

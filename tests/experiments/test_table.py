@@ -120,6 +120,16 @@ def test_a_result_counts_for_the_preset_it_was_made_with(tmp_path: Path, monkeyp
     assert not same_preset({**stored, "gone": 1}, TINY)
 
 
+def test_settings_of_a_memory_that_is_not_used_make_no_result_stale() -> None:
+    row = Row("toy land", "Tiny", "tests.experiments.tiny_presets:rl2")
+    stored = preset_of(row)
+    assert stored is not None
+    other = {**stored["agent"], "snail": {"filters": 3}}
+    assert same_preset({**stored, "agent": other}, row)
+    assert not same_preset({**stored, "agent": {**other, "memory": "snail"}}, row)
+    assert not same_preset({**stored, "agent": {**other, "hidden": 17}}, row)
+
+
 def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -> None:
     """Two seeds of two tasks: 3 and 5 after adaptation, a half width of 12.706 * sqrt(2) / sqrt(2)."""
     store(tmp_path, TINY, 0, [0.0, 1.0], [2.0, 4.0])
