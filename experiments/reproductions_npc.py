@@ -26,6 +26,9 @@ def told(preset: str, about: str) -> Reproduction:
 
 NPC_REPRODUCTIONS: dict[str, Reproduction] = {
     "rl2-npc-assets-held": learnable("rl2-npc-assets-held", "RL² (GRU) on assets seen only while held", 0.6),
+    "rl2-npc-assistant": learnable(
+        "rl2-npc-assistant", "RL² (GRU) on the assistant's dialogues", 0.5, ceiling="persona_oracle"
+    ),
     "rl2-npc-guide-macro": learnable("rl2-npc-guide-macro", "RL² on the guide who names the next exhibit", 0.6),
     "rl2-npc-companion-id": learnable("rl2-npc-companion-id", "RL² on the companion, visitors known by a number", 0.6),
     "rl2-npc-companion": learnable("rl2-npc-companion", "RL² on the companion, visitors known by a letter", 0.4),

@@ -55,6 +55,8 @@ class AssetsConfig:
     """Standard deviation of returns given the signal, > 0."""
     persistence: float = 0.7
     """Coefficient of the signal's AR(1) process, in [0, 1)."""
+    reward_in_obs: bool = False
+    """Whether an agent that acts is told the reward."""
     shift: str = ""
     """Unannounced change within the trial, such as "visitor@3"; see `envs.npc.shift`."""
 
@@ -98,6 +100,7 @@ class AssetsWorld(MarketWorld):
             horizon=config.horizon,
             n_episodes=config.n_episodes,
             feedback=config.feedback,
+            reward_in_obs=config.reward_in_obs,
             device=device,
         )
         self.config = config

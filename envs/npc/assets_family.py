@@ -36,7 +36,7 @@ class AssetsTasks(NpcFamily):
             raise ConfigError(f"{name} option n_assets is {config.n_assets}; with one asset there is nothing to choose")
         super().__init__(
             name,
-            asdict(config),
+            {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v},
             n_episodes=config.n_episodes,
             extra_splits=("test-worlds", "test-combinations", "test-all"),
         )

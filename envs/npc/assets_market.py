@@ -59,6 +59,7 @@ class MarketWorld(NpcWorld):
         n_episodes: int,
         feedback: Feedback,
         has_signal: bool = True,
+        reward_in_obs: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         """Build `n_copies` markets of `n_assets`."""
@@ -69,6 +70,7 @@ class MarketWorld(NpcWorld):
             spaces.Discrete(n_assets + 1),
             horizon=horizon,
             n_episodes=n_episodes,
+            reward_in_obs=reward_in_obs,
             device=device,
         )
         self.n_assets, self.feedback, self.has_signal = n_assets, feedback, has_signal

@@ -49,6 +49,8 @@ class RegimeConfig:
     """Levels of d, each in (0, 0.5)."""
     switches: tuple[float, ...] = (0.02, 0.1)
     """Levels of h, each in (0, 0.5]."""
+    reward_in_obs: bool = False
+    """Whether an agent that acts is told the reward."""
     held_out: tuple[tuple[int, int], ...] = ((0, 0), (2, 1))
     """Pairs (number of a level of d, number of a level of h) that training leaves out."""
 
@@ -92,6 +94,7 @@ class RegimeWorld(MarketWorld):
             n_episodes=config.n_episodes,
             feedback="full",
             has_signal=False,
+            reward_in_obs=config.reward_in_obs,
             device=device,
         )
         self.config = config
@@ -137,7 +140,8 @@ class RegimeTasks(NpcFamily):
     def __init__(self, name: str, config: RegimeConfig) -> None:
         """Take the constants from `config`."""
         extra = ("test-worlds", "test-combinations", "test-all") if config.held_out else ()
-        super().__init__(name, asdict(config), n_episodes=config.n_episodes, extra_splits=extra)
+        settings = {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
+        super().__init__(name, settings, n_episodes=config.n_episodes, extra_splits=extra)
         self.config = config
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:

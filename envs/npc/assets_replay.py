@@ -52,6 +52,8 @@ class ReplayConfig:
     """Days of an episode, 2..250."""
     n_episodes: int = 5
     """Episodes of a trial, 1..50."""
+    reward_in_obs: bool = False
+    """Whether an agent that acts is told the reward."""
     fee: float = 0.001
     """Price of a change of position, in logarithms of wealth, in [0, 0.1]."""
 
@@ -129,6 +131,7 @@ class ReplayWorld(MarketWorld):
             horizon=config.horizon,
             n_episodes=config.n_episodes,
             feedback="full",
+            reward_in_obs=config.reward_in_obs,
             device=device,
         )
         found = load(config.path)
@@ -184,7 +187,7 @@ class ReplayTasks(NpcFamily):
         self._days = {s: (marks[i], marks[i + 1] - trial) for i, s in enumerate(("train", "validation", "test"))}
         if any(high <= low for low, high in self._days.values()):
             raise ConfigError(f"npc/assets-replay: {days} days are too few for trials of {trial} days in three splits")
-        settings = {k: v for k, v in asdict(config).items() if k != "path"}
+        settings = {k: v for k, v in asdict(config).items() if k != "path" and (k != "reward_in_obs" or v)}
         digest = round(float(self.series.returns.double().sum()), 6)
         super().__init__("npc/assets-replay", {**settings, "days": days, "sum": digest}, n_episodes=config.n_episodes)
 

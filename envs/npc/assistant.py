@@ -79,6 +79,8 @@ class AssistantConfig:
     """Attributes one should not ask about."""
     n_catalogues: int = 2048
     """Size of a pool of catalogues, 1..100000."""
+    reward_in_obs: bool = False
+    """Whether an agent that acts is told the reward."""
     synthetic: bool = False
     """Invented visitors and offers with the moments of the real ones."""
     shift: str = ""
@@ -163,6 +165,7 @@ class AssistantWorld(NpcWorld):
             n_episodes=config.n_episodes,
             fixed_horizon=False,
             has_success=True,
+            reward_in_obs=config.reward_in_obs,
             device=device,
         )  # fmt: skip
         self.config, self.domains = config, domains

@@ -47,7 +47,8 @@ class AssistantTasks(NpcFamily):
             extra += ["test-combinations", "test-all"]
         if held_out:
             extra.append("test-domain")
-        super().__init__(name, asdict(config), n_episodes=config.n_episodes, extra_splits=tuple(extra))
+        settings = {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
+        super().__init__(name, settings, n_episodes=config.n_episodes, extra_splits=tuple(extra))
 
     def shelf(self, domain: str) -> Shelf:
         """Return catalogues and visitors of a domain."""
