@@ -45,7 +45,7 @@ class GuideMacro(GuideWorld):
         space = spaces.Dict(
             {
                 "exhibits": spaces.Box(0.0, _FARTHEST, (m, N_THEMES + 3), np.float32),
-                "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
+                "vec": spaces.Box(0.0, 1.0, (n_vec,), np.float32),
             }
         )
         super().__init__(

@@ -52,7 +52,7 @@ class GuideMicro(GuideWorld):
         space = spaces.Dict(
             {
                 "map": spaces.Box(0.0, 1.0, (N_PLANES, view, view), np.float32),
-                "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
+                "vec": spaces.Box(0.0, 1.0, (n_vec,), np.float32),
             }
         )
         super().__init__(
