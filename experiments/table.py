@@ -86,15 +86,24 @@ def chosen_rows(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
 
 
 def fill(rows: Sequence[Row], n_seeds: int, runs: Path, into: Path, budget_min: float) -> int:
-    """Run what has no result yet, while the budget lasts; return how many runs are left."""
+    """Run what has no result yet, while the budget lasts; return how many runs are left.
+
+    A row that cannot run here (a package that it needs is not installed) is told and left out; the others go on.
+    """
     until = time.monotonic() + 60 * budget_min
-    missing = lacking(rows, n_seeds, into)
+    missing, left, refused = lacking(rows, n_seeds, into), 0, set[str]()
     for done, (row, seed) in enumerate(missing):
-        if time.monotonic() >= until:
-            return len(missing) - done
+        if time.monotonic() >= until or row.name in refused:
+            left += 1
+            continue
         print(f"[{done + 1}/{len(missing)}] {row.name}, seed {seed}", flush=True)
-        run_row(row, seed, runs, into)
-    return 0
+        try:
+            run_row(row, seed, runs, into)
+        except ConfigError as error:
+            print(f"{row.name} is left out: {error}", flush=True)
+            refused.add(row.name)
+            left += 1
+    return left
 
 
 def lacking(rows: Sequence[Row], n_seeds: int, into: Path) -> list[tuple[Row, int]]:

@@ -58,6 +58,22 @@ def test_rows_are_chosen_by_pattern_and_a_slip_is_refused_with_the_nearest() -> 
         chosen_rows(ROWS, ["scratch-navigtion"])
 
 
+def test_a_row_that_cannot_run_here_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, ran = Row("toy land", "Other", TINY.preset), list[tuple[str, int]]()
+
+    def run_row(row: Row, seed: int, runs: Path, into: Path) -> None:
+        ran.append((row.name, seed))
+        if row == TINY:
+            raise ConfigError("it needs what is not installed")
+
+    monkeypatch.setattr(table, "run_row", run_row)
+    assert fill([TINY, other], 2, tmp_path, tmp_path, 1e9) == 2
+    assert ran == [(TINY.name, 0), (other.name, 0), (other.name, 1)]
+    assert "tiny2-toy-land is left out: it needs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30, 500])
 def test_students_quantile_is_the_one_of_the_books(freedom: int) -> None:
     assert t_quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-4)
