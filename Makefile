@@ -28,7 +28,7 @@ demo-ml1: setup  ## the same on Meta-World ML1 reach
 test: setup  ## the whole test suite
 	$(PY) -m pytest
 
-kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (15 minutes; the suite does three of them)
+kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (minutes; the suite does three of them)
 	$(PY) -m tests.experiments.kill_every_agent
 
 learn: setup  ## published experiments again, results into experiments/results (NAMES= chooses; hours for all)

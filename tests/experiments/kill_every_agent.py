@@ -2,38 +2,59 @@
 
     python -m tests.experiments.kill_every_agent [KIND ...] [--kills 3]
 
-The suite does this to three agents (`test_resume.py`) and stops all others politely (`test_resume_agents.py`), which
-takes seconds; this takes half a minute per kind. Exits with 1 if any run differs from one that was never touched.
+The suite does this to three agents (`test_resume.py`) and stops the others politely (`test_resume_agents.py`).
+Processes are forked from this one, which never trains itself, so that none has to import everything again. Exits with 1
+if any run differs from one that was never touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random  # noqa: TID251 - moments to kill at, seeded and local
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from experiments.__main__ import main as command
 from tests.experiments.every_agent import KINDS
-from tests.experiments.test_resume import ROOT, command, numbers, parameters, wait_for_records
+from tests.experiments.test_resume import numbers, parameters
 
 N_ITERATIONS = 24
+PATIENCE_S = 600.0
 
 
-def words(kind: str, folder: Path) -> list[str]:
-    """Return the command that begins or goes on."""
+def _train(words: list[str]) -> None:
+    """Run the command in a process of its own, which says nothing unless it goes wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(command(words))
+
+
+def start(kind: str, folder: Path) -> BaseProcess:
+    """Begin a run, or go on with it."""
     preset = f"tests.experiments.every_agent:{kind}"
-    return command(preset, "--run-dir", str(folder), "--resume", "auto", "--train.n-iterations", str(N_ITERATIONS))
+    words = ["train", preset, "--run-dir", str(folder), "--resume", "auto", "--train.n-iterations", str(N_ITERATIONS)]
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(words,))
+    process.start()
+    return process
 
 
 def finish(kind: str, folder: Path) -> None:
     """Let a run come to its end."""
-    done = subprocess.run(words(kind, folder), cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise SystemExit(f"{kind}: exit code {done.returncode}\n{done.stderr}")
+    process = start(kind, folder)
+    process.join(PATIENCE_S)
+    if process.exitcode != 0:
+        raise SystemExit(f"{kind}: exit code {process.exitcode}")
+
+
+def records(folder: Path) -> int:
+    """Return how many lines the history has."""
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def kill(kind: str, folder: Path, n_kills: int) -> list[int]:
@@ -41,14 +62,15 @@ def kill(kind: str, folder: Path, n_kills: int) -> list[int]:
     moments = random.Random(f"kill {kind}")
     reached = []
     for target in sorted(moments.sample(range(1, N_ITERATIONS - 4), n_kills)):
-        process = subprocess.Popen(words(kind, folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_for_records(process, folder, target)
-        time.sleep(moments.uniform(0.0, 0.02))
+        process, until = start(kind, folder), time.monotonic() + PATIENCE_S
+        while records(folder) < target and process.is_alive() and time.monotonic() < until:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0.0, 0.02))  # anywhere in an iteration or a checkpoint
         process.kill()
-        process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            raise SystemExit(f"{kind}: ended with {process.returncode} before it was killed; raise N_ITERATIONS")
-        reached.append((folder / "metrics.jsonl").read_bytes().count(b"\n"))
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
+            raise SystemExit(f"{kind}: ended with {process.exitcode} before it was killed; raise N_ITERATIONS")
+        reached.append(records(folder))
     return reached
 
 
