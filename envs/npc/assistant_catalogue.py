@@ -57,8 +57,9 @@ def _balanced(rows: Tensor, utility: Tensor, n: int, size: int, generator: torch
     """Return `n` catalogues [n, size, A]: of up to 400 drawn offers those nearest to the middle, in random order."""
     drawn = min(_DRAWN, max(size, (2 * len(rows)) // 3))
     at = torch.rand(n, len(rows), generator=generator).argsort(1)[:, :drawn]
-    off = (utility[at] - utility.median()).abs()
-    kept = at.gather(1, off.topk(size, largest=False).indices)
+    # Rounded and sorted stably: the same catalogues whatever the machine's ways of adding up.
+    off = ((utility - utility.median()).abs() * 1e4).round()[at]
+    kept = at.gather(1, off.sort(dim=1, stable=True).indices[:, :size])
     kept = kept.gather(1, torch.rand(kept.shape, generator=generator).argsort(1))
     return rows[kept]
 
@@ -87,11 +88,11 @@ def shelf(domain: str, n_offers: int, n_catalogues: int, synthetic: bool = False
     mixed = between[torch.randperm(len(between), generator=noise)]
     half = len(mixed) // 2
     pools = [
-        _balanced(r, r @ average, n_catalogues, n_offers, noise)
+        _balanced(r, r.double() @ average.double(), n_catalogues, n_offers, noise)
         for r in (torch.cat([rows, mixed[:half]]), mixed[half:])
     ]
-    utility = pools[0] @ bank.T  # [G, J, P]
-    scale = CATALOGUE_SD / float(utility.var(1).mean().sqrt())
+    utility = pools[0].double() @ bank.double().T  # [G, J, P]
+    scale = round(CATALOGUE_SD / float(utility.var(1).mean().sqrt()), 4)
     pad = N_ATTRIBUTES - rows.shape[1]
     bank, validation, test = (torch.nn.functional.pad(b * scale, (0, pad)) for b in (bank, validation, test))
     return Shelf(
