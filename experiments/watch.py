@@ -141,7 +141,7 @@ def render(recording: dict[str, Any], who: str, split: str) -> str:
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("page.html.j2").render(
-        title=f"{world}: {who}",
+        title=world,
         style=Markup((PAGE / "style.css").read_text()),
         scripts=[Markup((PAGE / name).read_text()) for name in SCRIPTS],
         data=Markup(text),

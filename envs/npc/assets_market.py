@@ -151,6 +151,10 @@ class MarketWorld(NpcWorld):
         """Return by how much the step deepened the largest drawdown."""
         return state["cost"]
 
+    def action_names(self) -> list[list[str]]:
+        """Return what can be held."""
+        return [[*(f"parcel {'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[j % 26]}" for j in range(self.n_assets)), "cash"]]
+
     def frame(self, copy: int) -> dict[str, Any]:
         """Return prices since the episode began (if seen), signals, position, wealth; under "hidden" the truth."""
         state = self.state

@@ -4,7 +4,8 @@ const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [12, 4], [4, 4]];
 Object.assign(TERMS, {
   cash: "现金", mu: "趋势 μ", alpha: "信号系数 α", fee: "手续费", order: "动作顺序", hold: "持有", wealth: "财富", drawdown: "回撤",
-  signal: "人流信号", regime: "行情状态", "foot traffic": "人流信号",
+  signal: "人流信号", "parcel A": "地块 A", "parcel B": "地块 B", "parcel C": "地块 C", "parcel D": "地块 D", "parcel E": "地块 E",
+  "parcel F": "地块 F", regime: "行情状态", "foot traffic": "人流信号",
 });
 
 FAMILIES.assets = {

@@ -16,6 +16,7 @@ FAMILIES.companion = {
     ctx.fillText(term("who comes"), 20, 24);
     drawBadge(ctx, shown, 20, 34, 168);
     ctx.fillStyle = "#555";
+    ctx.font = "13px system-ui";
     ctx.fillText(term("shown mood"), 214, 24);
     drawFace(ctx, shown, 290, 118, 72);
     FACTORS.slice(0, DATA.actions.length).forEach((name, f) => drawFactor(ctx, shown, f, 400, 40 + f * 62));

@@ -66,9 +66,18 @@ function drawNow() {
   $("now").replaceChildren(...rows.flatMap(([a, b]) => [element("dt", a), element("dd", b)]));
 }
 
+// The reference lines that bound a result, and the best of the Bayes filters; all of them would hide the curve.
+function references() {
+  const last = (values) => values[values.length - 1];
+  const bayes = Object.keys(DATA.references).filter((name) => name.startsWith("bayes"));
+  const best = bayes.sort((a, b) => last(DATA.references[b]) - last(DATA.references[a]))[0];
+  const shown = ["random", "non_adaptive", "forgetful", best, "oracle"];
+  return Object.entries(DATA.references).filter(([name]) => shown.includes(name));
+}
+
 function drawCurve() {
   const width = 420, height = 210, left = 44, bottom = 26, top = 10, right = 118;
-  const lines = Object.entries(DATA.references);
+  const lines = references();
   const all = [...DATA.mean, ...trial().returns, ...lines.flatMap(([, v]) => v)];
   const low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
   const n = DATA.mean.length;

@@ -29,6 +29,7 @@ let language = "en";
 const say = (key) => WORDS[language][key] ?? key;
 const term = (name) => (language === "zh" && TERMS[name]) || name;
 const reference = (name) => {
-  const zh = { random: "随机", non_adaptive: "最佳非自适应", forgetful: "健忘", oracle: "全知", bayes_greedy: "贝叶斯（贪心）" };
+  const zh = { random: "随机", non_adaptive: "最佳非自适应", forgetful: "健忘", oracle: "全知", bayes_greedy: "贝叶斯（贪心）",
+    bayes_explore: "贝叶斯（探索）", bayes_optimistic: "贝叶斯（乐观）", bayes_look_ahead: "贝叶斯（前瞻）" };
   return language === "zh" ? zh[name] || name : name.replaceAll("_", " ");
 };
