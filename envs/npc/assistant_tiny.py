@@ -48,9 +48,9 @@ class Exact:
         self._gain: Array = gain[..., 0].transpose(1, 2).double().numpy()
         b = (bank - world.mean[0]) / world.sd[0]
         replies = reply_chances(b, world.levels).double().numpy()  # [P, 6, 3]
-        self.levels = replies.shape[2]
+        self.levels = int(replies.shape[2])
         # Events: answers first (attribute, level), then proposals (catalogue, offer, refused or accepted).
-        self.first_proposal = N_ATTRIBUTES * self.levels
+        self.first_proposal: int = N_ATTRIBUTES * self.levels
         outcomes = np.stack([1.0 - self._accept, self._accept], axis=2).reshape(-1, len(bank))
         self._chance: Array = np.concatenate([replies.transpose(1, 2, 0).reshape(-1, len(bank)), outcomes])
         self._weights: dict[History, Array] = {(): np.full(len(bank), 1.0 / len(bank))}
