@@ -73,7 +73,7 @@ def rl2_npc_companion() -> AnyConfig:
 
     matching = MatchingConfig(key=32, key_channels=(8, 16, 32), contrast_coef=0.3)
     return _companion(
-        "rl2-npc-companion", {}, n_iterations=450, memory="matching", foresight_coef=1.0, matching=matching
+        "rl2-npc-companion", {}, n_iterations=200, memory="matching", foresight_coef=1.0, matching=matching
     )
 
 
