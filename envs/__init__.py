@@ -38,9 +38,9 @@ WORLDS = Registry(
         "npc/assets-regime": ("envs.npc.assets_regime:make", "virtual assets that go through good and bad times"),
         "npc/assets-replay": ("envs.npc.assets_replay:make", "real daily prices, of your own skfolio or a CSV file"),
         "npc/assets-tiny": ("envs.npc.assets_regime:make_tiny", "one asset in good and bad times; solved exactly"),
-        "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held is seen"),
+        "npc/assets-held": ("envs.npc.assets_family:make_held", "virtual assets, only the price of the one held shows"),
         "npc/assistant-tiny": ("envs.npc.assistant_tiny:make", "three dialogues of two turns; solved exactly"),
-        "npc/assistant": ("envs.npc.assistant_family:make", "a dialogue to find the offer that suits an unknown visitor"),
+        "npc/assistant": ("envs.npc.assistant_family:make", "a dialogue to find the offer that suits a visitor"),
     },
     group=ENTRY_POINT_GROUP,
 )

@@ -26,9 +26,9 @@ SPEC = WorldSpec(SPACE, spaces.Discrete(5), 6)
 
 
 def net(*, scores: bool = True) -> RowNet:
-    layout = RowLayout.of(SPEC, "offers")
+    layout, n_out = RowLayout.of(SPEC, "offers"), 6 if scores else 1
     return RowNet(
-        layout.size + 3, 6 if scores else 1, layout=layout, hidden=7, scores=scores, head_gains=[1.0] * (6 if scores else 1),
+        layout.size + 3, n_out, layout=layout, hidden=7, scores=scores, head_gains=[1.0] * n_out,
         core=lambda n, g: RecurrentCore("gru", n, 5, g, "cpu"), encoder=(8,), layer_norm=True, readout=(6,),
         generator=generator(0), device="cpu",
     )  # fmt: skip

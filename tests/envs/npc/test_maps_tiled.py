@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import itertools
-import struct
-import time
-import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,71 +12,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envs.npc.maps.faults import MapError
 from envs.npc.maps.layout import Exhibits, Layout, Portal, differences
-from envs.npc.maps.samples import FOLDER, SAMPLES, load_sample
+from envs.npc.maps.samples import SAMPLES, load_sample
 from envs.npc.maps.themes import features
 from envs.npc.maps.tiled import load_tiled, read_tiled
 from envs.npc.maps.tiled_save import ENCODINGS, save_tiled
 from metarl.errors import ConfigError
 
-W = 8
-ROWS = ["########", "#......#", "#.####.#", "#......#", "########"]
-GIDS = [1 if mark == "#" else 0 for row in ROWS for mark in row]
-HEADER = (
-    'version="1.10" tiledversion="1.10.2" orientation="orthogonal" renderorder="right-down" tilewidth="10" '
-    'tileheight="10" nextlayerid="9" nextobjectid="9"'
-)
-PROPERTIES = (
-    '<properties><property name="format" value="npcworld/1"/><property name="licence" value="CC0-1.0"/></properties>'
-)
-TILESET = '<tileset firstgid="1" name="t" tilewidth="10" tileheight="10" tilecount="9" columns="9">{}</tileset>'
-SPAWN = '<object id="1" type="spawn" x="15" y="15"><point/></object>'
-EXHIBIT = (
-    '<object id="2" name="Harp" type="exhibit" x="60" y="30" width="10" height="10"><properties>'
-    '<property name="theme" value="music"/></properties></object>'
-)
-
-
-def csv(gids: list[int]) -> str:
-    return f'<data encoding="csv">{",".join(map(str, gids))}</data>'
-
-
-def tmx(
-    *,
-    data: str = csv(GIDS),
-    objects: str = SPAWN + EXHIBIT,
-    layers: str = "",
-    tiles: str = "",
-    header: str = HEADER,
-    properties: str = PROPERTIES,
-    infinite: int = 0,
-    size: tuple[int, int] = (W, 5),
-) -> str:
-    wide, tall = size
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<map {header} width="{wide}" height="{tall}" infinite="{infinite}">'
-        f'{properties}{TILESET.format(tiles)}<layer id="1" name="Walls" width="{wide}" height="{tall}">{data}</layer>'
-        f'{layers}<objectgroup id="2" name="things">{objects}</objectgroup></map>'
-    )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    def to_file(text: str = "", name: str = "m.tmx", **own: Any) -> Path:
-        path = tmp_path / name
-        path.write_text(text or tmx(**own), encoding="utf-8")
-        return path
-
-    return to_file
-
-
-def faults(path: Path) -> list[str]:
-    with pytest.raises(MapError) as caught:
-        load_tiled(path)
-    assert all(fault.file == str(path) for fault in caught.value.faults)
-    assert "\n" not in str(caught.value)
-    return [fault.located() for fault in caught.value.faults]
+from .tiled_files import EXHIBIT, GIDS, HEADER, PROPERTIES, ROWS, SPAWN, W, csv, faults
 
 
 def test_a_map_written_by_hand_becomes_the_world_it_shows(write: Any) -> None:
@@ -372,90 +309,3 @@ def test_unknown_themes_and_unnamed_objects_are_notes(write: Any) -> None:
     assert len(reading.notes) == 2
     assert reading.notes[0].startswith("exhibit 'Harp': theme 'jazz' is none of nature, game")
     assert reading.notes[1] == "2 objects without a class are ignored"
-
-
-def test_a_thousand_streets_over_the_whole_map_take_no_time(write: Any) -> None:
-    place = 'x="-1e6" y="-1e6" width="1e8" height="1e8"'
-    street = f'<object id="9" type="closed_at" {place}><properties>{{}}</properties></object>'
-    episodes = (f'<property name="episode" type="int" value="{1 + k % 900}"/>' for k in range(4000))
-    began = time.process_time()
-    (fault,) = faults(write(objects=SPAWN + EXHIBIT + "".join(map(street.format, episodes))))
-    assert fault.startswith("streets close at 900 different episodes, at most 32 are read")
-    assert time.process_time() - began < 10
-
-
-def pack(gids: list[int]) -> bytes:
-    return struct.pack(f"<{len(gids)}I", *gids)
-
-
-def test_data_that_inflate_without_end_are_refused_before_they_do(write: Any) -> None:
-    bomb = zlib.compress(bytes(20 * 2**20), 9)  # 20 kB that become 20 MB
-    assert len(bomb) < 25_000
-    for name, packed in {"zlib": bomb, "gzip": gzip.compress(bytes(2**20))}.items():
-        data = f'<data encoding="base64" compression="{name}">{base64.b64encode(packed).decode()}</data>'
-        (fault,) = faults(write(data=data))
-        assert "characters" in fault or "its data hold more than the expected 40 tiles" in fault
-    cut = base64.b64encode(zlib.compress(pack(GIDS))[:-3]).decode()
-    (fault,) = faults(write(data=f'<data encoding="base64" compression="zlib">{cut}</data>'))
-    assert "cut off" in fault
-
-
-def test_entity_bombs_deep_nesting_and_crowds_of_elements_are_refused(write: Any) -> None:
-    bomb = '<?xml version="1.0"?><!DOCTYPE m [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><map>&b;</map>'
-    assert faults(write(bomb)) == [
-        "it declares a document type or entities, which maps do not need; remove <!DOCTYPE ...>"
-    ]
-    (fault,) = faults(write("<map>" + "<group>" * 5000))
-    assert "nested deeper than 40" in fault
-    (fault,) = faults(write("<map>" + "<a/>" * 110_000))
-    assert "more than 100000 elements" in fault
-    (fault,) = faults(write("[" * 100_000, name="m.tmj"))
-    assert "nested deeper than 40" in fault
-    (fault,) = faults(write('{"version": ' + "9" * 4000 + "}", name="m.tmj"))
-    assert "a number of 4000 digits" in fault
-    (fault,) = faults(write('{"version": NaN}', name="m.tmj"))
-    assert "NaN is no number" in fault
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["../out.tsx", "/etc/passwd", "..\\out.tsx", "a/../../out.tsx", "file:///etc/passwd", "link.tsx", "~/x.tsx"],
-)
-def test_tilesets_outside_the_folder_of_the_map_are_refused(write: Any, tmp_path: Path, source: str) -> None:
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    (tmp_path / "out.tsx").write_bytes((FOLDER / "npcworld.tsx").read_bytes())
-    (folder / "link.tsx").symlink_to(tmp_path / "out.tsx")
-    text = tmx().replace(TILESET.format(""), f'<tileset firstgid="1" source="{source}"/>')
-    (fault,) = faults(write(text, name="maps/m.tmx"))
-    assert "is no relative path" in fault or "lies outside the folder of the map" in fault
-
-
-def test_templates_pipes_folders_and_huge_files_are_refused(write: Any, tmp_path: Path) -> None:
-    import os
-
-    (fault,) = faults(write(objects=SPAWN + '<object id="4" template="../../x.tx" x="1" y="1"/>'))
-    assert fault == "an object is an instance of a template; choose Detach in the object's menu"
-    hidden = '<tile id="1"><objectgroup><object id="1" template="/etc/passwd" x="0" y="0"/></objectgroup></tile>'
-    assert faults(write(tiles=hidden)) == [fault]
-    os.mkfifo(tmp_path / "pipe.tmx")
-    assert faults(tmp_path / "pipe.tmx") == ["it is no plain file; name a file"]
-    (tmp_path / "folder.tmx").mkdir()
-    assert faults(tmp_path / "folder.tmx") == ["it is no plain file; name a file"]
-    with (tmp_path / "huge.tmj").open("wb") as file:
-        file.truncate(2**40)  # sparse: takes no space
-    (fault,) = faults(tmp_path / "huge.tmj")
-    assert "at most 2097152 are read" in fault
-    (fault,) = faults(tmp_path / "map.png")
-    assert "a name that ends in '.png'" in fault
-    (tmp_path / "latin.tmx").write_bytes(b"<map \xff\xfe>")
-    (fault,) = faults(tmp_path / "latin.tmx")
-    assert "it is not UTF-8 text (byte 5)" in fault
-
-
-def test_without_the_reader_the_extra_is_named(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "pytiled_parser", None)
-    with pytest.raises(ConfigError, match=r"pip install 'metarl-worlds\[maps\]'"):
-        load_tiled(write())
