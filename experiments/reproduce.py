@@ -24,6 +24,8 @@ from .parser import Parser, check_folder
 from .reproductions import REPRODUCTIONS
 from .subcommand import run_subcommand
 
+_RESUMED = 0.02
+"""A command that took a smaller share of the time that a run's records name has only finished the run."""
 RUNS, RESULTS = Path("runs/reproduce"), Path("experiments/results")
 
 
@@ -147,12 +149,12 @@ def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def tables(folder: Path) -> str:
     """Return the results in `folder` as two Markdown tables: levels reached, and what the runs cost."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))}
     levels = ["| run | measure | value | level | compares with |", "|---|---|---|---|---|"]
     costs = ["| run | iterations | env steps | train CPU min | steps/s collecting | steps/s in all | commit |"]
     costs.append("|---|---|---|---|---|---|---|")
-    for result in found:
-        name, training = result["reproduction"], result["training"]
+    for name, result in found.items():
+        training = result["training"]
         name = f"[{name}](../experiments/results/{name})"
         for level in result["levels"]:
             verdict = "" if level["reached"] else " (missed)"
@@ -160,10 +162,17 @@ def tables(folder: Path) -> str:
                 f"| {name} | {level['name']} | {level['value']:.2f} | ≥ {level['at_least']:g}{verdict} | "
                 f"{level['source']} |"
             )
-        minutes = result["costs"]["train"]["cpu_s"] / 60
         costs.append(
-            f"| {name} | {training['iterations']} | {training['env_steps']:,} | {minutes:.1f} | "
+            f"| {name} | {training['iterations']} | {training['env_steps']:,} | {_minutes(result)} | "
             f"{training['collect_steps_per_s']:,.0f} | {training['end_to_end_steps_per_s']:,.0f} | "
             f"{str(result['provenance']['git']['commit'])[:7]} |"
         )
     return "\n".join([*levels, "", *costs])
+
+
+def _minutes(result: Mapping[str, Any]) -> str:
+    """Return the CPU minutes of training; of a run that was resumed, the wall minutes that its records add up to."""
+    cpu_s = result["costs"]["train"]["cpu_s"]
+    recorded_s = result["training"]["collect_s"] + result["training"]["update_s"]
+    resumed = cpu_s < _RESUMED * recorded_s
+    return f"{recorded_s / 60:.1f} (wall)" if resumed else f"{cpu_s / 60:.1f}"
