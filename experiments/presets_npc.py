@@ -122,7 +122,7 @@ def rl2_npc_assistant() -> AnyConfig:
 
     # With less entropy it soon stops asking, before it has learned what to make of an answer, and settles on proposing
     # at once what most people like. Foretelling what a proposal pays teaches the memory the visitor's taste.
-    ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.06, anneal_iters=210, anneal_to=0.1)
+    ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.06, anneal_iters=700, anneal_to=0.1)
     agent = RL2Config(
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True,
         rows=RowsConfig("offers", 64), foresight_coef=1.0, ppo=ppo,
@@ -132,12 +132,12 @@ def rl2_npc_assistant() -> AnyConfig:
         world=WorldConfig("npc/assistant"),
         agent=agent,
         train=LoopSettings(
-            n_iterations=210,
+            n_iterations=700,
             n_tasks=256,
-            validate_every_iters=42,
+            validate_every_iters=50,
             n_validation_tasks=256,
             validation_adapt_episodes=5,
-            checkpoint_every_iters=42,
+            checkpoint_every_iters=50,
         ),
         evaluation=Protocol(adapt_episodes=5, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
     )
