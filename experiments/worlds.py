@@ -44,6 +44,10 @@ def main(argv: Sequence[str]) -> int:
         from .worlds_check import main as check
 
         return check(argv[1:])
+    if list(argv[:1]) == ["audit"]:
+        from .worlds_audit import main as audit
+
+        return audit(argv[1:])
     arguments = _parser().parse_args(list(argv))
     if arguments.episodes is not None and not 1 <= arguments.episodes <= _MOST_EPISODES:
         raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")

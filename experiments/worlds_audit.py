@@ -1,0 +1,80 @@
+"""`python -m experiments worlds audit [NAME ...]`: is each NPC world a benchmark, with its numbers as ever?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from rich.text import Text
+
+from envs.npc.audit import Check
+from metarl.checkpoint import replace_file
+from metarl.errors import ConfigError, nearest
+from metarl.provenance import provenance
+
+from .doctor import wide_console
+from .parser import Parser, check_writable
+
+PROG = "python -m experiments worlds audit"
+_MOST_TRIALS = 100_000
+
+
+def _audits() -> dict[str, Callable[[int], list[Check]]]:
+    """Return the audits by world; each takes the number of trials."""
+    from envs.npc.audit_assets import audit_assets, audit_regime
+    from envs.npc.audit_assistant import audit_assistant
+    from envs.npc.audit_companion import audit_companion
+    from envs.npc.audit_guide import audit_guide
+    from envs.npc.family import golden
+
+    # Golden values of the guide are kept for the splits that could be played in reasonable time.
+    splits = {s for kept in golden("npc/guide-macro").values() for s in kept["splits"]}
+    return {
+        "npc/guide-macro": partial(audit_guide, splits=tuple(sorted(splits))),
+        "npc/assistant": audit_assistant,
+        "npc/companion": audit_companion,
+        "npc/assets-held": audit_assets,
+        "npc/assets-regime": audit_regime,
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Play the references, print every check with what it takes, and return 1 if one does not hold."""
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="worlds to audit (all)")
+    parser.add_argument("--trials", type=int, default=1024, metavar="N", help="trials per policy and split (1024)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write what was found")
+    arguments = parser.parse_args(list(argv))
+    audits = _audits()
+    for name in arguments.names:
+        if name not in audits:
+            raise ConfigError(f"no audit of {name!r}; {nearest(name, audits)}")
+    if not 64 <= arguments.trials <= _MOST_TRIALS:
+        raise ConfigError(f"--trials must be 64 to {_MOST_TRIALS}, got {arguments.trials}")
+    if arguments.json is not None:
+        check_writable(arguments.json, "--json")
+    found: dict[str, list[Check]] = {}
+    with torch.no_grad():
+        for name in arguments.names or audits:
+            found[name] = audits[name](arguments.trials)
+            wide_console().print(_table(name, found[name], arguments.trials))
+    if arguments.json is not None:
+        kept = {name: [asdict(check) for check in checks] for name, checks in found.items()}
+        stored = {"trials": arguments.trials, "command": f"{PROG} {' '.join(argv)}", "found": kept, **provenance()}
+        replace_file(arguments.json, (json.dumps(stored, indent=1) + "\n").encode())
+    return int(not all(check.holds for checks in found.values() for check in checks))
+
+
+def _table(name: str, checks: list[Check], n: int) -> Table:
+    table = Table(title=f"{name}, {n} trials", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("check", "measured", "takes", ""):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        verdict = Text("holds", style="green") if check.holds else Text("FAILS", style="bold red")
+        table.add_row(check.name, f"{check.value:.3g}", f"{check.bound:.3g}", verdict)
+    return table
