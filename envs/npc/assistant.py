@@ -32,6 +32,7 @@ from metarl.seeding import CopyStreams
 
 from .assistant_catalogue import N_ATTRIBUTES, shelf
 from .assistant_picture import draw_catalogue
+from .draws import pick
 from .people import DOMAINS
 from .shift import Shift
 from .world import NpcWorld
@@ -204,7 +205,7 @@ class AssistantWorld(NpcWorld):
         beta = self._beta(version)
         if config.anonymise:
             offers = offers.gather(2, params["order"][:, None].expand_as(offers)) * params["sign"][:, None]
-        category = (u[:, 1:2] >= params["intents"].cumsum(1)[:, :-1]).sum(1)
+        category = pick(params["intents"], u[:, 1])
         intent = category + (config.n_categories * (u[:, 2] < 0.5).long() if config.limits else 0)
         utility = (offers * beta[:, None]).sum(2)
         nothing = torch.zeros(n, device=self.device)
@@ -321,7 +322,7 @@ class AssistantWorld(NpcWorld):
         b = (self.standard(self._beta(state["version"]), self.params["domain"]) * question[:, :N_ATTRIBUTES]).sum(1)
         width = ANSWER_WIDTH * (1.0 + (state["version"] > 0)) if self._is("sensor") else ANSWER_WIDTH
         log_p = -0.5 * ((b[:, None] - self.levels) / (width[:, None] if isinstance(width, Tensor) else width)).square()
-        level = (u[:, None] >= log_p.softmax(1).cumsum(1)[:, :-1]).sum(1)
+        level = pick(log_p.softmax(1), u)
         # A wrong answer is any of the others, alike.
         wrong = ((u - RIGHT).clamp(min=0.0) / (1.0 - RIGHT) * max(c - 1, 1)).long().clamp(max=max(c - 2, 0))
         truth = state["intent"] % c

@@ -14,6 +14,7 @@ from metarl.tasks import Tasks, check_split
 
 from .assistant import AssistantConfig, AssistantWorld
 from .assistant_catalogue import N_ATTRIBUTES, Shelf, dominant, shelf
+from .draws import tally
 from .family import NpcFamily
 from .people import DOMAINS
 from .reference import Policy
@@ -57,7 +58,7 @@ class AssistantTasks(NpcFamily):
 
     @staticmethod
     def _special(found: Shelf) -> int:
-        count = torch.bincount(dominant(found.bank, found.mean, found.sd), minlength=N_ATTRIBUTES)
+        count = tally(dominant(found.bank, found.mean, found.sd), N_ATTRIBUTES)
         return int((count / len(found.bank) - HELD_OUT_SHARE).abs().argmin())
 
     def people(self, split: str, domain: int) -> Tensor:

@@ -31,6 +31,7 @@ from metarl.seeding import CopyStreams
 from .companion_glyphs import SIDE, Scripts
 from .companion_picture import draw_encounter, mood_names
 from .companion_styles import Styles
+from .draws import running_sums
 from .shift import Shift
 from .world import NpcWorld
 
@@ -107,7 +108,7 @@ class CompanionWorld(NpcWorld):
         self._closeness = styles.closeness.float().flatten().to(device)
         self._factors = styles.factors.to(device)
         self._strides = torch.tensor(styles.strides, device=device)
-        self._law = styles.conditionals(prior).cumsum(-1).float().to(device)
+        self._law = running_sums(styles.conditionals(prior)).float().to(device)
         actions = torch.cat([F.one_hot(c, k) for c, k in zip(styles.factors.T, styles.sizes, strict=True)], dim=1)
         nothing = torch.zeros(1, actions.shape[1])
         # Row mood * (n + 1) + action: what is shown of the last turn; action n is "none yet".

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import glyphs
+from .draws import tally
 
 SIDE = glyphs.DRAWN
 """Pixels of a picture's side."""
@@ -38,7 +39,7 @@ def _bank() -> Bank:
     images, sizes = list[Tensor](), list[Tensor]()
     for seed, split in ((0, "train"), (1, "train"), (1, "test")):
         images.append(glyphs.bank(split, N_DRAWINGS, seed).flatten(0, 1).flatten(1))
-        sizes.append(torch.bincount(glyphs.letters(split), minlength=len(glyphs.SCRIPTS)))
+        sizes.append(tally(glyphs.letters(split), len(glyphs.SCRIPTS)))
     # Scripts of a kind to the front: those of the test come last among all.
     size = torch.stack([sizes[0], sizes[1], sizes[2].roll(len(glyphs.TEST_SCRIPTS))])
     first = (size.flatten().cumsum(0) - size.flatten()).view_as(size)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .draws import tally
+
 TRAITS = ("agreeableness", "conscientiousness", "extraversion", "neuroticism", "openness")
 SPEECHES = ("warm", "playful", "formal", "terse")
 DISTANCES = ("far", "apart", "near", "close")
@@ -40,4 +42,4 @@ def style_of(traits: Tensor) -> Tensor:
 
 def style_histogram(traits: Tensor) -> Tensor:
     """Return how many of the people with `traits` [P, 5] have each style: int64 [80]."""
-    return torch.bincount(style_of(traits), minlength=N_STYLES)
+    return tally(style_of(traits), N_STYLES)
