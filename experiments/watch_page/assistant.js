@@ -7,6 +7,12 @@ Object.assign(TERMS, {
   intent: "意图", beta: "偏好", category: "类别", turn: "轮次",
 });
 
+for (let j = 1; j <= 24; j += 1) TERMS[`offer ${j}`] = `推荐 ${j}`;
+for (let a = 1; a <= 6; a += 1) TERMS[`ask attribute ${a}`] = `询问属性 ${a}`;
+TERMS["ask category"] = "询问类别";
+TERMS["ask limit"] = "询问上限";
+const said = (name) => (language === "zh" ? term(name) : name.replace(/^category (\d)/, (_, c) => `category ${"ABCD"[c]}`));
+
 FAMILIES.assistant = {
   draw(ctx, shown, played, step) {
     const n = shown.offers.length;
@@ -44,7 +50,7 @@ FAMILIES.assistant = {
         lines.push(["npc", zh ? (ask ? `您今天想找什么${about}？` : `您有多在意“${about}”？`)
           : ask ? `Which ${about} are you after today?` : `How much do you care about ${about}?`]);
       }
-      if (f.answer) lines.push(["visitor", term(f.answer)]);
+      if (f.answer) lines.push(["visitor", said(f.answer)]);
     }
     return lines;
   },
@@ -56,7 +62,7 @@ FAMILIES.assistant = {
     const most = Math.max(...beta.map(Math.abs), 1e-6);
     const bar = element("div");
     bars(bar, beta.map((b, a) => ({ name: term(shown.attributes[a]), share: Math.abs(b) / most, value: b.toFixed(2) })));
-    box.append(element("p", `${term("intent")}: ${term(`category ${intent}`)}`, { class: "note" }), bar);
+    box.append(element("p", `${term("intent")}: ${said(`category ${intent}`)}`, { class: "note" }), bar);
   },
 };
 
@@ -71,7 +77,7 @@ function drawOffer(ctx, shown, offer, j, x, y, width, height) {
   ctx.fillRect(x, y, width, 20);
   ctx.fillStyle = "#fff";
   ctx.font = "bold 12px system-ui";
-  ctx.fillText(`${j + 1}  ${term(`category ${offer.category}`).replace("category ", "category ")}`, x + 6, y + 14);
+  ctx.fillText(`${j + 1}  ${said(`category ${offer.category}`)}`, x + 6, y + 14);
   ctx.font = "11px system-ui";
   const gap = (height - 28) / Math.max(1, offer.values.length);
   offer.values.forEach((v, a) => {
