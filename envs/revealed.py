@@ -10,6 +10,7 @@ own. The honest world has no such switch: only a family that is asked for here l
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
@@ -51,9 +52,9 @@ class _Revealed(World):
         self._obs = torch.zeros(0)
         self._waiting = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
 
+    @abstractmethod
     def _extra(self) -> Tensor:
         """Return the numbers to show now, [B, n_extra]."""
-        raise NotImplementedError
 
     def _began(self, began: Tensor, fresh: Tensor) -> None:
         """Copies `began` [B] have started an episode; those of them that are `fresh` have a new task."""

@@ -150,15 +150,12 @@ class Visitor:
         choices = world.asks(0, action)
         if choices is not None:
             world.spoken = said = ask("  you:", choices)
-        _, reward, terminated, truncated, info = world.step(actions)
+        obs, reward, terminated, truncated, info = world.step(actions)
         world.spoken = None
-        if choices is not None:
-            world.answer(0, said)
         reward = torch.full_like(reward, said / (len(choices) - 1) if choices else 0.0)
-        info = info | {"final_obs": self._world.observe(self._world.reached)}
         if bool(terminated[0] | truncated[0]):
-            print("\n" + scene(self._world.frame(0), self._world))
-        return self._world.observe(self._world.state), reward, terminated, truncated, info
+            print("\n" + scene(world.frame(0), world))
+        return obs, reward, terminated, truncated, info
 
 
 class Person(Policy):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from metarl.seeding import generator
 
 from . import audit
 from .assets_exact import solve
-from .assets_family import AssetsTasks, make, make_held
+from .assets_family import AssetsTasks, make_held
 from .assets_regime import RegimeTasks, make_tiny
 from .assets_regime import make as make_regime
 from .audit import Check, play_named
@@ -90,13 +88,3 @@ def _shared(family: AssetsTasks | RegimeTasks, played: dict[str, Played], n: int
         for split in family.splits[1:]:
             found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
     return found
-
-
-def audit_all(n: int, *, golden: bool = True) -> dict[str, list[Check]]:
-    """Return the checks of all asset worlds by name."""
-    with torch.no_grad():
-        return {
-            "npc/assets": audit_assets(n, family=make(), golden=golden),
-            "npc/assets-held": audit_assets(n, golden=golden),
-            "npc/assets-regime": audit_regime(n, golden=golden),
-        }

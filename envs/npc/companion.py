@@ -204,6 +204,8 @@ class CompanionWorld(NpcWorld):
         if self.shift is not None and self.shift.kind == "sensor":
             noise = noise * (1 + (state["changes"] > 0))
         mood = ((engagement + noise) * self.styles.moods).floor().long().clamp(0, self.styles.moods - 1)
+        if self.spoken is not None:
+            mood = torch.full_like(mood, self.spoken)
         after = state | {
             "mood": mood, "last": action, "turn": state["turn"] + 1, "engagement": engagement,
             "cost": self._closeness.index_select(0, cell),
@@ -240,13 +242,6 @@ class CompanionWorld(NpcWorld):
     def asks(self, copy: int, action: Tensor) -> list[str]:
         """Return the moods that a visitor can show."""
         return mood_names(self.styles.moods)
-
-    def answer(self, copy: int, reaction: int) -> None:
-        """Show a person's mood, also at the begin of the next encounter if it is shown there at all."""
-        for state in (self.reached, self._state):
-            if int(state["mood"][copy]) < self.styles.moods:
-                state["mood"] = state["mood"].clone()
-                state["mood"][copy] = reaction
 
     def frame(self, copy: int) -> dict[str, Any]:
         """Return who is there, the last mood and action, and under "hidden" the visitor's number and style."""

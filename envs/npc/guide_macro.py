@@ -12,7 +12,7 @@ from metarl.seeding import CopyStreams
 
 from .guide_layouts import UNREACHABLE
 from .guide_model import GuideSettings
-from .guide_world import DISTANCE_UNIT, N_THEMES, GuideWorld, Places
+from .guide_world import DISTANCE_UNIT, N_THEMES, GuideWorld, Places, last_step_width
 from .shift import Shift
 
 _FARTHEST = 5.0
@@ -41,7 +41,7 @@ class GuideMacro(GuideWorld):
     ) -> None:
         """Build `n_copies` copies."""
         m = settings.n_exhibits
-        n_vec = settings.n_reactions + 1 + N_THEMES + 5
+        n_vec = last_step_width(settings)
         space = spaces.Dict(
             {
                 "exhibits": spaces.Box(0.0, _FARTHEST, (m, N_THEMES + 3), np.float32),

@@ -11,7 +11,7 @@ from envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
 
 from .guide_model import GuideSettings
-from .guide_world import N_THEMES, GuideWorld, Places
+from .guide_world import N_THEMES, GuideWorld, Places, last_step_width
 from .shift import Shift
 
 NORTH, SOUTH, WEST, EAST, WAIT, PRESENT = range(6)
@@ -48,7 +48,7 @@ class GuideMicro(GuideWorld):
         device: torch.device | str = "cpu",
     ) -> None:
         """Build `n_copies` copies."""
-        view, n_vec = settings.view, settings.n_reactions + 1 + N_THEMES + 5 + _MOODS + 3
+        view, n_vec = settings.view, last_step_width(settings) + _MOODS + 3
         space = spaces.Dict(
             {
                 "map": spaces.Box(0.0, 1.0, (N_PLANES, view, view), np.float32),

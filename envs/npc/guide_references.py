@@ -6,6 +6,7 @@ see how the visitor takes it and plan again.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -136,9 +137,9 @@ class Planner(Policy):
 
     world: GuideWorld
 
+    @abstractmethod
     def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
         """Return prizes and chances of a dislike, [rows, M] each, at the present state."""
-        raise NotImplementedError
 
     def pace(self, rows: Rows = ALL) -> Tensor:
         """Return ticks per cell [rows] as far as the guide has seen."""

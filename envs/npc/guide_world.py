@@ -69,6 +69,11 @@ class Examiner(Protocol):
         ...
 
 
+def last_step_width(settings: GuideSettings) -> int:
+    """Return the columns of `GuideWorld.last_step`."""
+    return settings.n_reactions + 1 + N_THEMES + 5
+
+
 class GuideWorld(NpcWorld):
     """B guides with a visitor each.
 
@@ -270,11 +275,6 @@ class GuideWorld(NpcWorld):
         ]
         face = self._face.index_select(0, state["reaction"])
         return [face, self.places.themes.rows.index_select(0, state["last_theme"]), torch.stack(numbers, 1)]
-
-    @property
-    def n_last_step(self) -> int:
-        """Columns of `last_step`."""
-        return self.settings.n_reactions + 1 + N_THEMES + 5
 
     def latent(self) -> dict[str, Tensor]:
         """Return the present visitor: "interests" [B, 10], "pace" [B], "aversion" [B], and "felt" [B, M]."""

@@ -7,7 +7,6 @@ how the visitor reacts, never the reward itself, unless `reward_in_obs` says so.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -115,21 +114,10 @@ class NpcWorld(TensorWorld):
     def asks(self, copy: int, action: Tensor) -> list[str] | None:
         """Return the reactions that the visitor of `copy` can show to an action; None if it would show none.
 
-        A person can be the visitor: `spoken` holds the number of what they chose while the step is made, and `answer`
-        follows it.
+        A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and `advance`
+        shows it in place of what the model would.
         """
         return None
-
-    def answer(self, copy: int, reaction: int) -> None:
-        """Put a person's reaction in place of the simulated one, where `advance` has not heeded `spoken` already."""
-        return
-
-    def rewrite(self, copy: int, values: Mapping[str, Tensor | float]) -> None:
-        """Change what the last step left in the state of `copy`, also where it was carried into a new episode."""
-        for state in (self._state, self.reached):
-            for key, value in values.items():
-                state[key] = state[key].clone()
-                state[key][copy] = value
 
     def reached_frame(self, copy: int) -> dict[str, Any]:
         """Return the `frame` of what the last step reached, also where a new episode has begun since."""

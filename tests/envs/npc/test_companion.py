@@ -267,9 +267,9 @@ def test_a_frame_is_plain_json_with_the_truth_under_hidden_only_and_can_be_paint
 def test_a_person_can_be_the_visitor() -> None:
     _, world = build(3, n_turns=2)
     for t in range(2):
+        world.spoken = 4 - 3 * t
         _, action, *_ = turn(world, t)
         assert len(world.asks(1, action[1])) == 5
-        world.answer(1, 4 - 3 * t)
         assert int(world.observe(world.state)["vec"][1, :6].argmax()) == 4 - 3 * t
     assert int(world.reached["mood"][1]) == 1
 
