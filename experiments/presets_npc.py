@@ -11,6 +11,27 @@ from metarl.loop import LoopSettings
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 
+def _run(
+    name: str, world: WorldConfig, agent: Any, *, n_iterations: int, n_tasks: int, every: int, keep_every: int = 50
+) -> AnyConfig:
+    """Return a run of RL² that validates `every` so many iterations, on trials as long as those it learns from."""
+    adapt = agent.episodes_per_trial - 1
+    return ExperimentConfig(
+        name=name,
+        world=world,
+        agent=agent,
+        train=LoopSettings(
+            n_iterations=n_iterations,
+            n_tasks=n_tasks,
+            validate_every_iters=every,
+            n_validation_tasks=256,
+            validation_adapt_episodes=adapt,
+            checkpoint_every_iters=keep_every,
+        ),
+        evaluation=Protocol(adapt_episodes=adapt, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    )
+
+
 def rl2_npc_assets_held() -> AnyConfig:
     """RL² (GRU) on virtual assets of which only the one held is seen, 10 episodes per trial."""
     from agents.ppo import PPOConfig
@@ -22,20 +43,8 @@ def rl2_npc_assets_held() -> AnyConfig:
     agent = RL2Config(
         episodes_per_trial=10, hidden=96, memory_steps=100, encoder=(64,), readout=(64,), layer_norm=True, ppo=ppo
     )
-    return ExperimentConfig(
-        name="rl2-npc-assets-held",
-        world=WorldConfig("npc/assets-held"),
-        agent=agent,
-        train=LoopSettings(
-            n_iterations=160,
-            n_tasks=256,
-            validate_every_iters=40,
-            n_validation_tasks=256,
-            validation_adapt_episodes=9,
-            checkpoint_every_iters=40,
-        ),
-        evaluation=Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
-    )
+    world = WorldConfig("npc/assets-held")
+    return _run("rl2-npc-assets-held", world, agent, n_iterations=160, n_tasks=256, every=40, keep_every=40)
 
 
 def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 600, **options: Any) -> AnyConfig:
@@ -46,20 +55,8 @@ def _companion(name: str, world: dict[str, Any], *, n_iterations: int = 600, **o
     # gamma 1: an answer is worth as much when its visitor comes back ten encounters later.
     ppo = PPOConfig(lr=2e-3, gamma=1.0, lam=0.95, entropy_coef=0.04, anneal_iters=n_iterations, anneal_to=0.05)
     agent = RL2Config(episodes_per_trial=12, normalise_inputs=False, ppo=ppo, **options)
-    return ExperimentConfig(
-        name=name,
-        world=WorldConfig("npc/companion", options=world),
-        agent=agent,
-        train=LoopSettings(
-            n_iterations=n_iterations,
-            n_tasks=128,
-            validate_every_iters=50,
-            n_validation_tasks=256,
-            validation_adapt_episodes=11,
-            checkpoint_every_iters=50,
-        ),
-        evaluation=Protocol(adapt_episodes=11, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
-    )
+    where = WorldConfig("npc/companion", options=world)
+    return _run(name, where, agent, n_iterations=n_iterations, n_tasks=128, every=50)
 
 
 def rl2_npc_companion_id() -> AnyConfig:
@@ -98,20 +95,8 @@ def rl2_npc_guide_macro() -> AnyConfig:
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True, rows=rows,
         ppo=ppo,
     )  # fmt: skip
-    return ExperimentConfig(
-        name="rl2-npc-guide-macro",
-        world=WorldConfig("npc/guide-macro"),
-        agent=agent,
-        train=LoopSettings(
-            n_iterations=700,
-            n_tasks=128,
-            validate_every_iters=100,
-            n_validation_tasks=256,
-            validation_adapt_episodes=5,
-            checkpoint_every_iters=50,
-        ),
-        evaluation=Protocol(adapt_episodes=5, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
-    )
+    world = WorldConfig("npc/guide-macro")
+    return _run("rl2-npc-guide-macro", world, agent, n_iterations=700, n_tasks=128, every=100)
 
 
 def rl2_npc_assistant() -> AnyConfig:
@@ -127,20 +112,8 @@ def rl2_npc_assistant() -> AnyConfig:
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True,
         rows=RowsConfig("offers", 64), foresight_coef=1.0, ppo=ppo,
     )  # fmt: skip
-    return ExperimentConfig(
-        name="rl2-npc-assistant",
-        world=WorldConfig("npc/assistant"),
-        agent=agent,
-        train=LoopSettings(
-            n_iterations=700,
-            n_tasks=256,
-            validate_every_iters=50,
-            n_validation_tasks=256,
-            validation_adapt_episodes=5,
-            checkpoint_every_iters=50,
-        ),
-        evaluation=Protocol(adapt_episodes=5, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
-    )
+    world = WorldConfig("npc/assistant")
+    return _run("rl2-npc-assistant", world, agent, n_iterations=700, n_tasks=256, every=50)
 
 
 NPC_PRESETS: dict[str, Callable[[], AnyConfig]] = {
