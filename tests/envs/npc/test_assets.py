@@ -13,6 +13,8 @@ from metarl.errors import ConfigError
 from metarl.seeding import generator
 from metarl.tasks import Tasks
 
+from .same_history import actions_after
+
 NAMES = ("npc/assets", "npc/assets-held", "npc/assets-regime", "npc/assets-tiny")
 
 
@@ -227,26 +229,17 @@ def test_the_exact_value_of_a_tiny_tree_is_that_of_exhaustive_search():
     assert solve(family.config).value == pytest.approx(first + second, abs=3e-5)
 
 
+def _another_visitor(world):
+    world.params = {k: v if k == "fee" else v.flip(0) for k, v in world.params.items()}
+
+
 def test_no_policy_but_the_oracle_looks_at_what_is_hidden():
     for name in ("npc/assets", "npc/assets-regime"):
         family = envs.make(name)
         for policy_name, make in family.policies("train").items():
             if policy_name == "oracle":
                 continue
-            chosen = []
-            for flip in (False, True):
-                world = family.make_world(16)
-                world.set_tasks(family.sample("train", 16, generator(0)))
-                world.reset(seed=1)
-                policy = make()
-                policy.start(world, generator(5))
-                for _ in range(5):
-                    before, actions = world.state, policy.act()
-                    _, _, t, u, _ = world.step(actions)
-                    policy.see(before, actions, world.reached, t | u)
-                if flip:  # another visitor, the same history
-                    world.params = {k: v if k == "fee" else v.flip(0) for k, v in world.params.items()}
-                chosen.append(policy.act())
+            chosen = [actions_after(family, make, swap) for swap in (None, _another_visitor)]
             assert torch.equal(*chosen), (name, policy_name)
 
 

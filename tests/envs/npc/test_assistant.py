@@ -14,6 +14,8 @@ from metarl.conformance import check_world
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 
+from .same_history import actions_after
+
 J = 12
 SMALL = {"domains": ("electricity",), "n_catalogues": 64}
 
@@ -254,30 +256,19 @@ def test_the_filter_is_bayes_rule_over_visitors_and_intents():
     assert torch.allclose(known[~going_on], people[~going_on], atol=1e-5)
 
 
+def _another_visitor(world):
+    """Swap visitors and their intents."""
+    world.params = {**world.params, **{k: world.params[k].flip(0) for k in ("beta", "intents")}}
+    hidden = {k: world._state[k].flip(0) for k in ("utility", "intent", "admissible")}
+    world._state = {**world._state, **hidden}
+
+
 def test_no_policy_but_the_oracles_looks_at_what_is_hidden():
     family = envs.make("npc/assistant", **SMALL)
     for name, make in family.policies("train").items():
         if "oracle" in name:
             continue
-        chosen = []
-        for flip in (False, True):
-            world = family.make_world(16)
-            world.set_tasks(family.sample("train", 16, generator(0)))
-            world.reset(seed=1)
-            policy = make()
-            policy.start(world, generator(5))
-            for _ in range(5):
-                before, actions = world.state, policy.act()
-                _, _, terminated, truncated, _ = world.step(actions)
-                policy.see(before, actions, world.reached, terminated | truncated)
-            if flip:  # another visitor with another intent, the same history
-                hidden = {k: world.params[k].flip(0) for k in ("beta", "intents")}
-                world.params = {**world.params, **hidden}
-                world._state = {
-                    **world._state,
-                    **{k: world._state[k].flip(0) for k in ("utility", "intent", "admissible")},
-                }
-            chosen.append(policy.act())
+        chosen = [actions_after(family, make, swap) for swap in (None, _another_visitor)]
         assert torch.equal(*chosen), name
 
 
