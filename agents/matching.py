@@ -40,7 +40,8 @@ class MatchingConfig:
     """Settings of the matching memory; a step's evidence has the agent's `hidden` units."""
 
     identity: tuple[str, ...] = ("id", "glyph")
-    """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be."""
+    """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be. (): the
+    whole observation, for worlds where what matters is in which situation something was done (states of an MDP)."""
     key: int = 16
     """Numbers per key, >= 1."""
     key_channels: tuple[int, ...] = ()
@@ -60,6 +61,9 @@ class MatchingConfig:
     """At first: how steeply a match counts; learned from there, > 0."""
     threshold: float = 0.5
     """At first: cosine above which two keys rather belong to one visitor; learned from there."""
+    pooled: bool = False
+    """Also read the mean of all evidence, whoever was there, and how long the trial has lasted: what is to come in
+    general, which a value function has to tell."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -85,11 +89,15 @@ class Layout:
 
 
 def identity_layout(spec: WorldSpec | None, names: tuple[str, ...]) -> Layout:
-    """Return where a world's flat observations say who is there.
+    """Return where a world's flat observations say who is there: in entries `names`, or everywhere if there are none.
 
     Raises: ConfigError if the observation space has no entry of these names.
     """
     space = None if spec is None else spec.observation_space
+    if space is not None and not names:
+        size = flat.flat_dim(space)
+        shape = space.shape if isinstance(space, spaces.Box) and space.shape else (size,)
+        return Layout(tuple(range(size)), shape)
     found, shapes, at = list[int](), list[tuple[int, ...]](), 0
     for name, part in space.items() if isinstance(space, spaces.Dict) else ():
         size = flat.flat_dim(part)
@@ -176,14 +184,16 @@ class MatchingCore(nn.Module):
         self.n_outputs, self.n_key = config.readout[-1], config.key
         columns = torch.tensor(layout.columns)
         rest = torch.ones(n_inputs, dtype=torch.bool)
-        rest[columns] = False
+        # Where the observation is the identity, the next one is also what came of the action.
+        rest[columns] = not config.identity
         self.register_buffer("columns", columns.to(device), persistent=False)
         self.register_buffer("rest", rest.nonzero()[:, 0].to(device), persistent=False)
         self.key_net = KeyNet(config, layout, generator, device)
         n_rest = int(rest.sum())
         self.evidence_in = empty_linear(n_rest, config.evidence_hidden, device)
         self.evidence_out = empty_linear(config.evidence_hidden, hidden, device)
-        wide = (hidden + n_rest, *config.readout)
+        n_found = (2 * hidden + 1) if config.pooled else hidden
+        wide = (n_found + n_rest, *config.readout)
         self.readout = nn.ModuleList(empty_linear(a, b, device) for a, b in pairwise(wide))
         self.log_sharpness = nn.Parameter(torch.tensor(float(config.sharpness), device=device).log())
         self.threshold = nn.Parameter(torch.tensor(float(config.threshold), device=device))
@@ -226,6 +236,9 @@ class MatchingCore(nn.Module):
         evidence = history.append(memory["evidence"], count, self._evidence(rest) * begun)
         weight = self._match((keys @ key[:, :, None]).squeeze(-1)) * history.filled(count, self.context)
         found = (weight[:, None, :] @ evidence).squeeze(1)
+        if self.config.pooled:
+            n_kept = (count + 1).clamp(max=self.context)[:, None].to(found.dtype)
+            found = torch.cat([found, evidence.sum(1) / n_kept, n_kept / self.context], dim=-1)
         after = {"count": count + 1, "who": who, "key": key, "keys": keys, "evidence": evidence}
         return {"h": self._read(found, rest), **after}
 
@@ -244,7 +257,12 @@ class MatchingCore(nn.Module):
         mask = history.window(n_steps, self.context, x.device)
         causal = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril() if mask is None else mask
         weight = self._match(now.transpose(0, 1) @ then.permute(1, 2, 0)) * causal
-        outputs = self._read((weight @ evidence.transpose(0, 1)).transpose(0, 1), rest)
+        by_row = evidence.transpose(0, 1)
+        found = weight @ by_row
+        if self.config.pooled:
+            n_kept = causal.sum(1).to(found.dtype)[None, :, None].expand(len(found), -1, 1)
+            found = torch.cat([found, causal.to(found.dtype) @ by_row / n_kept, n_kept / self.context], dim=-1)
+        outputs = self._read(found.transpose(0, 1), rest)
         filed = {k: history.to_ring(v.detach(), self.context) for k, v in (("keys", then), ("evidence", evidence))}
         last = {"count": memory["count"] + n_steps, "who": x[-1][:, self.columns], "key": now[-1].detach()}
         return outputs, {"h": outputs[-1], **last, **filed}

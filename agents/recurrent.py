@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,15 @@ class MemoryCore(Protocol):
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Take in sequences x [T, N, n_inputs]; return the outputs [T, N, n_outputs] and the last memory."""
+        ...
+
+
+@runtime_checkable
+class TaughtCore(MemoryCore, Protocol):
+    """A memory that learns something of its own besides what the policy's loss teaches it."""
+
+    def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Return a loss on sequences x [T, N, n_inputs] for each optimiser step, or None if that lesson is off."""
         ...
 
 

@@ -27,11 +27,11 @@ from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
 from .mann import MANNConfig
-from .matching import MatchingConfig, MatchingCore
+from .matching import MatchingConfig
 from .memories import Memory, check_memory, make_core
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
-from .recurrent import RecurrentNet
+from .recurrent import RecurrentNet, TaughtCore
 from .reward_scale import ClassScale, RewardInput, RewardObjective, TrialScale
 from .row_net import RowNet, RowsConfig, make_net
 from .snail import SNAILConfig
@@ -174,13 +174,15 @@ class RL2:
             self._head.n_outputs, self._head.n_outputs + spec.action_dim * (config.foresight_coef > 0)
         )
         n_policy, n_times = self._foresight.stop, config.episodes_per_trial * spec.horizon
+        per_action = [0, self._foresight.start] if config.foresight_coef > 0 else [0]
         shared = not config.separate_value
 
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet | RowNet:
             return make_net(
                 config.rows, spec, (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                scores=role == "policy", core=lambda n, g: make_core(config, n_times, n, g, self.device, spec),
-                encoder=config.encoder, layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
+                per_action=per_action if role == "policy" else [],
+                core=lambda n, g: make_core(config, n_times, n, g, self.device, spec), encoder=config.encoder,
+                layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip
 
@@ -373,11 +375,11 @@ class RL2:
         memories, totals = self.start_memories(n_trials), dict[str, Tensor]()
         chunk = self.config.bptt_steps or n_steps
         self._optimiser.zero_grad()
-        if isinstance(self.network.core, MatchingCore):
+        if isinstance(self.network.core, TaughtCore):
             lesson = self.network.core.lesson(batch.inputs, generator)
             if lesson is not None:
                 lesson.backward()  # type: ignore[no-untyped-call]
-                totals["key_lesson"] = lesson.detach() * count
+                totals["memory_lesson"] = lesson.detach() * count
         for begin in range(0, n_steps, chunk):
             part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
             out, value, memories = self._unroll(part.inputs, memories)

@@ -4,6 +4,10 @@ Where an observation has an entry [n, ...] whose row i says what Discrete action
 offer to make), what was learned about one row ought to hold for all: their logits come from one network that sees the
 row and the memory (pointer networks, Vinyals et al. 2015, arXiv:1506.03134), and the memory sees them as a set, the
 mean of their embeddings (deep sets, Zaheer et al. 2017, arXiv:1703.06114). All other actions have logits as usual.
+
+How good a choice is may be a product of what is known and what is shown: a visitor's tastes times the attributes of an
+offer. With `products` P the scores of row x_i under the memory h therefore also see the P numbers (A x_i) * (B h), so
+that any bilinear form of rank P is one linear map away; sums of ReLU units only come near to one.
 """
 
 from __future__ import annotations
@@ -32,11 +36,15 @@ class RowsConfig:
     """Entry of a Dict observation, [n, ...], whose row i describes Discrete action i ("": none, all logits alike)."""
     hidden: int = 64
     """Units of a row's embedding and of the layer that scores it, >= 1."""
+    products: int = 0
+    """Products of the row and the memory that the score sees beside that layer, >= 0."""
 
     def __post_init__(self) -> None:
-        """Check the range."""
+        """Check the ranges."""
         if self.hidden < 1:
             raise ConfigError(f"rl2.rows.hidden must be >= 1, got {self.hidden}")
+        if self.products < 0:
+            raise ConfigError(f"rl2.rows.products must be >= 0, got {self.products}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class RowLayout:
 
 
 class RowNet(nn.Module):
-    """A `RecurrentNet` over all but the rows and over their mean embedding; its first outputs are the rows' scores."""
+    """A `RecurrentNet` over all but the rows and over their mean embedding; rows score some of the outputs."""
 
     def __init__(
         self,
@@ -87,20 +95,24 @@ class RowNet(nn.Module):
         n_outputs: int,
         *,
         layout: RowLayout,
-        hidden: int,
-        scores: bool,
+        config: RowsConfig,
+        scored: Sequence[int],
         head_gains: Sequence[float],
         generator: torch.Generator,
         device: torch.device | str,
         **options: Any,
     ) -> None:
-        """Draw the weights; `options` are those of `RecurrentNet`. Without `scores` all outputs are its outputs."""
+        """Draw the weights; `options` are those of `RecurrentNet`.
+
+        From each output in `scored` on, in rising order, as many outputs as there are rows are the rows' scores.
+        """
         super().__init__()
-        self.layout, n_scores = layout, layout.n if scores else 0
+        self.layout, self.scored, hidden = layout, tuple(scored), config.hidden
+        rows = {i for first in scored for i in range(first, first + layout.n)}
         self.inner = RecurrentNet(
             n_inputs - layout.size + hidden,
-            n_outputs - n_scores,
-            head_gains=head_gains[n_scores:],
+            n_outputs - len(rows),
+            head_gains=[g for i, g in enumerate(head_gains) if i not in rows],
             generator=generator,
             device=device,
             **options,
@@ -109,12 +121,17 @@ class RowNet(nn.Module):
         seen = cast(nn.Linear, encoder[-1]).out_features if len(encoder) else n_inputs - layout.size + hidden
         self.embed = empty_linear(layout.width, hidden, device)
         layers = [(self.embed, math.sqrt(2.0))]
-        self.scores = scores
-        if scores:
+        self.products = config.products if scored else 0
+        if scored:
+            n_context = self.inner.core.n_outputs + seen
             self.from_row = empty_linear(hidden, hidden, device)
-            self.from_memory = empty_linear(self.inner.core.n_outputs + seen, hidden, device)
-            self.score = empty_linear(hidden, 1, device)
-            layers += [(self.from_row, 1.0), (self.from_memory, 1.0), (self.score, head_gains[0])]
+            self.from_memory = empty_linear(n_context, hidden, device)
+            self.score = empty_linear(hidden + self.products, len(scored), device)
+            layers += [(self.from_row, 1.0), (self.from_memory, 1.0), (self.score, head_gains[scored[0]])]
+        if self.products:
+            self.row_factor = empty_linear(layout.width, self.products, device)
+            self.memory_factor = empty_linear(n_context, self.products, device)
+            layers += [(self.row_factor, 1.0), (self.memory_factor, 1.0)]
         with torch.no_grad():
             for layer, gain in layers:
                 orthogonal(layer.weight, gain, generator)
@@ -130,43 +147,50 @@ class RowNet(nn.Module):
         """The affine layer of all outputs but the scores; a value is its last row."""
         return self.inner.head
 
-    def _see(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows' embeddings [..., n, hidden] and what the memory takes in."""
+    def _see(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows [..., n, width], their embeddings [..., n, hidden] and what the memory takes in."""
         rows, rest = self.layout.split(x)
         embedded = self.embed(rows).relu()
-        return embedded, self.inner.encode(torch.cat([rest, embedded.mean(-2)], dim=-1))
+        return rows, embedded, self.inner.encode(torch.cat([rest, embedded.mean(-2)], dim=-1))
 
-    def _say(self, h: Tensor, x: Tensor, embedded: Tensor) -> Tensor:
-        """Return the scores, and after them all other outputs."""
+    def _say(self, h: Tensor, x: Tensor, rows: Tensor, embedded: Tensor) -> Tensor:
+        """Return all outputs, the rows' scores where they belong."""
         others = self.inner.read(h, x)
-        if not self.scores:
+        if not self.scored:
             return others
         known = h if self.inner.norm is None else self.inner.norm(h)
-        context = self.from_memory(torch.cat([known, x], dim=-1)).unsqueeze(-2)
-        scores = self.score((self.from_row(embedded) + context).relu()).squeeze(-1)
-        return torch.cat([scores, others], dim=-1)
+        context = torch.cat([known, x], dim=-1).unsqueeze(-2)
+        parts = (self.from_row(embedded) + self.from_memory(context)).relu()
+        if self.products:
+            parts = torch.cat([parts, self.row_factor(rows) * self.memory_factor(context)], dim=-1)
+        outputs, at = list[Tensor](), 0
+        for first, scores in zip(self.scored, self.score(parts).unbind(-1), strict=True):
+            n_before = first - sum(o.shape[-1] for o in outputs)
+            outputs += [others[..., at : at + n_before], scores]
+            at += n_before
+        return torch.cat([*outputs, others[..., at:]], dim=-1)
 
     def step(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [N, n_outputs] and the memory after one row per sequence."""
-        embedded, x = self._see(x)
+        rows, embedded, x = self._see(x)
         memory = self.core.step(x, memory)
-        return self._say(memory["h"], x, embedded), memory
+        return self._say(memory["h"], x, rows, embedded), memory
 
     def unroll(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """Return the outputs [T, N, n_outputs] and the last memory of whole sequences x [T, N, n_inputs]."""
-        embedded, x = self._see(x)
+        rows, embedded, x = self._see(x)
         outputs, memory = self.core.unroll(x, memory)
-        return self._say(outputs, x, embedded), memory
+        return self._say(outputs, x, rows, embedded), memory
 
 
 def make_net(
-    config: RowsConfig, spec: WorldSpec, n_inputs: int, n_outputs: int, *, scores: bool, **options: Any
+    config: RowsConfig, spec: WorldSpec, n_inputs: int, n_outputs: int, *, per_action: Sequence[int], **options: Any
 ) -> RecurrentNet | RowNet:
-    """Return the network that `config` asks for; `scores` says that its first outputs are logits.
+    """Return the network that `config` asks for; from each output in `per_action` on there is one per action.
 
     Raises: ConfigError for a world that does not describe its actions as `config` says.
     """
     if not config.entry:
         return RecurrentNet(n_inputs, n_outputs, **options)
     layout = RowLayout.of(spec, config.entry)
-    return RowNet(n_inputs, n_outputs, layout=layout, hidden=config.hidden, scores=scores, **options)
+    return RowNet(n_inputs, n_outputs, layout=layout, config=config, scored=per_action, **options)

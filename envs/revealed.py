@@ -49,6 +49,7 @@ class _Revealed(World):
             device=inner.device,
         )
         self.inner, self.has_dense_reward = inner, inner.has_dense_reward
+        self.shows_reward, self.carries = inner.shows_reward, inner.carries
         self._obs = torch.zeros(0)
         self._waiting = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
 
@@ -88,6 +89,10 @@ class _Revealed(World):
         began = torch.ones_like(self._waiting) if mask is None else torch.as_tensor(mask, device=self.device)
         self._start(began)
         return self._shown(self._obs), info
+
+    def hold(self, idle: Tensor | None) -> None:
+        """Let copies stand still; see `World.hold`."""
+        self.inner.hold(idle)
 
     def step(self, actions: Any) -> StepResult:
         """Advance all copies; see `World.step`."""

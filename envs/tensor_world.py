@@ -64,6 +64,7 @@ class TensorWorld(World):
         self._waiting = torch.ones(n_copies, dtype=torch.bool, device=self.device)
         self._state: EpisodeState = {}
         self._begin_streams, self._step_streams = self._new_streams(0)
+        self._idle: Tensor | None = None
         self._false = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
         # Age of each copy's episode. While all copies are in step it is a plain number, which costs nothing to compare.
         self._age: int | Tensor = 0
@@ -103,6 +104,11 @@ class TensorWorld(World):
         """
         return fresh
 
+    def hold(self, idle: Tensor | None) -> None:
+        """Let copies stand still; see `World.hold`."""
+        # Standing still costs a little, so nobody is asked to unless somebody waits.
+        self._idle = idle if idle is None or idle.device.type != "cpu" or bool(idle.any()) else None
+
     def set_tasks(self, tasks: Tasks) -> None:
         """Give copy i task i from its next reset on, be that a call of `reset` or the end of its episode."""
         self.check_tasks(tasks)
@@ -112,16 +118,12 @@ class TensorWorld(World):
         """Start new episodes; see `World.reset`. Raises ConfigError before the first `set_tasks`."""
         if self._pending is None and self.tasks is None:
             raise ConfigError(f"world {self.name!r} has no tasks yet; call set_tasks before reset")
-        mask = self._mask(options or {})
+        mask, self._idle = self._mask(options or {}), None
         self._take_tasks(mask)
         if seed is not None:
             self._reseed(seed, mask)
         elif self._state:
             self._episode = self._episode + (1 if mask is None else mask.long())
-        before = (options or {}).get("episode")
-        if before is not None:
-            given = torch.full_like(self._episode, int(before))
-            self._episode = given if mask is None else torch.where(mask, given, self._episode)
         fresh = self.begin(self._begin_streams, self._episode)
         if mask is None:
             self._state, self._age = fresh, 0
@@ -215,13 +217,20 @@ class TensorWorld(World):
         state, reward, terminated, success = self.advance(
             self._state, self._actions(actions), self._step_streams, self._clock
         )
-        self._clock = self._clock + 1
+        if self._idle is None:
+            self._clock = self._clock + 1
+        else:
+            state = _merge(self._idle, self._state, state)
+            self._clock = self._clock + (~self._idle).long()
+            reward = torch.where(self._idle, 0.0, reward)
         info: dict[str, Any] = {"final_obs": self.observe(state), **self.extras(state)}
         if success is not None:
             info["success"] = success
         if terminated is None:
             terminated = self._false.clone()
-        if self.fixed_horizon and isinstance(self._age, int):
+        elif self._idle is not None:
+            terminated = terminated & ~self._idle
+        if self._idle is None and self.fixed_horizon and isinstance(self._age, int):
             truncated = self._end_in_step(state)
         else:
             truncated = self._end_one_by_one(state, terminated)
@@ -241,7 +250,7 @@ class TensorWorld(World):
 
     def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
         """Move on to `state` and begin anew where an episode ended."""
-        age = self._age + torch.ones_like(self._episode)
+        age = self._age + (torch.ones_like(self._episode) if self._idle is None else (~self._idle).long())
         truncated = (age >= self.horizon) & ~terminated
         ended = terminated | truncated
         if self.device.type == "cpu" and not ended.any():

@@ -111,6 +111,12 @@ def _hold(kept: State, new: State, active: Tensor) -> State:
     return {k: torch.where(active.reshape(-1, *[1] * (v.dim() - 1)), v, kept[k]) for k, v in new.items()}
 
 
+def _let_wait(world: World, idle: Tensor | None) -> None:
+    """Let idle copies stand still in worlds where their steps would leave a trace."""
+    if world.carries and not world.fixed_horizon:
+        world.hold(idle)
+
+
 def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
     """Keep one time step; stacking all of them at the end costs less than writing each into its place."""
     for key, value in row.items():
@@ -188,6 +194,8 @@ def collect(
         active = active & (episode < rounds)
         if (on_cpu or (t + 1) % world.horizon == 0) and not bool(active.any()):
             break
+        _let_wait(world, ~active)
+    _let_wait(world, None)
     kept = {k: torch.stack(v) for k, v in columns.items()}
     if not free:
         count = torch.arange(rounds, device=world.device).repeat_interleave(world.horizon)

@@ -37,7 +37,7 @@ def run_trial(
 
     Training and evaluation both go through here. Everything random follows from `seed`: copy i of the world and the
     policy's noise. Where episodes may end early each phase starts with a fresh reset, so that idle steps of other
-    copies leave no trace.
+    copies leave no trace; in worlds where something outlives an episode idle copies stand still instead.
 
     Raises: ConfigError if copies, tasks and the agent do not fit; WorldError if a reward or observation is not finite.
     """
@@ -65,9 +65,8 @@ def run_trial(
     for phase, (n_episodes, flag) in enumerate(zip(phases, flags, strict=True)):
         if phase:
             state = agent.adapt(state, rollouts[-1])
-            if not world.fixed_horizon:
-                done = sum(phases[:phase]) // copies
-                obs, info = world.reset(seed=derive(seed, "world", phase), options={"episode": done})
+            if not world.fixed_horizon and not world.carries:
+                obs, info = world.reset(seed=derive(seed, "world", phase))
                 step = Step(
                     spaces.flatten(world.single_observation_space, obs),
                     step.prev_action, step.prev_reward, step.prev_done, info.get("action_mask"),

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, WorldError
 from .tasks import Tasks
 
 Obs = Tensor | dict[str, Tensor]
@@ -55,8 +55,9 @@ class World(VectorEnv[Any, Any, Any]):
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
     agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
     carries: bool = False
-    """True if the first observation after an episode's end also shows something of that episode (say, the last
-    reaction, which agents with memory would not see otherwise). A plain reset shows nothing of the kind."""
+    """True if something outlives an episode: the first observation after its end also shows something of it (say, the
+    last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
+    shows nothing of the kind, so a trial is never reset halfway; `hold` keeps copies in step instead."""
     tasks: Tasks | None
 
     def __init__(
@@ -95,10 +96,20 @@ class World(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start new episodes, in all copies or in those of `options["mask"]` (bool [B]).
 
-        With a seed the copies' random streams start afresh; without, they go on. `options["episode"]` (int) says that
-        the trial has had so many episodes before, for worlds where the number of an episode matters. The returned
-        observation holds all copies; those outside the mask are where they were.
+        With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
+        copies; those outside the mask are where they were.
         """
+
+    def hold(self, idle: Tensor | None) -> None:
+        """Let the copies of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.
+
+        For worlds that carry: such a copy has finished a phase before the others and waits. Its rewards are 0, nothing
+        ends, and nothing random is drawn.
+        """
+        raise WorldError(
+            f"world {self.name!r} says that it carries, so trials of several phases need its copies to wait for each "
+            f"other; write hold(idle), or leave carries at False"
+        )
 
     @abstractmethod
     def step(self, actions: Any) -> StepResult:

@@ -34,9 +34,10 @@ def visits(who: list[int], said: Tensor) -> Tensor:
     return torch.cat([torch.eye(PEOPLE)[who], said[:, None]], dim=1)[:, None]
 
 
+@pytest.mark.parametrize("options", [{}, {"pooled": True}, {"pooled": True, "identity": ()}])
 @pytest.mark.parametrize("n_steps", [1, STEPS, 2 * STEPS + 3])
-def test_step_by_step_and_all_at_once_give_the_same(n_steps: int) -> None:
-    memory, inputs = core(), torch.randn(n_steps, 4, 4, generator=generator(1))
+def test_step_by_step_and_all_at_once_give_the_same(n_steps: int, options: dict[str, object]) -> None:
+    memory, inputs = core(**options), torch.randn(n_steps, 4, 4, generator=generator(1))
     state, outputs = memory.start(4), []
     for row in inputs:
         state = memory.step(row, state)
@@ -70,6 +71,28 @@ def test_what_is_found_is_the_sum_of_all_evidence_weighed_by_how_well_its_key_ma
         found = found + torch.sigmoid(60.0 * (keys[t] @ keys[s - 1] - 0.5)) * evidence[s]
     expected = memory._read(found, x[t, 0, PEOPLE:])
     assert torch.allclose(memory.unroll(x, memory.start(1))[0][t, 0], expected, atol=1e-4)
+
+
+def test_pooled_reads_add_the_mean_of_all_evidence_and_how_long_the_trial_has_lasted() -> None:
+    memory, x = core(pooled=True), torch.randn(STEPS, 1, 4, generator=generator(4))
+    read: list[Tensor] = []
+    memory.readout[0].register_forward_hook(lambda _m, inputs, _o: read.append(inputs[0]))
+    memory.unroll(x, memory.start(1))
+    evidence = torch.stack([memory._evidence(row[:, PEOPLE:])[0] for row in x])
+    evidence[0] = 0.0
+    for t in (0, 3, STEPS - 1):
+        torch.testing.assert_close(read[0][t, 0, 5:10], evidence[: t + 1].mean(0))
+        assert float(read[0][t, 0, 10].detach()) == pytest.approx((t + 1) / STEPS)
+    assert len(read[0][0, 0]) == 5 + 5 + 1 + 1
+
+
+def test_without_names_the_whole_observation_is_the_identity_and_is_evidence_too() -> None:
+    spec = WorldSpec.of(envs.make("tabular-mdp").make_world(1))
+    assert identity_layout(spec, ()) == Layout(tuple(range(10)), (10,))
+    config = RL2Config(hidden=8, memory="matching", matching=MatchingConfig(identity=()))
+    memory = config.build(spec, seed=0).network.core
+    assert isinstance(memory, MatchingCore)
+    assert memory.rest.tolist() == list(range(10 + 5 + 2))  # state reached, action, reward, end of episode
 
 
 def test_an_answer_many_steps_ago_teaches_as_well_as_the_last_one() -> None:
@@ -172,3 +195,25 @@ def learn(n_updates: int, **options: object) -> list[float]:
 def test_with_foresight_a_policy_soon_remembers_each_visitor() -> None:
     """0.275 is what random manners bring, 0.335 the best fixed ones."""
     assert sum(learn(40, foresight_coef=1.0)[-8:]) / 8 > 0.40
+
+
+def test_filed_by_state_rewards_of_an_mdp_are_remembered_at_once() -> None:
+    """25 updates: a GRU has not begun to learn by then, random play is 10 per episode, knowing the MDP 21.8."""
+    family = envs.make("tabular-mdp")
+    world = family.make_world(128)
+    matching = MatchingConfig(identity=(), pooled=True, evidence_hidden=64, readout=(64,))
+    ppo = PPOConfig(lr=4e-3, gamma=0.9, lam=0.7, entropy_coef=0.02)
+    config = RL2Config(episodes_per_trial=4, memory="matching", matching=matching, foresight_coef=0.5, ppo=ppo,
+                       normalise_inputs=False)  # fmt: skip
+    agent, noise = config.build(WorldSpec.of(world), seed=0), generator(0)
+    for i in range(25):
+        trial = run_trial(world, agent, family.sample("train", 128, noise), (4,), seed=i)
+        agent.update(trial, generator=noise)
+    unseen = family.all("validation")
+    assert unseen is not None
+    world = family.make_world(len(unseen))
+    query = run_trial(world, agent, unseen, (4,), seed=999, greedy=True).query
+    by_episode = query.reward.reshape(4, 10, -1).sum(1)
+    first, last = by_episode[0], by_episode[3]
+    gain = last - first
+    assert float(gain.mean() - 2.6 * gain.std() / len(gain) ** 0.5) > 0.5

@@ -25,10 +25,10 @@ SPACE = spaces.Dict(
 SPEC = WorldSpec(SPACE, spaces.Discrete(5), 6)
 
 
-def net(*, scores: bool = True) -> RowNet:
-    layout, n_out = RowLayout.of(SPEC, "offers"), 6 if scores else 1
+def net(scored: tuple[int, ...] = (0,), n_out: int = 6, **options: int) -> RowNet:
+    layout, config = RowLayout.of(SPEC, "offers"), RowsConfig("offers", hidden=7, **options)
     return RowNet(
-        layout.size + 3, n_out, layout=layout, hidden=7, scores=scores, head_gains=[1.0] * n_out,
+        layout.size + 3, n_out, layout=layout, config=config, scored=scored, head_gains=[1.0] * n_out,
         core=lambda n, g: RecurrentCore("gru", n, 5, g, "cpu"), encoder=(8,), layer_norm=True, readout=(6,),
         generator=generator(0), device="cpu",
     )  # fmt: skip
@@ -46,8 +46,9 @@ def test_the_rows_are_found_among_the_entries() -> None:
     assert rest.tolist() == [0.0, 1.0, 14.0]
 
 
-def test_swapped_rows_swap_scores_and_change_nothing_else() -> None:
-    policy, x = net(), inputs()
+@pytest.mark.parametrize("products", [0, 4])
+def test_swapped_rows_swap_scores_and_change_nothing_else(products: int) -> None:
+    policy, x = net(products=products), inputs()
     order = [2, 0, 3, 1]
     swapped = x.clone()
     swapped[..., 2:14] = x[..., 2:14].reshape(4, 3, 4, 3)[:, :, order].reshape(4, 3, 12)
@@ -58,8 +59,43 @@ def test_swapped_rows_swap_scores_and_change_nothing_else() -> None:
     assert not torch.allclose(plain[..., 0], plain[..., 1])
 
 
+@pytest.mark.parametrize("first", [4, 5, 6])
+def test_rows_score_every_kind_of_output_per_action_and_the_others_keep_their_places(first: int) -> None:
+    """Four logits of rows, then others; from `first` on four forecasts of rows; then the rest."""
+    policy, x = net((0, first), 11, products=4), inputs()
+    order, places = [2, 0, 3, 1], [*range(4), *range(first, first + 4)]
+    swapped = x.clone()
+    swapped[..., 2:14] = x[..., 2:14].reshape(4, 3, 4, 3)[:, :, order].reshape(4, 3, 12)
+    plain, turned = (policy.unroll(v, policy.core.start(3))[0] for v in (x, swapped))
+    moved = [order[p] for p in range(4)] + [first + order[p] for p in range(4)]
+    torch.testing.assert_close(turned[..., places], plain[..., moved])
+    others = [i for i in range(11) if i not in places]
+    torch.testing.assert_close(turned[..., others], plain[..., others])
+    assert not torch.allclose(plain[..., 0], plain[..., first])
+    # Heads of other outputs are in order: each bias moves its own output and no other.
+    for place, output in enumerate(others):
+        with torch.no_grad():
+            policy.head.bias[place] += 1.0
+        risen = policy.unroll(x, policy.core.start(3))[0] - plain
+        plain = plain + risen
+        assert [i for i in range(11) if float(risen[..., i].abs().max().detach()) > 0.5] == [output]
+
+
+def test_products_hold_a_bilinear_score_exactly() -> None:
+    """score(x_i) = sum_k (A x_i)_k (B h)_k, with A, B chosen: tastes times attributes."""
+    policy, x = net(products=3), inputs()
+    with torch.no_grad():
+        policy.score.weight.copy_(torch.tensor([[0.0] * 7 + [1.0] * 3]))
+        policy.row_factor.weight.copy_(torch.eye(3))
+    context: list[torch.Tensor] = []
+    policy.memory_factor.register_forward_hook(lambda _m, _i, out: context.append(out))
+    scores = policy.unroll(x, policy.core.start(3))[0][..., :4]
+    rows = x[..., 2:14].reshape(4, 3, 4, 3)
+    torch.testing.assert_close(scores, (rows * context[0]).sum(-1))
+
+
 def test_one_step_at_a_time_gives_what_a_whole_sequence_gives() -> None:
-    policy, x = net(), inputs()
+    policy, x = net(products=4), inputs()
     whole, last = policy.unroll(x, policy.core.start(3))
     memory, steps = policy.core.start(3), []
     for row in x:
@@ -78,8 +114,15 @@ def test_scores_depend_on_what_was_seen_before() -> None:
 
 
 def test_a_value_network_has_one_output() -> None:
-    value = net(scores=False)
+    value = net((), 1)
     assert value.unroll(inputs(), value.core.start(3))[0].shape == (4, 3, 1)
+
+
+def test_foresight_is_told_row_by_row_like_the_logits() -> None:
+    config = RL2Config(hidden=8, rows=RowsConfig("offers"), foresight_coef=1.0)
+    network = config.build(SPEC, seed=0).network
+    assert isinstance(network, RowNet)
+    assert network.scored == (0, 5)  # 5 logits, then 5 forecasts; the first 4 of each are of rows
 
 
 def test_without_an_entry_the_network_is_the_plain_one() -> None:
@@ -103,3 +146,5 @@ def test_settings_that_need_the_whole_observation_do_not_go_with_rows() -> None:
         RL2Config(rows=RowsConfig("offers"), see_transition=True)
     with pytest.raises(ConfigError, match="hidden"):
         RowsConfig("offers", hidden=0)
+    with pytest.raises(ConfigError, match=r"products must be >= 0, got -1"):
+        RowsConfig("offers", products=-1)

@@ -10,6 +10,7 @@ from metarl.errors import ConfigError, WorldError
 from metarl.rollout import Trial
 from metarl.tasks import Tasks
 from metarl.trial import copies_per_task, run_trial
+from metarl.world import World
 
 from .scripted import Uniform, Walker
 
@@ -209,17 +210,36 @@ def test_trials_count_steps_over_all_phases_and_copies():
     assert trial.n_steps == (2 + 4) * 15 * 2
 
 
-def test_a_world_is_told_how_many_episodes_the_trial_has_had_before_each_phase() -> None:
-    seen = []
+@pytest.mark.parametrize("phases", [(5, 1), (2, 3, 1), (1, 1, 1, 1, 1, 1)])
+def test_where_something_outlives_an_episode_phases_make_no_difference(phases: tuple[int, ...]) -> None:
+    """Dialogues end early, and the next one opens with the last reaction: idle copies must neither move nor draw."""
+    family = envs.make("npc/assistant")
+    tasks = family.sample("train", 7, generator=torch.Generator().manual_seed(0))
 
-    class Listening(type(envs.make("navigation").make_world(2))):  # type: ignore[misc]
-        def reset(self, *, seed=None, options=None):
-            seen.append((options or {}).get("episode", 0))
-            found = super().reset(seed=seed, options=options)
-            assert self._episode.tolist() == [seen[-1]] * self.num_envs
-            return found
+    class Asker(Uniform):
+        """Asks once, then goes through the offers: the same in each episode, whatever the others do."""
 
-    world = Listening(4)
-    agent = Walker(WorldSpec.of(world), GOALS[:2], parallel=True)
-    run_trial(world, agent, Tasks.of("navigation", goal=GOALS[:2]), (4, 2, 2), seed=0)
-    assert seen == [0, 2, 3]  # two copies share each phase's episodes
+        def choose(self, state, step, generator):
+            return torch.where(step.prev_done, 17, step.action_mask[:, :12].long().argmax(1))
+
+    def play(phases: tuple[int, ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        world = family.make_world(7)
+        trial = run_trial(world, Asker(WorldSpec.of(world), parallel=False), tasks, phases, seed=3)
+        obs, reward = [], []
+        for copy in range(7):
+            rows = [(r.obs[:, copy][r.valid[:, copy]], r.reward[:, copy][r.valid[:, copy]]) for r in trial.rollouts]
+            obs.append(torch.cat([o for o, _ in rows]))
+            reward.append(torch.cat([r for _, r in rows]))
+        return obs, reward
+
+    whole, split = play((6,)), play(phases)
+    assert len({len(o) for o in whole[0]}) > 1, "all copies end together, so nothing was shown"
+    for a, b in zip(whole[0] + whole[1], split[0] + split[1], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_world_that_carries_but_cannot_wait_is_refused() -> None:
+    world = envs.make("navigation").make_world(3)
+    world.carries, world.hold = True, lambda idle: World.hold(world, idle)  # type: ignore[method-assign]
+    with pytest.raises(WorldError, match=r"navigation.*hold"):
+        navigate((2, 1), world=world)
