@@ -40,8 +40,8 @@ class MatchingConfig:
     """Settings of the matching memory; a step's evidence has the agent's `hidden` units."""
 
     identity: tuple[str, ...] = ("id", "glyph")
-    """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be. (): the
-    whole observation, for worlds where what matters is in which situation something was done (states of an MDP)."""
+    """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be. With
+    (): the whole observation, where what matters is in which situation something was done (an MDP's state)."""
     key: int = 16
     """Numbers per key, >= 1."""
     key_channels: tuple[int, ...] = ()

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from metarl import spaces as flat
 from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.errors import CheckpointError, ConfigError
-from metarl.returns import gae, masked_mean, standardise
+from metarl.returns import gae, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
+from .lessons import Lessons
 from .mann import MANNConfig
 from .matching import MatchingConfig
 from .memories import Memory, check_memory, make_core
@@ -102,6 +103,9 @@ class RL2Config:
     foresight_coef: float = 0.0
     """Weight of a second lesson, >= 0: tell the reward of the action taken from what memory and heads know, as a sum
     over the parts of a flat action. Trains what the memory keeps by regression, which is less noisy than advantages."""
+    inference_coef: float = 0.0
+    """Weight of a third lesson, >= 0: tell what is hidden (the visitor's tastes, say), by its mean squared error. For
+    worlds that say so in training (`World.hidden`); the agent that acts is told nothing of it."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
 
@@ -115,8 +119,9 @@ class RL2Config:
         for name in ("reward_scale", "init_std", "min_std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.foresight_coef < math.inf:
-            raise ConfigError(f"rl2.foresight_coef must be >= 0 and finite, got {self.foresight_coef}")
+        for name in ("foresight_coef", "inference_coef"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"rl2.{name} must be >= 0 and finite, got {getattr(self, name)}")
         choices = {"reward_input": ("running", "trial"), "reward_objective": ("raw", "class")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -142,13 +147,12 @@ class _Batch:
     action: Tensor
     action_mask: Tensor | None
     targets: Targets
-    foresight: tuple[Tensor, Tensor] | None
-    """Flat actions and what each brought, in units of its root mean square."""
+    lessons: dict[str, Tensor]
 
     def pick(self, index: tuple[Any, ...]) -> _Batch:
         mask = None if self.action_mask is None else self.action_mask[index]
-        foresight = None if self.foresight is None else (self.foresight[0][index], self.foresight[1][index])
-        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), foresight)
+        lessons = {k: v[index] for k, v in self.lessons.items()}
+        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), lessons)
 
 
 class RL2:
@@ -170,17 +174,17 @@ class RL2:
             state_dependent_std=config.state_dependent_std, device=self.device,
         )  # fmt: skip
         self.distribution = self._head.distribution
-        self._foresight = slice(
-            self._head.n_outputs, self._head.n_outputs + spec.action_dim * (config.foresight_coef > 0)
+        self._lessons = Lessons.of(
+            spec, self._head.n_outputs, foresight_coef=config.foresight_coef, inference_coef=config.inference_coef
         )
-        n_policy, n_times = self._foresight.stop, config.episodes_per_trial * spec.horizon
-        per_action = [0, self._foresight.start] if config.foresight_coef > 0 else [0]
+        self.needs_hidden = config.inference_coef > 0
+        n_policy, n_times = self._lessons.inference.stop, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value
 
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet | RowNet:
             return make_net(
                 config.rows, spec, (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                per_action=per_action if role == "policy" else [],
+                per_action=self._lessons.per_action if role == "policy" else [],
                 core=lambda n, g: make_core(config, n_times, n, g, self.device, spec), encoder=config.encoder,
                 layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
@@ -360,12 +364,9 @@ class RL2:
         if ppo.standardise_advantages:
             advantage = standardise(advantage, valid, dims=(0, 1))
         targets = Targets(rollout.log_prob, advantage, self._value_scale.to_head(returns), valid)
-        foresight = None
-        if self.config.foresight_coef > 0:
-            size = masked_mean(reward.square(), valid).sqrt().clamp(min=1e-3)
-            foresight = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2), reward / size
+        lessons = self._lessons.targets(rollout, reward)
         return _Batch(
-            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, foresight
+            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, lessons
         ), metrics
 
     def _minibatch(self, batch: _Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -389,11 +390,8 @@ class RL2:
             loss, sums = ppo_loss(
                 log_prob, entropy, value, part.targets, self.config.ppo, entropy_coef=self._optimiser.entropy_coef
             )
-            if part.foresight is not None:
-                error = ((out[..., self._foresight] * part.foresight[0]).sum(-1) - part.foresight[1]).square()
-                sums["foresight_loss"] = torch.where(part.targets.valid, error, 0.0).sum()
-                loss = loss + self.config.foresight_coef * sums["foresight_loss"]
-                sums["foresight_loss"] = sums["foresight_loss"].detach()
+            taught, errors = self._lessons.loss(out, part.lessons, part.targets.valid)
+            loss, sums = loss + taught, sums | errors
             (loss / count).backward()  # type: ignore[no-untyped-call]
             totals |= {k: v + totals.get(k, 0.0) for k, v in sums.items()}
         return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}

@@ -50,6 +50,7 @@ class _Revealed(World):
         )
         self.inner, self.has_dense_reward = inner, inner.has_dense_reward
         self.shows_reward, self.carries = inner.shows_reward, inner.carries
+        self.n_hidden = inner.n_hidden
         self._obs = torch.zeros(0)
         self._waiting = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
 
@@ -93,6 +94,10 @@ class _Revealed(World):
     def hold(self, idle: Tensor | None) -> None:
         """Let copies stand still; see `World.hold`."""
         self.inner.hold(idle)
+
+    def hidden(self) -> Tensor:
+        """Return what is hidden; see `World.hidden`."""
+        return self.inner.hidden()
 
     def step(self, actions: Any) -> StepResult:
         """Advance all copies; see `World.step`."""

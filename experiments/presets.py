@@ -151,6 +151,26 @@ def rl2_tabular_mdp() -> AnyConfig:
     )
 
 
+def rl2_matching_tabular_mdp() -> AnyConfig:
+    """RL² on random MDPs with a memory that files what happened under the state in which it happened."""
+    from agents.matching import MatchingConfig
+    from agents.ppo import PPOConfig
+
+    plain, n = rl2_tabular_mdp(), 300
+    agent = dataclasses.replace(
+        plain.agent,
+        memory="matching",
+        hidden=64,
+        layer_norm=False,
+        normalise_inputs=False,
+        foresight_coef=0.5,
+        matching=MatchingConfig(identity=(), pooled=True),
+        ppo=PPOConfig(lr=2e-3, gamma=0.99, lam=0.7, entropy_coef=0.05, anneal_iters=n, anneal_to=0.03),
+    )
+    train = dataclasses.replace(plain.train, n_iterations=n)
+    return dataclasses.replace(plain, name="rl2-matching-tabular-mdp", agent=agent, train=train)
+
+
 def finetune_navigation() -> AnyConfig:
     """Multi-task PPO with gradient fine-tuning on 2-D navigation: what MAML has to beat."""
     from agents.finetune import FinetuneConfig
@@ -338,6 +358,7 @@ PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "varibad-gridworld": varibad_gridworld,
     "rl2-bandit": rl2_bandit,
     "rl2-tabular-mdp": rl2_tabular_mdp,
+    "rl2-matching-tabular-mdp": rl2_matching_tabular_mdp,
     "maml-navigation": maml_navigation,
     "finetune-navigation": finetune_navigation,
     "scratch-navigation": scratch_navigation,

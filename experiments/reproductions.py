@@ -54,6 +54,11 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "RL² on random tabular MDPs, n=10 episodes",
         (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
     ),
+    "rl2-matching-tabular-mdp": Reproduction(
+        "rl2-matching-tabular-mdp",
+        "RL² on random tabular MDPs, its memory filed by state",
+        (Level("total reward of 10 episodes", trial_total, 156.2, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
+    ),
     "maml-navigation": Reproduction(
         "maml-navigation",
         "MAML-TRPO on 2-D navigation, 1 inner step trained, 3 at test",

@@ -54,6 +54,7 @@ ROWS: tuple[Row, ...] = (
     Row("gridworld", "exact-belief oracle", "belief-gridworld"),
     Row("bandit", "RL²", "rl2-bandit", measure="trial", published=f"78.7 ({_DUAN}, table 1); Gittins 78.3"),
     Row("tabular-mdp", "RL²", "rl2-tabular-mdp", measure="trial", published=f"156.2 ({_DUAN}, table 2); PSRL 138.1"),
+    Row("tabular-mdp", "RL² matching", "rl2-matching-tabular-mdp", measure="trial"),
     Row("navigation", "MAML-TRPO", "maml-navigation", published="−3.23 after 3 steps (Finn et al. 2017, appendix C)"),
     Row("navigation", "FOMAML", "fomaml-navigation"),
     Row("navigation", "Reptile", "reptile-navigation"),

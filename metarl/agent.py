@@ -33,6 +33,8 @@ class WorldSpec:
     """True if rollouts carry `dense_reward`."""
     shows_reward: bool = True
     """False if an agent that acts is not told the reward, see `World.shows_reward`."""
+    n_hidden: int = 0
+    """Numbers that say what is hidden, for lessons in training, see `World.hidden`."""
 
     @classmethod
     def of(cls, world: World) -> WorldSpec:
@@ -43,6 +45,7 @@ class WorldSpec:
             world.horizon,
             world.has_dense_reward,
             world.shows_reward,
+            world.n_hidden,
         )
 
     @property
@@ -95,7 +98,9 @@ class Agent(Protocol):
     spec: WorldSpec
     parallel_episodes: bool
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
-    and a trial may run on several copies at once. False for agents with memory: one copy per trial."""
+    and a trial may run on several copies at once. False for agents with memory: one copy per trial.
+
+    An agent may also have `needs_hidden = True`: its rollouts then say what was hidden, see `World.hidden`."""
     train_phases: tuple[int, ...]
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 

@@ -49,6 +49,8 @@ class Rollout:
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
     shows_reward: bool = True
     """False if the agent was not told the rewards while it acted, see `World.shows_reward`."""
+    hidden: Tensor | None = None
+    """float32 [T, B, n_hidden]: what was hidden before each step, for agents that need it in training."""
 
     @property
     def n_copies(self) -> int:
@@ -156,7 +158,10 @@ def collect(
     start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
+    tells = world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
     for t in range(rounds * world.horizon):
+        if tells:
+            _append(columns, {"hidden": world.hidden()})
         new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
         obs, reward, terminated, truncated, info = world.step(decision.action)
         next_obs = spaces.flatten(obs_space, info["final_obs"])
@@ -213,6 +218,7 @@ def collect(
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
         shows_reward=world.shows_reward,
+        hidden=kept.get("hidden"),
     )
     return state, step, rollout
 

@@ -58,6 +58,8 @@ class World(VectorEnv[Any, Any, Any]):
     """True if something outlives an episode: the first observation after its end also shows something of it (say, the
     last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
     shows nothing of the kind, so a trial is never reset halfway; `hold` keeps copies in step instead."""
+    n_hidden: int = 0
+    """Numbers per copy that `hidden` gives; 0: this world does not say what is hidden."""
     tasks: Tasks | None
 
     def __init__(
@@ -99,6 +101,13 @@ class World(VectorEnv[Any, Any, Any]):
         With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
         copies; those outside the mask are where they were.
         """
+
+    def hidden(self) -> Tensor:
+        """Return what is hidden of each copy's present task and episode, float32 [B, n_hidden], of about unit size.
+
+        For lessons in training only (`Agent.needs_hidden`); never part of an observation.
+        """
+        raise WorldError(f"world {self.name!r} does not say what is hidden: its n_hidden is {self.n_hidden}")
 
     def hold(self, idle: Tensor | None) -> None:
         """Let the copies of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.

@@ -170,6 +170,7 @@ class AssistantWorld(NpcWorld):
             device=device,
         )  # fmt: skip
         self.config, self.domains = config, domains
+        self.n_hidden = N_ATTRIBUTES + config.n_intents
         shelves = [shelf(d, j, config.n_catalogues, config.synthetic) for d in domains]
         self.pool = torch.stack([s.offers for s in shelves]).to(self.device)
         """float32 [D, 2, G, J, 6]."""
@@ -370,6 +371,11 @@ class AssistantWorld(NpcWorld):
         """Return part-worths, the intent of this dialogue and the offers' utilities."""
         state = self.state
         return {"beta": self._beta(state["version"]), "intent": state["intent"], "utility": state["utility"]}
+
+    def hidden(self) -> Tensor:
+        """Return what answers are about, [B, 6], and the intent of this dialogue, one-hot."""
+        about = self.standard(self._beta(self.state["version"]), self.params["domain"])
+        return torch.cat([about, torch.nn.functional.one_hot(self.state["intent"], self.config.n_intents).float()], 1)
 
     def attributes(self, copy: int) -> list[str]:
         """Return the names of the columns that a visitor's domain has."""
