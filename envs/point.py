@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
 from . import point_worlds as worlds
@@ -123,17 +124,22 @@ class SparsePointRobotTasks(FiniteFamily):
 class CornerPointTasks(FiniteFamily):
     """The four corners; every split is all of them."""
 
-    def __init__(self) -> None:
-        """List the corners."""
+    def __init__(self, *, closed: bool = False) -> None:
+        """List the corners; `closed` is that of `CornerPointWorld`."""
+        if not isinstance(closed, bool):
+            raise ConfigError(f"corner-point option closed is {closed!r}; pass True or False")
+        self._closed = closed
         names = [f"corner({x:+.0f},{y:+.0f})" for x, y in worlds.CORNERS]
         settings = {"horizon": worlds.CORNER_HORIZON, "n_goals": 4, "reward": "sparse progress"}
+        if closed:
+            settings["reward"] = "potential"
         tasks = Tasks.of("corner-point", names, goal=torch.tensor(worlds.CORNERS))
         super().__init__("corner-point", tasks, None, settings)
-        self._references = _References(CornerPointWorld, worlds.CORNER_STEP, worlds.CORNER_STEP)
+        self._references = _References(self.make_world, worlds.CORNER_STEP, worlds.CORNER_STEP)
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> CornerPointWorld:
         """Build a world of `n_copies`."""
-        return CornerPointWorld(n_copies, device=device)
+        return CornerPointWorld(n_copies, closed=self._closed, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal as a share of the range of goals: float32 [N, 2]; see `envs.revealed`."""
@@ -142,10 +148,11 @@ class CornerPointTasks(FiniteFamily):
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode, averaged over some 4000 seeded starts.
 
-        "straight_walk" goes to the known corner and stays. It is not called the oracle: the reward's hole (see
-        `CornerPointWorld`) lets other policies have more.
+        "straight_walk" goes to the known corner and stays. It is called the oracle only where the reward's hole (see
+        `CornerPointWorld`) is closed, which otherwise lets other policies have more.
         """
-        return self._references(split, self.all(split), n_episodes, walk="straight_walk")
+        walk = "oracle" if self._closed else "straight_walk"
+        return self._references(split, self.all(split), n_episodes, walk=walk)
 
 
 def make_navigation(n_validation: int = 200, n_test: int = 1000, n_train: int | None = None) -> NavigationTasks:
@@ -163,6 +170,6 @@ def make_sparse_point_robot() -> SparsePointRobotTasks:
     return SparsePointRobotTasks()
 
 
-def make_corner_point() -> CornerPointTasks:
-    """Build the four-corner family."""
-    return CornerPointTasks()
+def make_corner_point(*, closed: bool = False) -> CornerPointTasks:
+    """Build the four-corner family; `closed` is that of `CornerPointWorld`."""
+    return CornerPointTasks(closed=closed)

@@ -163,9 +163,12 @@ class CornerPointWorld(PointWorld):
     A move pays the decrease in distance to the goal corner, but only if it ends at a 1-norm of 0.5 or more from the
     origin and with no other corner nearer. Moves that end elsewhere cost nothing, so going in and out of that region
     pays again and again. The definition has that hole, and it is kept.
+
+    `closed` mends it: a move pays the difference of a potential (Ng et al. 1999), how much nearer than the origin the
+    point is to the goal corner, 0 wherever the definition pays nothing. What is entered twice then has been left once.
     """
 
-    def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, n_copies: int, *, closed: bool = False, device: torch.device | str = "cpu") -> None:
         """Build `n_copies` copies."""
         super().__init__(
             "corner-point",
@@ -176,11 +179,22 @@ class CornerPointWorld(PointWorld):
             horizon=CORNER_HORIZON,
             device=device,
         )
+        self.closed = closed
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay progress towards the goal corner where it counts."""
+        if self.closed:
+            return self._potential(after) - self._potential(before), None
         goal = self.params["goal"]
         left = torch.linalg.vector_norm(after - goal, dim=1)
+        return torch.where(self._counts(after), torch.linalg.vector_norm(before - goal, dim=1) - left, 0.0), None
+
+    def _counts(self, position: Tensor) -> Tensor:
         # No corner is nearer than the goal's if the point is in the goal's quadrant, borders included.
-        counts = (after.abs().sum(1) >= CORNER_DEAD_RADIUS) & ((after * goal).amin(1) >= 0.0)
-        return torch.where(counts, torch.linalg.vector_norm(before - goal, dim=1) - left, 0.0), None
+        goal = self.params["goal"]
+        return (position.abs().sum(1) >= CORNER_DEAD_RADIUS) & ((position * goal).amin(1) >= 0.0)
+
+    def _potential(self, position: Tensor) -> Tensor:
+        goal = self.params["goal"]
+        nearer = torch.linalg.vector_norm(goal, dim=1) - torch.linalg.vector_norm(position - goal, dim=1)
+        return torch.where(self._counts(position), nearer, 0.0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import envs
+from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
 
@@ -163,6 +164,27 @@ def test_the_corner_worlds_reward_has_a_hole_that_pays_for_going_in_and_out():
     rewards = corner_rewards(world, [(0.2, 0.2), (-0.2, -0.2)] * 10)
     assert rewards[::2].min() > 0.2
     assert rewards[1::2].abs().max() == 0.0
+
+
+def test_closed_the_hole_pays_nothing_for_going_round_and_one_sum_for_every_way_to_a_place():
+    goal, noise = torch.tensor([2.0, 2.0]), torch.Generator().manual_seed(0)
+    world = envs.make("corner-point", closed=True).make_world(64)
+    world.set_tasks(Tasks.of("corner-point", goal=goal.expand(64, 2)))
+    obs, _ = world.reset(seed=0)
+    assert obs.abs().sum(1).max() < 0.5  # so that all begin where nothing counts
+    total, pushes = torch.zeros(64), torch.rand(64, 2, generator=noise) - 0.3
+    for _ in range(30):
+        push = (pushes + 1.5 * (torch.rand(64, 2, generator=noise) - 0.5)).clamp(-0.2, 0.2)
+        obs, reward, *_ = world.step(push)
+        total += reward
+        counts = (obs.abs().sum(1) >= 0.5) & (obs >= 0.0).all(1)
+        expected = torch.where(counts, goal.norm() - (obs - goal).norm(dim=1), torch.zeros(64))
+        torch.testing.assert_close(total, expected, atol=1e-5, rtol=0.0)
+    assert 5 < int(counts.sum()) < 60
+    known = envs.make("corner-point", closed=True).references("test", 1)
+    assert known["oracle"] == pytest.approx([8.0**0.5], abs=1e-4)  # all there is: the whole way to the corner
+    with pytest.raises(ConfigError, match="closed is 'yes'"):
+        envs.make("corner-point", closed="yes")
 
 
 def test_corner_references_agree_with_the_known_value():
