@@ -15,7 +15,7 @@ import torch
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import TaskDistribution, check_distribution, lacks
 
-from . import actions, family, interface, stepping
+from . import actions, family, interface, stepping, waiting
 from .probe import Fault, NotApplicable, Probe, global_rng
 
 Check = Callable[[Probe], str]
@@ -36,6 +36,8 @@ CHECKS: dict[str, Check] = {
     "task effect": family.check_task_effect,
     "hidden tasks": family.check_hidden_tasks,
     "snapshot": stepping.check_snapshot,
+    "waiting": waiting.check_waiting,
+    "hidden numbers": waiting.check_hidden,
     "finite": actions.check_finite,
     "action effect": actions.check_action_effect,
     "action bounds": actions.check_action_bounds,
