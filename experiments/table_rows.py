@@ -43,6 +43,8 @@ class Row:
 
 
 _DUAN = "Duan et al. 2016"
+_CORNERS = ("--adapt-episodes", "20", "--n-seeds", "1", "--n-tasks", "4")
+_CLOSED = ("--world.options", "closed=true")
 
 ROWS: tuple[Row, ...] = (
     Row("gridworld", "RL²", "rl2-gridworld", published="figures only (Zintgraf et al. 2020)"),
@@ -81,6 +83,11 @@ ROWS: tuple[Row, ...] = (
     Row("corner-point", "MAML-TRPO", "maml-corner"),
     Row("corner-point", "E-MAML", "emaml-corner", published="figures only (Stadie et al. 2018)"),
     Row("corner-point", "ProMP", "promp-corner", published="figures only (Rothfuss et al. 2019)"),
-    Row("corner-point", "scratch", "scratch-navigation", train=("--world.name", "corner-point"),
-        evaluate=("--adapt-episodes", "20", "--n-seeds", "1", "--n-tasks", "4")),
+    Row("corner-point", "scratch", "scratch-navigation", train=("--world.name", "corner-point"), evaluate=_CORNERS),
+    # The same without the hole in the reward, see `CornerPointWorld`.
+    Row("corner-closed", "MAML-TRPO", "maml-corner", train=_CLOSED),
+    Row("corner-closed", "E-MAML", "emaml-corner", train=_CLOSED),
+    Row("corner-closed", "ProMP", "promp-corner", train=_CLOSED),
+    Row("corner-closed", "scratch", "scratch-navigation", train=("--world.name", "corner-point", *_CLOSED),
+        evaluate=_CORNERS),
 )  # fmt: skip
