@@ -13,6 +13,7 @@ from .siblings import shadowed
 COMMANDS = {
     "train": ("experiments.train:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
+    "splits": ("experiments.splits:main", "a trained run on every held-out split"),
     "reproduce": ("experiments.reproduce:main", "run a published experiment again and compare"),
     "watch": ("experiments.watch:main", "one HTML page on which an NPC gets to know its visitors"),
     "play": ("experiments.play:main", "be the visitor whom an NPC gets to know, or the NPC"),

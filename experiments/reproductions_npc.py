@@ -16,6 +16,7 @@ def learnable(preset: str, about: str, at_least: float, ceiling: str = "oracle")
             Level("lower bound beyond forgetful", beyond_forgetful, 0.0, "exact filter that forgets each episode"),
         ),
         scores=lambda evaluation: normalised(evaluation, ceiling),
+        studies=("splits",),
     )
 
 

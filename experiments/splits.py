@@ -1,0 +1,103 @@
+"""`python -m experiments splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+
+Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results. Where a split has reference
+policies, the last episode is also placed between the best policy that does not adapt (0) and the one that is told the
+task (1), and beside the best of the exact filters, if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metarl.checkpoint import replace_file
+from metarl.errors import CheckpointError, ConfigError, nearest
+from metarl.provenance import provenance
+from metarl.results import Evaluation, plain
+from metarl.summary import summarise
+
+from .build import build_tasks, read_config
+from .npc_scores import CEILING, FLOOR, normalised
+from .parser import Parser
+from .report import results_path
+from .subcommand import run_subcommand
+from .tables import interval, number, text_table
+
+PROG = "python -m experiments splits"
+PERSONA = "persona_oracle"
+"""Ceiling of worlds in which part of what is hidden changes with every episode: knows what lasts, no more."""
+FILTERS = "bayes"
+"""How the names of policies begin that filter exactly."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = Parser(
+        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run directory that `train` wrote")
+    parser.add_argument("--only", nargs="+", metavar="SPLIT", help="splits to play (default: all but train)")
+    arguments = parser.parse_args(list(argv))
+    folder: Path = arguments.run_dir
+    known = [s for s in build_tasks(read_config(folder)).splits if s != "train"]
+    for name in arguments.only or ():
+        if name not in known:
+            raise ConfigError(f"no held-out split {name!r}; {nearest(name, known)}")
+    chosen = [s for s in known if not arguments.only or s in arguments.only]
+    began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
+    for split in chosen:
+        costs[split] = run_subcommand(["evaluate", str(folder), "--split", split], caller="splits")
+        found[split] = score(_read(results_path(folder, split)))
+    result = {
+        "kind": "metarl.splits",
+        "schema_version": 1,
+        "command": f"{PROG} {' '.join(argv)}",
+        "provenance": began,
+        "costs": costs,
+        "splits": found,
+    }
+    into = folder / "results" / "splits.json"
+    replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
+    print(f"\n{table(found)}\nnumbers  {into}")
+    return 0
+
+
+def _read(path: Path) -> Evaluation:
+    """Return a stored evaluation; raises CheckpointError if it is damaged."""
+    try:
+        return Evaluation.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error}); evaluate again") from error
+
+
+def score(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what counts of one split: returns before and after adaptation, and, with references, where they stand."""
+    summary, known = plain(summarise(evaluation)), evaluation.references
+    found: dict[str, Any] = {
+        "task_fingerprint": evaluation.task_fingerprint,
+        "before": summary["pre"]["return"]["mean"],
+        "after": summary["query"]["return"]["mean"],
+    }
+    ceiling = PERSONA if PERSONA in known else CEILING
+    if FLOOR in known and ceiling in known:
+        found["normalised"] = normalised(evaluation, ceiling)
+        filters = [float(v[-1]) for name, v in known.items() if name.startswith(FILTERS)]
+        if filters:
+            floor, top = (float(known[name][-1]) for name in (FLOOR, ceiling))
+            found["filter"] = (max(filters) - floor) / (top - floor)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the splits as text."""
+    header = ["split", "before", "after", "of the gap", "best filter"]
+    rows = []
+    for split, part in found.items():
+        share = part.get("normalised")
+        closed = interval({k: share[k][-1] for k in ("low", "high")} | {"value": share["curve"][-1]}) if share else "–"
+        exact = number(part["filter"]) if "filter" in part else "–"
+        rows.append([split, interval(part["before"]), interval(part["after"]), closed, exact])
+    return text_table(header, rows)
