@@ -105,12 +105,12 @@ def rl2_npc_assistant() -> AnyConfig:
     from agents.rl2 import RL2Config
     from agents.row_net import RowsConfig
 
-    # With less entropy it soon stops asking, before it has learned what to make of an answer, and settles on proposing
-    # at once what most people like. Foretelling what a proposal pays teaches the memory the visitor's taste.
-    ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.06, anneal_iters=700, anneal_to=0.1)
+    # With little entropy it soon stops asking, before it has learned what to make of an answer, and settles on proposing
+    # at once what most people like. Foretelling what a proposal pays, and telling the visitor's taste, teach the memory.
+    ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.04, anneal_iters=700, anneal_to=0.1)
     agent = RL2Config(
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True,
-        rows=RowsConfig("offers", 64), foresight_coef=1.0, ppo=ppo,
+        rows=RowsConfig("offers", 64, products=32), foresight_coef=1.0, inference_coef=1.0, ppo=ppo,
     )  # fmt: skip
     world = WorldConfig("npc/assistant")
     return _run("rl2-npc-assistant", world, agent, n_iterations=700, n_tasks=256, every=50)
