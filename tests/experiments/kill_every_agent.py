@@ -10,6 +10,7 @@ if any run differs from one that was never touched.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random  # noqa: TID251 - moments to kill at, seeded and local
@@ -21,9 +22,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from experiments.__main__ import main as command
+from metarl.provenance import provenance
 from tests.experiments.every_agent import KINDS
 from tests.experiments.test_resume import numbers, parameters
 
+NAME = "tests.experiments.kill_every_agent"
 N_ITERATIONS = 24
 PATIENCE_S = 600.0
 
@@ -79,8 +82,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="default: all")
     parser.add_argument("--kills", type=int, default=3, metavar="N", help="kills per run")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write what was found")
     arguments = parser.parse_args(argv)
-    differ = []
+    differ, found = list[str](), dict[str, object]()
     for kind in arguments.kinds or KINDS:
         with tempfile.TemporaryDirectory() as place:
             whole, broken = Path(place) / "whole", Path(place) / "broken"
@@ -90,8 +94,12 @@ def main(argv: list[str]) -> int:
             same = parameters(broken, N_ITERATIONS) == parameters(whole, N_ITERATIONS)
             same = same and numbers(broken) == numbers(whole) and len(numbers(whole)) == N_ITERATIONS
         differ += [] if same else [kind]
+        found[kind] = {"killed_after": reached, "equal": same}
         told = ", ".join(map(str, reached))
         print(f"{kind:<24}killed after {told:<14}{'equal bit for bit' if same else 'DIFFERS'}", flush=True)
+    if arguments.json is not None:
+        stored = {"command": " ".join(["python -m", NAME, *argv]), "iterations": N_ITERATIONS, "kinds": found}
+        arguments.json.write_text(json.dumps(stored | {"provenance": provenance()}, indent=1) + "\n")
     print(f"{len(differ)} of {len(arguments.kinds or KINDS)} kinds differ: {', '.join(differ) or 'none'}")
     return 1 if differ else 0
 

@@ -32,6 +32,7 @@ from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE, load_sample
 from envs.npc.maps.scene import COMPOSITE
 from envs.npc.maps.tiled import read_tiled
 from envs.npc.maps.tiled_save import save_tiled
+from metarl.provenance import provenance
 
 LIMIT_S = 10.0
 """A file that takes more CPU time hangs."""
@@ -281,6 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write what was found")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("error")
@@ -298,6 +300,17 @@ def main() -> int:
     print(
         f"slowest {findings.slowest_s:.2f} s, peak memory {grown:+.0f} MiB, {len(findings.messages)} kinds of message"
     )
+    if arguments.json is not None:
+        stored = {
+            "command": f"python -m tests.envs.npc.map_fuzzer --files {arguments.files} --seed {arguments.seed}",
+            "outcomes": dict(sorted(findings.outcomes.items())),
+            "findings": [{"file": str(file), "what": what} for file, what in findings.bad],
+            "slowest_s": findings.slowest_s,
+            "memory_grown_mib": grown,
+            "kinds_of_message": len(findings.messages),
+            "provenance": provenance(),
+        }
+        arguments.json.write_text(json.dumps(stored, indent=1) + "\n")
     return bool(findings.bad)
 
 
