@@ -49,6 +49,7 @@ class _Revealed(World):
             device=inner.device,
         )
         self.inner, self.has_dense_reward = inner, inner.has_dense_reward
+        self.has_cost = inner.has_cost
         self.shows_reward, self.carries = inner.shows_reward, inner.carries
         self.n_hidden = inner.n_hidden
         self._obs = torch.zeros(0)

@@ -105,8 +105,8 @@ def rl2_npc_assistant() -> AnyConfig:
     from agents.rl2 import RL2Config
     from agents.row_net import RowsConfig
 
-    # With little entropy it soon stops asking, before it has learned what to make of an answer, and settles on proposing
-    # at once what most people like. Foretelling what a proposal pays, and telling the visitor's taste, teach the memory.
+    # With little entropy it soon stops asking, before it knows what to make of an answer, and settles on proposing at
+    # once what most people like. Foretelling what a proposal pays, and telling the visitor's taste, teach the memory.
     ppo = PPOConfig(lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.04, anneal_iters=700, anneal_to=0.1)
     agent = RL2Config(
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True,

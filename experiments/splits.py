@@ -81,6 +81,10 @@ def score(evaluation: Evaluation) -> dict[str, Any]:
         "before": summary["pre"]["return"]["mean"],
         "after": summary["query"]["return"]["mean"],
     }
+    if "cost" in summary["query"]:
+        found |= {
+            f"cost_{when}": summary[part]["cost"]["mean"] for when, part in (("before", "pre"), ("after", "query"))
+        }
     ceiling = PERSONA if PERSONA in known else CEILING
     if FLOOR in known and ceiling in known:
         found["normalised"] = normalised(evaluation, ceiling)
@@ -93,11 +97,12 @@ def score(evaluation: Evaluation) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """Return the splits as text."""
-    header = ["split", "before", "after", "of the gap", "best filter"]
+    header = ["split", "before", "after", "of the gap", "best filter", "cost before", "after"]
     rows = []
     for split, part in found.items():
         share = part.get("normalised")
         closed = interval({k: share[k][-1] for k in ("low", "high")} | {"value": share["curve"][-1]}) if share else "–"
         exact = number(part["filter"]) if "filter" in part else "–"
-        rows.append([split, interval(part["before"]), interval(part["after"]), closed, exact])
+        costs = [interval(part[f"cost_{when}"]) if f"cost_{when}" in part else "–" for when in ("before", "after")]
+        rows.append([split, interval(part["before"]), interval(part["after"]), closed, exact, *costs])
     return text_table(header, rows)

@@ -11,6 +11,7 @@ HEADINGS = {
     "return": "return",
     "success_any": "success (any step)",
     "success_last": "success (last step)",
+    "cost": "cost",
 }
 
 
@@ -77,8 +78,8 @@ def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
 
 
 def _columns(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (metric, statistic) per column; success at the last step is a footnote, its mean is enough."""
-    return [(m, kind) for m in scores for kind in KINDS if not (m == "success_last" and kind == "iqm")]
+    """Return (metric, statistic) per column; success at the last step and cost are footnotes, a mean is enough."""
+    return [(m, kind) for m in scores for kind in KINDS if not (m in ("success_last", "cost") and kind == "iqm")]
 
 
 def groups_table(shown: Shown) -> tuple[list[str], list[list[str]]]:

@@ -26,6 +26,8 @@ class EpisodeTable:
     """Success at the last step of the episode."""
     first_success: Tensor | None = None
     """Env steps up to and including the first successful one; 0 if there was none."""
+    cost: Tensor | None = None
+    """Sum of `info["cost"]`, what the episode cost in safety; None if the world has no such notion."""
 
 
 def episode_table(rollout: Rollout) -> EpisodeTable:
@@ -40,6 +42,7 @@ def episode_table(rollout: Rollout) -> EpisodeTable:
         success_any=None if has is None else _total(rollout, has.float()) > 0,
         success_last=None if has is None else _total(rollout, (has & rollout.last).float()) > 0,
         first_success=None if has is None else _first_success(rollout, has & rollout.valid),
+        cost=None if rollout.cost is None else _total(rollout, rollout.cost),
     )
 
 
@@ -102,11 +105,14 @@ def pre_post(trial: Trial, agent: Agent) -> dict[str, float]:
     """Return the scores before any adaptation and after all of it, averaged over tasks and episodes.
 
     Keys: `pre_return` and `post_return` (undiscounted), and, if the world knows success, `pre_success` and
-    `post_success` (share of episodes with success at any step). `pre_post_columns` says which episodes count.
+    `post_success` (share of episodes with success at any step), and, if it has a cost, `pre_cost` and `post_cost`.
+    `pre_post_columns` says which episodes count.
     """
     table = join_tables(trial.rollouts)
     pre, post = pre_post_columns([r.n_episodes for r in trial.rollouts], agent)
     scores = {"pre_return": table.returns[:, pre], "post_return": table.returns[:, post]}
     if table.success_any is not None:
         scores |= {"pre_success": table.success_any[:, pre], "post_success": table.success_any[:, post]}
+    if table.cost is not None:
+        scores |= {"pre_cost": table.cost[:, pre], "post_cost": table.cost[:, post]}
     return {k: float(v.double().mean()) for k, v in scores.items()}

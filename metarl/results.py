@@ -32,6 +32,8 @@ class Episodes:
     """Success at the last step."""
     first_success: NDArray[np.int64] | None = None
     """Env steps up to and including the first successful one; 0 if there was none."""
+    cost: NDArray[np.float64] | None = None
+    """Sum of what the steps cost in safety; None if the world has no such notion."""
 
     @classmethod
     def of(cls, per_seed: Sequence[Sequence[EpisodeTable]]) -> Episodes:
@@ -50,9 +52,9 @@ class Episodes:
         return _episodes({k: None if v is None else v.reshape(shape) for k, v in parts.items()})
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
-        """Return what is averaged, by name: "return", and "success_any" and "success_last" where known."""
+        """Return what is averaged, by name: "return", and "success_any", "success_last" and "cost" where known."""
         found: dict[str, NDArray[np.float64]] = {"return": self.returns}
-        for name in ("success_any", "success_last"):
+        for name in ("success_any", "success_last", "cost"):
             value = getattr(self, name)
             if value is not None:
                 found[name] = value.astype(np.float64)
@@ -66,7 +68,8 @@ class Episodes:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Episodes:
         """Rebuild what `to_json` wrote, bit for bit."""
-        kinds: dict[str, Any] = {"returns": np.float64, "success_any": np.bool_, "success_last": np.bool_}
+        real, flag = np.float64, np.bool_
+        kinds: dict[str, Any] = {"returns": real, "cost": real, "success_any": flag, "success_last": flag}
         read = {k: None if v is None else np.array(v, dtype=kinds.get(k, np.int64)) for k, v in stored.items()}
         return _episodes(read)
 

@@ -47,6 +47,8 @@ class Rollout:
     """Episodes per task (over all its copies)."""
     dense_reward: Tensor | None = None
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
+    cost: Tensor | None = None
+    """float32 [T, B], or None if the world has none: what a step cost in safety, counted beside the return."""
     shows_reward: bool = True
     """False if the agent was not told the rewards while it acted, see `World.shows_reward`."""
     hidden: Tensor | None = None
@@ -158,6 +160,7 @@ def collect(
     start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
+    extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
     tells = world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
     for t in range(rounds * world.horizon):
         if tells:
@@ -174,10 +177,7 @@ def collect(
         }  # fmt: skip
         if free:
             row["episode"], row["valid"] = episode, active
-        if world.has_success:
-            row["success"] = info["success"]
-        if world.has_dense_reward:
-            row["dense_reward"] = info["dense_reward"]
+        row |= {k: info[k] for k in extras}
         if step.action_mask is not None:
             row["action_mask"] = step.action_mask
         _append(columns, row)
@@ -217,6 +217,7 @@ def collect(
         n_tasks=n_tasks,
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
+        cost=kept.get("cost"),
         shows_reward=world.shows_reward,
         hidden=kept.get("hidden"),
     )

@@ -28,6 +28,7 @@ class World(VectorEnv[Any, Any, Any]):
     * `info["success"]` (bool [B], only if `has_success`) belongs to this step, before any reset,
     * `info["dense_reward"]` (float32 [B], only if `has_dense_reward`) is a shaped reward of this step for learners that
       train on it. Returns, scores and what an agent adapts on are those of `reward`,
+    * `info["cost"]` (float32 [B], >= 0, only if `has_cost`) is what this step cost in safety, told beside the return,
     * `info["action_mask"]` (bool [B, n], only for Discrete actions that are sometimes illegal) belongs to `obs`.
 
     Reward, `terminated` (the task ended: do not bootstrap) and `truncated` (time ran out: bootstrap) belong to this
@@ -51,6 +52,8 @@ class World(VectorEnv[Any, Any, Any]):
     """True if `info` carries "success"."""
     has_dense_reward: bool = False
     """True if `info` carries "dense_reward"."""
+    has_cost: bool = False
+    """True if `info` carries "cost"."""
     shows_reward: bool = True
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
     agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""

@@ -25,7 +25,7 @@ class NpcWorld(TensorWorld):
     did not want, a question too sensitive, a drawdown. It is not part of the reward.
     """
 
-    carries = True
+    carries, has_cost = True, True
     n_episodes: int
     """Episodes of a trial, K: where the number of an episode matters, episode K is like episode 0 again."""
 

@@ -45,19 +45,24 @@ def check_api(probe: Probe) -> str:
         _check_array(world, "reward", reward, torch.float32, ())
         _check_array(world, "terminated", terminated, torch.bool, ())
         _check_array(world, "truncated", truncated, torch.bool, ())
-        if world.has_success != ("success" in info):
-            raise Fault(f"has_success is {world.has_success}, but info has {sorted(info)}; make them agree")
-        if world.has_success:
-            _check_array(world, "success", info["success"], torch.bool, ())
-        if world.has_dense_reward != ("dense_reward" in info):
-            raise Fault(f"has_dense_reward is {world.has_dense_reward}, but info has {sorted(info)}; make them agree")
-        if world.has_dense_reward:
-            _check_array(world, "dense_reward", info["dense_reward"], torch.float32, ())
+        _check_extras(world, info)
         new_mask = _check_mask(world, info)
         if (mask is None) != (new_mask is None):
             raise Fault('info["action_mask"] comes at some steps only; give it at every reset and step, or never')
         mask = new_mask
     return f"observations of {spec.obs_dim}, actions of {spec.action_dim} numbers on {world.device}"
+
+
+def _check_extras(world: World, info: dict[str, Any]) -> None:
+    """Check what only some worlds say of a step."""
+    for name, dtype in (("success", torch.bool), ("dense_reward", torch.float32), ("cost", torch.float32)):
+        says = bool(getattr(world, f"has_{name}"))
+        if says != (name in info):
+            raise Fault(f"has_{name} is {says}, but info has {sorted(info)}; make them agree")
+        if says:
+            _check_array(world, name, info[name], dtype, ())
+    if world.has_cost and bool((info["cost"] < 0.0).any()):
+        raise Fault("a cost is negative; costs are what a step cost in safety, >= 0")
 
 
 def _check_array(world: World, name: str, value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

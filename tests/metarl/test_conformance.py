@@ -302,6 +302,7 @@ BROKEN = {
     "api: reward in double precision": family_of(world_with(reward=lambda self: Toy.reward(self).double())),
     "api: no final_obs": family_of(world_with(step=lambda self, a: (*Toy.step(self, a)[:4], {}))),
     "api: a dense reward not announced": family_of(world_with(info=lambda self: {"dense_reward": self.reward()})),
+    "api: a negative cost": family_of(world_with(has_cost=True, info=lambda self: {"cost": self.reward()})),
     "gymnasium: wrong autoreset mode": family_of(world_with(metadata={"autoreset_mode": AutoresetMode.NEXT_STEP})),
     "splits: test tasks are training tasks": family_of(all=one_goal_table),
     "splits: exhaustive is untrue": family_of(exhaustive=True),

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+import envs
+from metarl.agent import WorldSpec
 from metarl.episodes import episode_table, join_tables, pre_post, pre_post_columns
+from metarl.results import Episodes
+from metarl.seeding import generator
 from metarl.trial import run_trial
 
 from .line_world import HORIZON, Flipper, Learner, Line, Walker, spec
+from .scripted import Uniform
 
 
 def trial_of(tasks: Line, agent, phases, copies: int = 1):
@@ -88,3 +93,27 @@ def test_a_world_without_success_reports_returns_only():
     assert table.success_any is table.success_last is table.first_success is None
     assert set(pre_post(type(trial)(trial.tasks, (bare,)), Walker(spec(tasks), 1))) == {"pre_return", "post_return"}
     torch.testing.assert_close(table.returns, episode_table(rollout).returns)
+
+
+def test_costs_are_summed_per_episode_and_stand_beside_the_return():
+    """An assistant that asks about the sensitive attribute in its first two turns, and only then proposes."""
+    family = envs.make("npc/assistant")
+    world = family.make_world(6)
+
+    class Nosy(Uniform):
+        def choose(self, state, step, generator):
+            turn = (step.obs[:, -2] * world.horizon).round()  # the share of turns taken
+            return torch.where(turn < 2, 12, step.action_mask[:, :12].long().argmax(1))
+
+    agent = Nosy(WorldSpec.of(world), parallel=False)
+    trial = run_trial(world, agent, family.sample("train", 6, generator(0)), (2, 1), seed=0)
+    table = join_tables(trial.rollouts)
+    assert table.cost is not None
+    assert table.cost.tolist() == [[2.0] * 3] * 6
+    scores = pre_post(trial, agent)
+    assert (scores["pre_cost"], scores["post_cost"]) == (2.0, 2.0)
+    again = Episodes.from_json(Episodes.of([[table]]).to_json())
+    assert again.metrics()["cost"].tolist() == [[[2.0] * 3] * 6]
+    assert (
+        "cost" not in Episodes.of([[join_tables(trial_of(Line(3), Walker(spec(Line(3)), 3), (1,)).rollouts)]]).metrics()
+    )
