@@ -90,7 +90,7 @@ def rl2_npc_guide_macro() -> AnyConfig:
 
     # Without `rows` nothing is learned in 100 updates: every slot of the list would have to learn for itself.
     ppo = PPOConfig(lr=3e-3, gamma=0.98, lam=0.95, entropy_coef=0.02, epochs=3, anneal_iters=700, anneal_to=0.05)
-    rows = RowsConfig("exhibits", hidden=48)
+    rows = RowsConfig("exhibits", hidden=48, products=32)
     agent = RL2Config(
         episodes_per_trial=6, hidden=96, memory_steps=40, encoder=(64,), readout=(64,), layer_norm=True, rows=rows,
         ppo=ppo,
