@@ -32,6 +32,7 @@ from metarl.provenance import provenance
 from metarl.seeding import derive, generator
 
 from .bench_clock import machine, timed
+from .build import keep_freed_memory
 
 TARGETS: dict[str, float] = {
     "npc/guide": 100_000,
@@ -125,6 +126,7 @@ def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[
     """Return rates by world and batch size, memory, and whether targets are met."""
     began, load, threads = time.perf_counter(), os.getloadavg()[0], torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does: with many copies page faults would be most of what is measured
     try:
         rates: dict[tuple[str, int], list[float]] = {(w, n): [] for w in settings.worlds for n in settings.copies}
         memory: dict[str, dict[str, float]] = {}
