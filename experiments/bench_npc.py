@@ -1,8 +1,8 @@
 """`python -m experiments bench npc`: how fast NPC worlds step on one core, how that scales, and what a copy takes.
 
 Uniformly random legal actions, drawn beforehand where all are legal, episodes that end and begin anew as they will. The
-figure of a batch size is the median over rounds of env steps per CPU second, beginnings included; sizes and worlds take
-turns, so that other programs on the machine disturb all alike.
+figure of a batch size is the median over rounds of env steps per CPU second, beginnings included. One size after the
+other: turns would leave the small ones the scraps of the large ones' memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from metarl.provenance import provenance
 from metarl.seeding import derive, generator
 
 from .bench_clock import machine, timed
-from .build import keep_freed_memory
+from .build import give_back_freed_memory, keep_freed_memory
 
 TARGETS: dict[str, float] = {
     "npc/guide": 100_000,
@@ -128,15 +128,16 @@ def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[
     torch.set_num_threads(1)
     keep_freed_memory()  # as training does: with many copies page faults would be most of what is measured
     try:
-        rates: dict[tuple[str, int], list[float]] = {(w, n): [] for w in settings.worlds for n in settings.copies}
+        rates: dict[tuple[str, int], list[float]] = {}
         memory: dict[str, dict[str, float]] = {}
         for name in settings.worlds:
-            runners = [Runner(name, n, settings) for n in settings.copies]
-            memory[name] = runners[-1].bytes_per_copy()
-            gc.collect()
-            for _ in range(settings.rounds):
-                for runner in runners:
-                    rates[name, runner.n].append(runner.rate())
+            for n in settings.copies:
+                runner = Runner(name, n, settings)
+                rates[name, n] = [runner.rate() for _ in range(settings.rounds)]
+                memory[name] = runner.bytes_per_copy()
+                del runner
+                gc.collect()
+                give_back_freed_memory()
             if console is not None:
                 console.print(f"{name}: done")
     finally:

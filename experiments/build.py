@@ -50,6 +50,14 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
+def give_back_freed_memory() -> None:
+    """Give back what `keep_freed_memory` kept: among very many odd free blocks the next ones are slow to find."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 def configure_torch(config: AnyConfig) -> torch.device:
     """Set threads and determinism for this process and return the device; raises ConfigError if it is not there."""
     device = check_device(config.device)
