@@ -96,6 +96,8 @@ def fill(rows: Sequence[Row], n_seeds: int, runs: Path, into: Path, budget_min: 
         if time.monotonic() >= until or row.name in refused:
             left += 1
             continue
+        if read_result(into, row, seed) is not None:  # another call on the same folder was faster
+            continue
         print(f"[{done + 1}/{len(missing)}] {row.name}, seed {seed}", flush=True)
         try:
             run_row(row, seed, runs, into)
