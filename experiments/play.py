@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -32,6 +32,14 @@ from .watch_record import record_agent, record_policy
 
 PROG = "python -m experiments play"
 _QUIT = "q"
+
+
+class Kept(TypedDict):
+    """What all recordings of a person's trial share."""
+
+    n_shown: int
+    seed: int
+    device: torch.device
 
 
 class Quit(Exception):
@@ -76,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple[dict[str, Any], str]]]:
     """Return the family, and what plays one trial with a person in it and returns the recording and who played."""
-    device = torch.device("cpu")
+    kept: Kept = {"n_shown": 1, "seed": arguments.seed, "device": torch.device("cpu")}
     if arguments.npc is not None:
         loaded = load_run(arguments.npc, "last", device="cpu")
         family = npc_family(loaded.tasks, arguments.split)
@@ -86,7 +94,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
         tasks = family.list_of(arguments.split)[arguments.seed % len(family.list_of(arguments.split))]
         name = f"a person met {loaded.config.name}"
         return family, lambda: (
-            record_agent(met, loaded.agent, tasks, n_shown=1, seed=arguments.seed, greedy=False, device=device),
+            record_agent(met, loaded.agent, tasks, onlooker=family.onlooker(arguments.split), greedy=False, **kept),
             name,
         )
     from .doctor import find_family
@@ -97,7 +105,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
     if arguments.role == "npc":
         policy: Policy = Person()
         return family, lambda: (
-            record_policy(family, policy, tasks, n_shown=1, seed=arguments.seed, device=device),
+            record_policy(family, policy, tasks, onlooker=family.onlooker(arguments.split), **kept),
             "a person as the NPC",
         )
     policies = family.policies(arguments.split)
@@ -106,7 +114,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
         raise ConfigError(f"{family.name!r} has no reference policy {chosen!r}; {nearest(chosen, policies)}")
     met = _with_person(family, Visitor)
     return family, lambda: (
-        record_policy(met, policies[chosen](), tasks, n_shown=1, seed=arguments.seed, device=device),
+        record_policy(met, policies[chosen](), tasks, onlooker=family.onlooker(arguments.split), **kept),
         f"a person met “{chosen.replace('_', ' ')}”",
     )
 

@@ -2,7 +2,8 @@
 
 RUN is a run directory on an NPC world; or, with --policy, the name of an NPC world whose reference policy plays. The
 page shows the world, what the NPC does and might have done, the visitor's reactions, the returns per episode beside the
-reference lines, and, when asked to, who the visitor is. It needs no network.
+reference lines, and, when asked to, who the visitor is and what an exact Bayes filter that looked on believes. It needs
+no network.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .watch_record import record_agent, record_policy
 
 PROG = "python -m experiments watch"
 PAGE = Path(__file__).parent / "watch_page"
-SCRIPTS = ("words.js", "core.js", "guide.js", "assistant.js", "companion.js", "assets.js", "start.js")
+SCRIPTS = ("words.js", "core.js", "belief.js", "guide.js", "assistant.js", "companion.js", "assets.js", "start.js")
 _MOST_VISITORS = 4096
 _MOST_SHOWN = 32
 
@@ -88,6 +89,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         family,
         loaded.agent,
         tasks,
+        onlooker=family.onlooker(arguments.split),
         n_shown=arguments.shown,
         seed=arguments.seed,
         greedy=arguments.greedy,
@@ -109,6 +111,7 @@ def _of_policy(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         family,
         policies[arguments.policy](),
         tasks,
+        onlooker=family.onlooker(arguments.split),
         n_shown=arguments.shown,
         seed=arguments.seed,
         device=torch.device("cpu"),

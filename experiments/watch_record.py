@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.npc.family import NpcFamily
+from envs.npc.onlooker import Onlooker
 from envs.npc.reference import Policy
 from envs.npc.world import NpcWorld
 from metarl.agent import Agent, Decision, State, Step
@@ -24,11 +25,17 @@ Frames = list[dict[str, Any]]
 
 
 class Recorder:
-    """A world, unchanged, that keeps the frames of its first `n_shown` copies and the returns of all."""
+    """A world, unchanged, that keeps the frames of its first `n_shown` copies.
 
-    def __init__(self, world: NpcWorld, n_shown: int) -> None:
-        """Keep frames of copies 0 to `n_shown` - 1."""
-        self._world, self._n_shown = world, n_shown
+    Each frame has the `belief` of an onlooker, as it is known there: at a trial's first frame the prior, at an
+    episode's last one what was known before the filter turns to the next episode.
+    """
+
+    def __init__(self, world: NpcWorld, n_shown: int, onlooker: Policy | None, seed: int) -> None:
+        """Keep frames of copies 0 to `n_shown` - 1; `onlooker` looks on, see `NpcFamily.onlooker`."""
+        self._world = world
+        self._onlooker, self._seed = Onlooker(onlooker), seed
+        self._idle = torch.zeros(world.num_envs, dtype=torch.bool, device=world.device)
         self.trials: list[list[dict[str, Any]]] = [[] for _ in range(n_shown)]
         """Per copy its episodes: frames (one more than actions), actions, rewards, costs and shares."""
         self.shares: Tensor | None = None
@@ -38,26 +45,43 @@ class Recorder:
         return getattr(self._world, name)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset the world and begin an episode in each copy."""
+        """Reset the world, which begins a trial in each copy."""
         found = self._world.reset(**options)
+        self._onlooker.start(self._world.unwrapped, stream(self._seed, "onlooker", device=self._world.device))
         for copy, episodes in enumerate(self.trials):
-            episodes.append(_episode(self._world.frame(copy)))
+            episodes[:] = [_episode(self._frame(copy))]
         return found
+
+    def hold(self, idle: Tensor | None) -> None:
+        """Let copies stand still, see `World.hold`: nothing of them is kept meanwhile."""
+        self._world.hold(idle)
+        self._idle = torch.zeros_like(self._idle) if idle is None else idle
 
     def step(self, actions: Any) -> StepResult:
         """Step the world and keep what happened."""
-        result = self._world.step(actions)
+        world, before, idle = self._world, self._world.state, self._idle
+        self._onlooker.ready()
+        result = world.step(actions)
         _, reward, terminated, truncated, info = result
-        for copy, episodes in enumerate(self.trials):
-            now = episodes[-1]
-            now["frames"].append(self._world.reached_frame(copy))
+        ended = terminated | truncated
+        self._onlooker.see(before, torch.as_tensor(actions, device=world.device), world.reached, idle)
+        shown = [c for c, e in enumerate(self.trials) if len(e) <= world.n_episodes and not idle[c]]
+        for copy in shown:
+            now = self.trials[copy][-1]
+            with world.as_reached():
+                now["frames"].append(self._frame(copy))
             now["actions"].append(_flat(actions[copy]))
             now["rewards"].append(round(float(reward[copy]), 5))
             now["costs"].append(round(float(info["cost"][copy]), 5))
             now["shares"].append(None if self.shares is None else [round(x, 3) for x in self.shares[copy].tolist()])
-            if bool(terminated[copy] | truncated[copy]):
-                episodes.append(_episode(self._world.frame(copy)))
+        self._onlooker.move_on(ended, idle)
+        for copy in shown:
+            if bool(ended[copy]):
+                self.trials[copy].append(_episode(self._frame(copy)))
         return result
+
+    def _frame(self, copy: int) -> dict[str, Any]:
+        return self._world.frame(copy) | self._onlooker.belief(copy)
 
 
 class Asked:
@@ -91,11 +115,19 @@ class Asked:
 
 
 def record_agent(
-    family: NpcFamily, agent: Agent, tasks: Tasks, *, n_shown: int, seed: int, greedy: bool, device: torch.device
+    family: NpcFamily,
+    agent: Agent,
+    tasks: Tasks,
+    *,
+    onlooker: Policy | None,
+    n_shown: int,
+    seed: int,
+    greedy: bool,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Play a trial of the family's length on each task and return what a page shows of it, see `_recording`."""
     world = family.make_world(len(tasks), device=device)
-    recorder = Recorder(world, n_shown)
+    recorder = Recorder(world, n_shown, onlooker, seed)
     names = world.action_names()
     phases = (*agent.phases(family.n_episodes - 1), 1)
     asked = Asked(agent, recorder, [len(n) for n in names], seed)
@@ -112,11 +144,18 @@ def record_agent(
 
 @torch.no_grad()
 def record_policy(
-    family: NpcFamily, policy: Policy, tasks: Tasks, *, n_shown: int, seed: int, device: torch.device
+    family: NpcFamily,
+    policy: Policy,
+    tasks: Tasks,
+    *,
+    onlooker: Policy | None,
+    n_shown: int,
+    seed: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Do the same with a reference policy."""
     world = family.make_world(len(tasks), device=device)
-    recorder = Recorder(world, n_shown)
+    recorder = Recorder(world, n_shown, onlooker, seed)
     world.set_tasks(tasks)
     recorder.reset(seed=derive(seed, "world", 0))
     policy.start(world.unwrapped, stream(seed, "policy", device=device))
@@ -141,8 +180,7 @@ def _recording(
         {
             "task": tasks.names[i],
             "returns": [round(float(x), 4) for x in returns[i]],
-            # An agent that adapts between phases begins some episodes twice: only those that were played count.
-            "episodes": [e for e in episodes if e["actions"]][: family.n_episodes],
+            "episodes": episodes[: family.n_episodes],
         }
         for i, episodes in enumerate(recorder.trials)
     ]

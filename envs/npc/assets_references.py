@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,6 +116,12 @@ class Regression:
         return (mu + alpha * x).float(), (vmu + 2.0 * cov * x + valpha * x * x).clamp(min=0.0).float()
 
 
+def _moments(mu: Tensor, alpha: Tensor, v_mu: Tensor, v_alpha: Tensor) -> dict[str, Any]:
+    """Return "mu" and "alpha" (posterior means) and their deviations "mu_sd" and "alpha_sd", lists of A numbers."""
+    values = {"mu": mu, "alpha": alpha, "mu_sd": v_mu.sqrt(), "alpha_sd": v_alpha.sqrt()}
+    return {name: value.tolist() for name, value in values.items()}
+
+
 class Bayes(Trader):
     """The exact filter. Plays mean + `optimism` (1 - k / K) standard deviations of what is not known yet.
 
@@ -142,6 +149,19 @@ class Bayes(Trader):
         self.belief.add(reached["before"], reached["shown"], reached["seen"])
         if self.forget:
             self.belief.sums = self.belief.sums * ~ended[:, None]
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return mean and deviation of each asset's drift and effect, see `_moments`."""
+        mu, alpha, v_mu, v_alpha, _ = (x[copy] for x in self.belief.posterior())
+        return _moments(mu, alpha, v_mu, v_alpha)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the sums."""
+        return {"sums": self.belief.sums.movedim(0, 1)}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Know these sums."""
+        self.belief.sums = learned["sums"].movedim(1, 0)
 
     def eagerness(self) -> Tensor:
         """Return the number of standard deviations to add, float32 [B, 1]."""
@@ -208,6 +228,26 @@ class HazardBayes(Trader):
         chance = torch.where(opened, self.hazard, (1.0 - self.hazard) * self.weight)
         self.weight = torch.where(ended[:, None], chance, self.weight)
         self.belief.sums = self.belief.sums * ~opened[:, :, None]
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return mean and deviation of each asset's drift and effect under the mixture, see `_moments`."""
+        weight = self.weight[copy, :, None]
+        mu, alpha, v_mu, v_alpha, _ = (x[copy] for x in self.belief.posterior())
+        means = [(weight * m).sum(0) for m in (mu, alpha)]
+        variances = [
+            (weight * (v + (m - mean).square())).sum(0)
+            for v, m, mean in zip((v_mu, v_alpha), (mu, alpha), means, strict=True)
+        ]
+        return _moments(*means, *variances)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return sums and weights of all hypotheses."""
+        return {"sums": self.belief.sums.movedim(0, 1), "weight": self.weight, "number": self.number}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Know these."""
+        self.belief.sums = learned["sums"].movedim(1, 0)
+        self.weight, self.number = learned["weight"], learned["number"]
 
     def worth(self) -> Tensor:
         """Return the expected growth under the mixture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +73,19 @@ class Filtered(Trader):
         self.filter.add(reached["shown"])
         if self.forget:
             self.filter.reset(ended)
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return "good", the chance of each asset's good mood, and "mean", its expected next return."""
+        p = self.filter.p[copy]
+        return {"good": p[:, : p.shape[1] // 2].sum(1).tolist(), "mean": (p @ self.filter.mean).tolist()}
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the chances of all hypotheses."""
+        return {"p": self.filter.p}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Believe these."""
+        self.filter.p = learned["p"]
 
     def worth(self) -> Tensor:
         """Return the filter's expectation."""

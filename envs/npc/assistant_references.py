@@ -7,7 +7,7 @@ proposal (one step of value of information); part of that value comes again in l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -131,13 +131,16 @@ class Planner(Policy):
         after = torch.where(turns_left > 1, AFTER_REFUSAL, NO_DEAL).reshape(-1, *[1] * (gain.dim() - 1))
         return gain + (total[..., None] - accept) * (REFUSAL + after)
 
+    def ready(self) -> None:
+        """Look at the catalogues of dialogues that begin."""
+        rows = (self.world.state["first"] > 0).nonzero().squeeze(1)
+        for begin in range(0, len(rows), 128):
+            self._open(rows[begin : begin + 128])
+
     def act(self) -> Tensor:
         """Propose or ask, whichever is worth more."""
+        self.ready()
         world, state = self.world, self.world.state
-        rows = (state["first"] > 0).nonzero().squeeze(1)
-        if len(rows):
-            for begin in range(0, len(rows), 128):
-                self._open(rows[begin : begin + 128])
         weight = self.weight
         if self.sample:
             one = torch.nn.functional.one_hot(self.drawn, weight.shape[1])[:, :, None]
@@ -207,6 +210,28 @@ class Planner(Policy):
             weight = self.prior[:, :, None] * weight.sum(1, keepdim=True)
         people = self.prior if self.forget else (1.0 - self.hazard) * weight.sum(2) + self.hazard * self.prior
         self.weight = torch.where(ended[:, None, None], people[:, :, None] / i, weight)
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return the expected "beta" over the attributes of the domain, and the chances of "category".
+
+        With limits also "limit", the chance that there is one.
+        """
+        weight, c = self.weight[copy], self.world.config.n_categories
+        beta = weight.sum(1) @ self.beta[copy]
+        intent = weight.sum(0).view(-1, c)
+        found = {
+            "beta": beta[: len(self.world.attributes(copy))].tolist(),
+            "category": intent.sum(0).tolist(),
+        }
+        return found | ({"limit": float(intent[1].sum())} if self.world.config.limits else {})
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the weights of visitors and intents."""
+        return {"weight": self.weight}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Take weights back."""
+        self.weight = learned["weight"]
 
 
 class PersonaOracle(Planner):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -198,6 +199,20 @@ class Filter(_Companion):
             beliefs = torch.where(ended[:, None, None], self._between(beliefs, slot), beliefs)
         self.beliefs = beliefs
         self.entered = torch.where(ended[:, None], self.belief, self.entered)
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return "style": the chance of each value of each factor, for the present visitor."""
+        belief, styles = self.beliefs[copy, self.slot()[copy]], self.law.styles
+        empty = (belief.new_zeros(size) for size in styles.sizes)
+        return {"style": [e.index_add(0, c, belief).tolist() for e, c in zip(empty, self.factors.T, strict=True)]}
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return what is believed of everyone, and was at the beginning of the encounter."""
+        return {"beliefs": self.beliefs, "entered": self.entered}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Believe what `learned` says."""
+        self.beliefs, self.entered = learned["beliefs"], learned["entered"]
 
     def _between(self, beliefs: Tensor, slot: Tensor) -> Tensor:
         """Return the beliefs [B, slots, n] about everyone at the next encounter."""

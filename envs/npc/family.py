@@ -69,6 +69,15 @@ class NpcFamily(Family):
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies by name: at least "random", "non_adaptive" and "oracle"."""
 
+    def onlooker(self, split: str) -> Policy | None:
+        """Return the Bayes filter whose belief pages show while somebody else acts; None if the family has none.
+
+        It reckons with a shift, or with combinations that training left out, where a policy for `split` does.
+        """
+        known = self.policies(split)
+        name = next((n for n in ("bayes_hazard", "bayes_smoothed", "bayes_greedy") if n in known), None)
+        return None if name is None else known[name]()
+
     def all(self, split: str) -> Tasks | None:
         """Return the fixed list of a held-out split; None for train, which is endless."""
         check_split(self.name, split, self._splits)

@@ -30,7 +30,7 @@ from .guide_model import (
     pace_pairs,
     theme_table,
 )
-from .guide_references import Belief, Prior, policies
+from .guide_references import Prior, policies
 from .guide_world import GuideWorld, Places
 from .reference import Policy, Random
 from .shift import Shift
@@ -147,9 +147,7 @@ class GuideTasks(NpcFamily):
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GuideWorld:
         """Build a world of `n_copies`."""
-        world = self._make_world(self.name, n_copies, self.guide, self.places, shift=self.shift, device=device)
-        world.new_examiner = lambda w: Belief(w, self.prior("test-all")[1])
-        return world
+        return self._make_world(self.name, n_copies, self.guide, self.places, shift=self.shift, device=device)
 
     def prior(self, split: str) -> tuple[Prior, Prior]:
         """Return the law of the visitors in training, and the one that references for `split` filter with.
@@ -177,6 +175,13 @@ class GuideTasks(NpcFamily):
 
             found = {name: led_by(make) for name, make in found.items()}
         return {"random": Random, **found}
+
+    def onlooker(self, split: str) -> Policy | None:
+        """Return the filter alone, without the walking."""
+        from .guide_leader import Leader
+
+        found = super().onlooker(split)
+        return found.planner if isinstance(found, Leader) else found
 
 
 def build(name: str, make_world: Callable[..., GuideWorld], options: dict[str, Any]) -> GuideTasks:

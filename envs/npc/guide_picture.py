@@ -47,8 +47,7 @@ def describe(world: GuideWorld, copy: int) -> dict[str, Any]:
     column]); "trail", cells from the visitor to the guide; "exhibits", each with "cell", "themes" {name: weight},
     "crowd" in [0, 1], "seen" and "there"; "patience" in [0, 1]; "reaction", 0 for none or 1..n, and "reactions", n;
     "shown", the exhibit that it is about, or null; "speed" in cells per tick, 0 if not seen yet; "episode" of
-    "episodes". "belief", where one is kept, has the interests that the exact posterior expects. Under "hidden":
-    "interests" {theme: number}, "pace", "aversion", and "felt", g at each exhibit.
+    "episodes". Under "hidden": "interests" {theme: number}, "pace", "aversion", and "felt", g at each exhibit.
     """
     state = {k: v[copy] for k, v in world.state.items()}
     layout = int(state["layout"])
@@ -68,9 +67,7 @@ def describe(world: GuideWorld, copy: int) -> dict[str, Any]:
         for i in range(m)
     ]
     hidden = {k: v[copy].tolist() for k, v in world.latent().items()}
-    believed = world.belief(copy)
-    belief = {} if believed is None else {"belief": {"interests": dict(zip(THEMES, believed.tolist(), strict=True))}}
-    return belief | {
+    return {
         "size": list(wall.shape),
         "walls": ["".join("#" if w else "." for w in row) for row in wall.tolist()],
         **_walkers(world, state, points),

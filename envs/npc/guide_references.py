@@ -19,6 +19,7 @@ from envs.tensor_world import EpisodeState
 from .guide_model import BIAS, GAIN, PACES, satisfaction
 from .guide_planner import NEVER, Tour, best_tour
 from .guide_world import GuideWorld
+from .people import THEMES
 from .reference import Policy
 
 Rows = slice | Tensor
@@ -64,27 +65,31 @@ class Belief:
         aversions, chances = prior.aversions()
         self.aversions, self._chances = aversions.to(device), chances.log().clamp(min=_IMPOSSIBLE).to(device)
         self._paces = prior.paces().to(device)
-        self._shown = torch.zeros(world.num_envs, len(self.bank), len(aversions), device=device)
-        self._flat = self._shown
+        same = (prior.pairs[:, 1, None] == aversions).float()
+        self._usual_pace = ((prior.pairs[:, :1] * same).sum(0) / same.sum(0)).to(device)
+        """Mean pace of visitors with each aversion, [A]."""
+        self.shown = torch.zeros(world.num_envs, len(self.bank), len(aversions), device=device)
+        """Log-likelihood of what was shown, [B, P, A]."""
+        self._flat = self.shown
         self._known = world.places.themes.rows @ self.bank.T
 
     def forget(self, where: Tensor, keep: float = 0.0) -> None:
         """Mix the posterior of the copies `where` with the prior: weight `keep` on what was learned."""
-        old = torch.log_softmax(self._shown.flatten(1), 1).view_as(self._shown)
+        old = torch.log_softmax(self.shown.flatten(1), 1).view_as(self.shown)
         if keep:
             flat = -torch.log(torch.tensor(float(self._flat[0].numel()), device=old.device))
             logs = torch.tensor([keep, 1.0 - keep], device=old.device).log()
             new = torch.logaddexp(old + logs[0], flat + logs[1])
         else:
             new = self._flat
-        self._shown = torch.where(where[:, None, None], new, self._shown)
+        self.shown = torch.where(where[:, None, None], new, self.shown)
 
     def weights(self, rows: Rows = ALL) -> Tensor:
         """Return the posterior, float32 [rows, P, A]."""
         speed = self.world.state["speed"][rows]
         seen = ((1.0 / speed.clamp(min=1e-3))[:, None] - self._paces).abs() < 1e-3
         row = torch.where(speed > 0, seen.long().argmax(1), len(self._paces))
-        logs = self._shown[rows] + self._chances[row][:, None]
+        logs = self.shown[rows] + self._chances[row][:, None]
         return torch.softmax(logs.flatten(1), 1).view_as(logs)
 
     def felt(self, theme: Tensor, crowd: Tensor) -> Tensor:
@@ -106,7 +111,7 @@ class Belief:
         if rules.dislike_ticks:
             disliked = self.world.dislike_shown(before, reached)
             logs = torch.where((felt < 0) == disliked[:, None, None], logs, logs + _IMPOSSIBLE)
-        self._shown = self._shown + torch.where(shown[:, None, None], logs, torch.zeros_like(logs))
+        self.shown = self.shown + torch.where(shown[:, None, None], logs, torch.zeros_like(logs))
 
     def moments(self, rows: Rows = ALL) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and deviation of g and the chance that it is negative, for every exhibit, [rows, M] each."""
@@ -127,9 +132,12 @@ class Belief:
         a = len(self.aversions)
         return self.bank[drawn // a], self.aversions[drawn % a]
 
-    def mean_interests(self, copy: int) -> Tensor:
-        """Return what one copy's visitor is expected to be drawn to, [10]."""
-        return self.weights()[copy].sum(1) @ self.bank
+    def expected(self, copy: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the interests [10], the aversion [] and the pace [] that are to be expected of a copy's visitor."""
+        weights = self.weights(slice(copy, copy + 1))[0]
+        speed, aversion = self.world.state["speed"][copy], weights.sum(0)
+        pace = torch.where(speed > 0, 1.0 / speed.clamp(min=1e-3), aversion @ self._usual_pace)
+        return weights.sum(1) @ self.bank, aversion @ self.aversions, pace
 
 
 class Planner(Policy):
@@ -190,6 +198,20 @@ class Filter(Planner):
             self.belief.see(before, reached)
             if self.memory < 1.0:
                 self.belief.forget(ended, self.memory)
+
+    def believes(self, copy: int) -> dict[str, Any]:
+        """Return the expected "interests" {theme: number}, "aversion" and "pace"."""
+        interests, aversion, pace = self.belief.expected(copy)
+        themes = dict(zip(THEMES, interests.tolist(), strict=True))
+        return {"interests": themes, "aversion": float(aversion), "pace": float(pace)}
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return what exhibits taught."""
+        return {"shown": self.belief.shown}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Know what `learned` says."""
+        self.belief.shown = learned["shown"]
 
     def expect(self, rows: Rows = ALL) -> tuple[Tensor, Tensor]:
         """Return the posterior mean, with a bonus for not knowing."""

@@ -21,7 +21,7 @@ from .family import NpcFamily
 from .guide_layouts import Layouts
 from .guide_macro import GuideMacro
 from .guide_model import SINGLE, GuideSettings, theme_table
-from .guide_references import Belief, Prior, policies
+from .guide_references import Prior, policies
 from .guide_tiny_exact import BayesOptimal, Solver
 from .guide_world import N_THEMES, Places
 from .maps.walking import walking_distances
@@ -103,9 +103,7 @@ class GuideTiny(NpcFamily):
 
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GuideMacro:
         """Build a world of `n_copies`."""
-        world = GuideMacro(self.name, n_copies, SETTINGS, rooms(), device=device)
-        world.new_examiner = lambda w: Belief(w, LAW)
-        return world
+        return GuideMacro(self.name, n_copies, SETTINGS, rooms(), device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies by name, the Bayes-optimal one among them."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
-from metarl.world import Obs, StepResult
 
 from .guide_layouts import Layouts
 from .guide_model import GuideSettings, ThemeTable, satisfaction
@@ -55,18 +53,6 @@ class Places:
             self.themes.to(device),
             self.drawn_by_hand,
         )
-
-
-class Examiner(Protocol):
-    """Infers who the visitor is from what a guide is shown; for pages, never for agents."""
-
-    def see(self, before: EpisodeState, reached: EpisodeState) -> None:
-        """Learn from a step."""
-        ...
-
-    def mean_interests(self, copy: int) -> Tensor:
-        """Return the expected interests of a copy's visitor, float32 [10]."""
-        ...
 
 
 def last_step_width(settings: GuideSettings) -> int:
@@ -112,10 +98,6 @@ class GuideWorld(NpcWorld):
             device=device,
         )
         self.settings, self.shift = settings, shift
-        self.new_examiner: Callable[[GuideWorld], Examiner] | None = None
-        """Makes what infers the visitor where frames are asked for from a trial's beginning on."""
-        self._examiner: Examiner | None = None
-        self._at_beginning = False
         self.places = places.to(self.device)
         layouts, m = self.places.layouts, settings.n_exhibits
         self.n_exhibits, self.width = m, layouts.width
@@ -179,30 +161,6 @@ class GuideWorld(NpcWorld):
     def wiring(self, state: EpisodeState) -> Tensor | None:
         """Return what each action does, int64 [B, actions], where a shift has rewired them."""
         return self._current("wiring", state) if "wiring" in self.params else None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start new episodes; see `World.reset`."""
-        found = super().reset(seed=seed, options=options)
-        if not (options or {}).get("episode"):
-            self._examiner, self._at_beginning = None, seed is not None
-        return found
-
-    def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`."""
-        before, found = self._state, super().step(actions)
-        self._at_beginning = False
-        if self._examiner is not None:
-            self._examiner.see(before, self.reached)
-        return found
-
-    def belief(self, copy: int) -> Tensor | None:
-        """Return the interests that the exact posterior expects, float32 [10].
-
-        None unless this was asked for from the beginning of the trial on: nobody keeps what nobody looks at.
-        """
-        if self._examiner is None and self._at_beginning and self.new_examiner is not None:
-            self._examiner = self.new_examiner(self)
-        return None if self._examiner is None else self._examiner.mean_interests(copy)
 
     def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Let the next episode begin with what the last step of this one showed."""

@@ -33,8 +33,27 @@ class Policy(ABC):
     def act(self) -> Tensor:
         """Return actions for the present state of `self.world`."""
 
+    def ready(self) -> None:
+        """Prepare for a step from the present state. `act` does so itself; who looks on while others act must ask."""
+        return
+
     def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
         """Learn from a step: from `before` to `reached`, with `ended` (bool [B]) where that was an episode's last."""
+        return
+
+    def believes(self, copy: int) -> dict[str, Any] | None:
+        """Return what is believed of one copy's present visitor, as JSON-able values; None by who keeps no belief.
+
+        The keys are the family's own: those of "hidden" in its frames, where they mean the same.
+        """
+        return None
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return all that `see` changes, [B, ...] per name, for who looks on; see `onlooker`."""
+        return {}
+
+    def put_back(self, learned: dict[str, Tensor]) -> None:
+        """Know what `learned` says, and no more."""
         return
 
 

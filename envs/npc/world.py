@@ -7,6 +7,8 @@ how the visitor reacts, never the reward itself, unless `reward_in_obs` says so.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -119,15 +121,20 @@ class NpcWorld(TensorWorld):
         """
         return None
 
-    def reached_frame(self, copy: int) -> dict[str, Any]:
-        """Return the `frame` of what the last step reached, also where a new episode has begun since."""
+    @contextmanager
+    def as_reached(self) -> Iterator[None]:
+        """Show, within, the state that the last step reached, also where a new episode has begun since."""
         kept = self._state, self._episode
-        ended = self._begun[copy]
-        self._state, self._episode = self.reached, self._episode - ended.long()
+        self._state, self._episode = self.reached, self._episode - self._begun.long()
         try:
-            return self.frame(copy)
+            yield
         finally:
             self._state, self._episode = kept
+
+    def reached_frame(self, copy: int) -> dict[str, Any]:
+        """Return the `frame` of what the last step reached, also where a new episode has begun since."""
+        with self.as_reached():
+            return self.frame(copy)
 
     def frame(self, copy: int) -> dict[str, Any]:
         """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.

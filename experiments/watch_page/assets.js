@@ -5,7 +5,7 @@ const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [12, 4], [4, 4]];
 Object.assign(TERMS, {
   cash: "现金", mu: "趋势 μ", alpha: "信号系数 α", fee: "手续费", order: "动作顺序", hold: "持有", wealth: "财富", drawdown: "回撤",
   signal: "人流信号", "parcel A": "地块 A", "parcel B": "地块 B", "parcel C": "地块 C", "parcel D": "地块 D", "parcel E": "地块 E",
-  "parcel F": "地块 F", regime: "行情状态", "foot traffic": "人流信号",
+  "parcel F": "地块 F", regime: "行情状态", "foot traffic": "人流信号", "good times": "行情好", "expected return": "预期收益", day: "起始日", series: "序列",
 });
 
 FAMILIES.assets = {
@@ -15,7 +15,7 @@ FAMILIES.assets = {
     const prices = [Array(n).fill(1)];
     for (const f of frames.slice(1)) {
       const before = prices[prices.length - 1];
-      prices.push(before.map((p, j) => (f.shown[j] === null ? p : p * Math.exp(f.shown[j]))));
+      prices.push(before.map((p, j) => (f.shown[j] === null ? p : p * (1 + f.shown[j]))));
     }
     const truth = at.reveal ? [Array(n).fill(1), ...(shown.hidden.prices ?? [])] : [];
     const wealth = frames.map((f) => f.wealth);
@@ -68,7 +68,7 @@ FAMILIES.assets = {
     ctx.fillStyle = "#000";
     ctx.fillText(term("wealth"), box.right + 8, 46 + 18 * n);
     ctx.fillRect(box.right + 90, 38 + 18 * n, 22, 4);
-    drawSignals(ctx, shown, n);
+    if (!shown.hidden.mood) drawSignals(ctx, shown, n);
   },
   now(shown) {
     const n = shown.signal.length;
@@ -79,15 +79,19 @@ FAMILIES.assets = {
     ];
   },
   truth(box, shown) {
-    const rows = [];
-    const { mu, alpha } = shown.hidden;
-    const most = Math.max(...alpha.map(Math.abs), 1e-6);
-    alpha.forEach((a, j) => rows.push({
-      name: `${term("alpha")} ${assetName(j, alpha.length)}`, share: Math.abs(a) / most, value: a.toFixed(3),
+    const { hidden, belief } = shown;
+    const rows = (truth, believed, sd) => truth.map((v, j) => ({
+      name: assetName(j, truth.length), truth: v, belief: believed?.[j], sd: sd?.[j],
     }));
-    const bar = element("div");
-    bars(bar, rows);
-    box.append(bar, element("p", `${term("mu")}: ${mu.map((m) => m.toFixed(3)).join(", ")}`, { class: "note" }));
+    if (hidden.alpha) {
+      for (const key of ["alpha", "mu"]) compare(box, term(key), rows(hidden[key], belief?.[key], belief?.[`${key}_sd`]), { digits: 3 });
+      if (belief) box.append(element("p", say("spread"), { class: "note" }));
+    } else if (hidden.mood) {
+      compare(box, term("good times"), rows(hidden.mood.map((s) => Number(s > 0)), belief?.good), { sign: false });
+      compare(box, term("expected return"), rows(hidden.mood.map((s, j) => s * hidden.drift[j]), belief?.mean), { digits: 3 });
+    } else {
+      plainTruth(box, { hidden: { day: hidden.day, series: hidden.series } });
+    }
   },
 };
 

@@ -5,6 +5,9 @@ Object.assign(TERMS, {
   "less than most": "比多数人更不在意", "like most": "和多数人差不多", "more than most": "比多数人更在意", accepted: "成交！", refused: "不要",
   "no limit": "没有上限", limit: "有上限", "category 0": "类别 A", "category 1": "类别 B", "category 2": "类别 C", "category 3": "类别 D",
   intent: "意图", beta: "偏好", category: "类别", turn: "轮次",
+  price: "价格", "contract-years": "合同年限", "local-company": "本地公司", "well-known-company": "知名公司", "time-of-day-rate": "分时电价",
+  "seasonal-rate": "季节电价", "is-train": "火车", "is-car": "汽车", "travel-time": "行程时间", cost: "费用", headway: "发车间隔",
+  "airline-seats": "航空座椅", time: "时间", changes: "换乘次数", "lack-of-comfort": "不舒适",
 });
 
 for (let j = 1; j <= 24; j += 1) TERMS[`offer ${j}`] = `推荐 ${j}`;
@@ -24,7 +27,8 @@ FAMILIES.assistant = {
     const best = utility.reduce((b, u, j) => (shown.hidden.admissible[j] && (b < 0 || u > utility[b]) ? j : b), -1);
     shown.offers.forEach((offer, j) => {
       const x = 8 + (j % columns) * width, y = 8 + Math.floor(j / columns) * height;
-      drawOffer(ctx, shown, offer, j, x, y, width - 8, height - 8);
+      const taken = j === proposed && shown.answer === "accepted";
+      drawOffer(ctx, shown, taken ? { ...offer, refused: false } : offer, j, x, y, width - 8, height - 8);
       if (j === proposed) {
         ctx.strokeStyle = "#000";
         ctx.lineWidth = 4;
@@ -46,9 +50,9 @@ FAMILIES.assistant = {
         lines.push(["npc", zh ? `推荐第 ${played.actions[t - 1][0] + 1} 个，如何？` : `How about offer ${played.actions[t - 1][0] + 1}?`]);
       } else if (f.last === "question") {
         const about = term(f.question);
-        const ask = f.question === "category" || f.question === "limit";
-        lines.push(["npc", zh ? (ask ? `您今天想找什么${about}？` : `您有多在意“${about}”？`)
-          : ask ? `Which ${about} are you after today?` : `How much do you care about ${about}?`]);
+        const asks = { category: ["Which category are you after today?", "您今天想找什么类别？"], limit: ["Is there a limit?", "您有上限吗？"] };
+        const plain = [`How much do you care about ${about}?`, `您有多在意“${about}”？`];
+        lines.push(["npc", (asks[f.question] ?? plain)[Number(zh)]]);
       }
       if (f.answer) lines.push(["visitor", said(f.answer)]);
     }
@@ -58,11 +62,14 @@ FAMILIES.assistant = {
     return [[term("turn"), `${shown.turn} / ${shown.horizon}`]];
   },
   truth(box, shown) {
-    const { beta, intent } = shown.hidden;
-    const most = Math.max(...beta.map(Math.abs), 1e-6);
-    const bar = element("div");
-    bars(bar, beta.map((b, a) => ({ name: term(shown.attributes[a]), share: Math.abs(b) / most, value: b.toFixed(2) })));
-    box.append(element("p", `${term("intent")}: ${said(`category ${intent}`)}`, { class: "note" }), bar);
+    const { beta, intent } = shown.hidden, { belief } = shown;
+    const n = Math.max(...shown.offers.map((o) => o.category)) + 1;
+    const names = [...Array(n).keys()].map((c) => said(`category ${c}`));
+    choices(box, term("intent"), names, belief?.category, intent % n);
+    if (belief?.limit !== undefined) {
+      choices(box, term("limit"), ["no limit", "limit"].map(term), [1 - belief.limit, belief.limit], Number(intent >= n));
+    }
+    compare(box, term("beta"), beta.map((truth, a) => ({ name: term(shown.attributes[a]), truth, belief: belief?.beta[a] })));
   },
 };
 

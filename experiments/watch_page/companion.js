@@ -50,10 +50,9 @@ FAMILIES.companion = {
     const { visitor, style, engagement } = shown.hidden;
     const list = element("dl");
     list.append(element("dt", term("visitor")), element("dd", "ABCDEFGH"[visitor]));
-    style.forEach((value, f) => list.append(element("dt", term(FACTORS[f])), element("dd", term(DATA.actions[f][value]))));
     list.append(element("dt", term("engagement")), element("dd", engagement.toFixed(2)));
     box.append(list);
-    if (!shown.belief) box.append(element("p", say("noBelief"), { class: "note" }));
+    style.forEach((value, f) => choices(box, term(FACTORS[f]), DATA.actions[f].map(term), shown.belief?.style[f], value));
   },
 };
 
@@ -115,7 +114,7 @@ function drawFactor(ctx, shown, f, x, y) {
     ctx.fillRect(x + i * width, y + 2, width - 4, 26);
     ctx.fillStyle = chosen ? "#fff" : "#333";
     ctx.font = "11px system-ui";
-    ctx.fillText(`${liked ? "★ " : ""}${term(name)}`.slice(0, 13), x + i * width + 3, y + 19);
+    ctx.fillText(`${liked ? "★ " : ""}${term(name)}`, x + i * width + 3, y + 19, width - 10);
     if (liked) {
       ctx.strokeStyle = INK.visitor;
       ctx.lineWidth = 3;

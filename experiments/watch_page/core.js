@@ -122,7 +122,7 @@ function drawTruth() {
     box.replaceChildren(element("p", say("sealed"), { class: "note" }));
     return;
   }
-  box.replaceChildren();
+  box.replaceChildren(element("p", say(frame().belief ? "beliefNote" : "noBelief"), { class: "note" }));
   (family().truth || FAMILIES.plain.truth)(box, frame());
 }
 

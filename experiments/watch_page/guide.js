@@ -42,23 +42,13 @@ FAMILIES.guide = {
     return [[term("patience"), shown.patience.toFixed(2)]];
   },
   truth(box, shown) {
-    const interests = Object.entries(shown.hidden.interests ?? {});
-    const most = Math.max(...interests.map(([, v]) => Math.abs(v)), 1e-6);
-    const guess = shown.belief?.interests;
-    const rows = interests.sort((a, b) => b[1] - a[1]).map(([name, v]) => ({
-      name: term(name), share: Math.max(0, v / most), value: v.toFixed(1),
-    }));
-    box.append(element("p", term("interests"), { class: "note" }));
-    const bar = element("div");
-    bars(bar, rows);
-    box.append(bar);
-    if (guess) {
-      const other = element("div");
-      box.append(element("p", say("belief"), { class: "note" }), other);
-      bars(other, Object.entries(guess).map(([name, v]) => ({ name: term(name), share: Math.max(0, v / most), value: v.toFixed(1) })));
-    }
-    const rest = Object.fromEntries(Object.entries(shown.hidden).filter(([k]) => k !== "interests"));
-    plainTruth(box, { hidden: rest });
+    const { hidden, belief } = shown;
+    const interests = Object.entries(hidden.interests).sort((a, b) => b[1] - a[1]);
+    compare(box, term("interests"), interests.map(([name, truth]) => ({ name: term(name), truth, belief: belief?.interests[name] })),
+      { digits: 1 });
+    const row = (key, most) => ({ name: term(key), truth: hidden[key], belief: belief?.[key], most });
+    compare(box, "", [row("aversion", 1.2), row("pace", 2)], { sign: false });
+    plainTruth(box, { hidden: { felt: hidden.felt } });
   },
 };
 

@@ -9,7 +9,8 @@ const WORDS = {
     sealed: "Tick “reveal” to see who the visitor is.", noShares: "A scripted policy: it was not asked.",
     step: "step", reward: "reward", total: "return so far", cost: "safety cost", did: "the NPC does",
     thisTrial: "this visitor", mean: "mean of", visitors: "visitors", over: "the episode ends here",
-    truthOnly: "truth", belief: "belief", noBelief: "This world keeps no exact belief.",
+    truthOnly: "truth", belief: "belief", noBelief: "This world has no exact Bayes filter, hence no belief.",
+    beliefNote: "belief: of an exact Bayes filter that looks on", spread: "thin line: belief ± one standard deviation",
     foot: "One file, no network. Space plays, arrow keys step, 1–9 choose an episode.",
   },
   zh: {
@@ -20,7 +21,8 @@ const WORDS = {
     sealed: "勾选“揭示隐藏信息”查看访客是谁。", noShares: "脚本策略，未抽样。",
     step: "步", reward: "奖励", total: "累计回报", cost: "安全代价", did: "NPC 的动作",
     thisTrial: "这位访客", mean: "平均，共", visitors: "位访客", over: "本次相遇结束",
-    truthOnly: "真相", belief: "信念", noBelief: "此世界没有精确信念。",
+    truthOnly: "真相", belief: "信念", noBelief: "此世界没有精确的贝叶斯滤波器，因此没有信念。",
+    beliefNote: "信念：来自旁观的精确贝叶斯滤波器", spread: "细线：信念 ± 一个标准差",
     foot: "单一文件，无需网络。空格播放，方向键逐步，数字键 1–9 选择相遇。",
   },
 };

@@ -68,6 +68,7 @@ def test_a_whole_trial_is_kept_as_a_page(tmp_path: Path, monkeypatch: pytest.Mon
     frames = [f for e in data["trials"][0]["episodes"] for f in e["frames"][1:]]
     assert len(frames) == 72
     assert {f["mood"] for f in frames} == {2}
+    assert frames[0]["belief"] != frames[-1]["belief"]
 
 
 def test_a_person_may_be_the_npc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

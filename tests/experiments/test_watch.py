@@ -6,16 +6,22 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import envs
+from agents.random_policy import RandomConfig
 from envs.npc.family import NpcFamily
+from envs.npc.reference import Policy
 from experiments.__main__ import main as command
 from experiments.watch import render
-from experiments.watch_record import DRAWS, record_agent
+from experiments.watch_record import DRAWS, record_agent, record_policy
+from metarl.agent import WorldSpec
+from metarl.trial import run_trial
 
 FAMILIES = ["npc/companion", "npc/assets-held", "npc/assistant", "npc/guide-macro", "npc/guide"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -52,24 +58,20 @@ def test_a_page_holds_every_step_and_asks_nobody_for_anything(world: str, tmp_pa
         for episode, total in zip(trial["episodes"], trial["returns"], strict=True):
             assert len(episode["frames"]) == len(episode["actions"]) + 1
             assert sum(episode["rewards"]) == pytest.approx(total, abs=1e-3)
-            assert all("hidden" in frame for frame in episode["frames"])
+            assert all("hidden" in frame and "belief" in frame for frame in episode["frames"])
     assert not re.search(r"""(src|href|url|fetch|import)\s*[=(]\s*["']?(https?:)?//""", text)
     assert "default-src 'none'" in text
 
 
 def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does() -> None:
-    import torch
-
-    from agents.random_policy import RandomConfig
-    from metarl.agent import WorldSpec
-    from metarl.trial import run_trial
-
     family = envs.make("npc/companion")
     assert isinstance(family, NpcFamily)
     tasks = family.list_of("test")[:3]
     world = family.make_world(3)
     agent = RandomConfig().build(WorldSpec.of(world), seed=0)
-    kept = record_agent(family, agent, tasks, n_shown=2, seed=5, greedy=False, device=torch.device("cpu"))
+    kept = record_agent(
+        family, agent, tasks, onlooker=None, n_shown=2, seed=5, greedy=False, device=torch.device("cpu")
+    )
     alone = run_trial(world, agent, tasks, (*agent.phases(family.n_episodes - 1), 1), seed=5)
     shown = [a for e in kept["trials"][0]["episodes"] for a in e["actions"]]
     played = torch.cat([r.action[r.valid[:, 0], 0] for r in alone.rollouts])
@@ -80,6 +82,58 @@ def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does()
         assert torch.allclose(part.sum(1), torch.ones(len(part)), atol=0.01)
         n = part.shape[1]
         assert (part.mean(0) - 1 / n).abs().max() < 5 * (1 / n / DRAWS / len(part)) ** 0.5 + 1e-3
+
+
+def test_copies_that_wait_for_others_are_not_shown_stepping() -> None:
+    family = envs.make("npc/assistant")
+    assert isinstance(family, NpcFamily)
+    tasks = family.list_of("test")[:6]
+    agent = RandomConfig().build(WorldSpec.of(family.make_world(6)), seed=0)
+    phases = (*agent.phases(family.n_episodes - 1), 1)
+    assert phases == (family.n_episodes - 1, 1)
+    kept = record_agent(
+        family, agent, tasks, onlooker=family.onlooker("test"), n_shown=6, seed=5, greedy=False,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    alone = run_trial(family.make_world(6), agent, tasks, phases, seed=5)
+    assert any(not bool(r.valid.all()) for r in alone.rollouts)  # somebody does wait
+    for copy, trial in enumerate(kept["trials"]):
+        played = torch.cat([r.action[r.valid[:, copy], copy] for r in alone.rollouts])
+        assert len(trial["episodes"]) == family.n_episodes
+        assert [a for e in trial["episodes"] for (a,) in e["actions"]] == played.tolist()
+        for before, after in pairwise(trial["episodes"]):  # who is there was learnt, what is sought today was not
+            assert after["frames"][0]["belief"]["beta"] == before["frames"][-1]["belief"]["beta"]
+            assert after["frames"][0]["belief"]["category"] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("world", ["npc/companion", "npc/assets-held", "npc/assistant", "npc/guide-macro"])
+def test_who_looks_on_changes_nothing(world: str) -> None:
+    family = envs.make(world)
+    assert isinstance(family, NpcFamily)
+
+    def watched(onlooker: Policy | None) -> dict[str, Any]:
+        return record_policy(
+            family, family.policies("test")["random"](), family.list_of("test")[:3], onlooker=onlooker, n_shown=3,
+            seed=2, device=torch.device("cpu"),
+        )  # fmt: skip
+
+    plain, seen = watched(None), watched(family.onlooker("test"))
+    beliefs = [f.pop("belief") for t in seen["trials"] for e in t["episodes"] for f in e["frames"]]
+    assert seen == plain
+    assert beliefs[0] != beliefs[-1]
+
+
+def test_an_episode_ends_with_what_its_filter_knew_before_it_turned_to_the_next() -> None:
+    family = envs.make("npc/assistant")
+    assert isinstance(family, NpcFamily)
+    kept = record_policy(
+        family, family.policies("test")["oracle"](), family.list_of("test")[:3], onlooker=family.onlooker("test"),
+        n_shown=3, seed=2, device=torch.device("cpu"),
+    )  # fmt: skip
+    ends = [e["frames"][-1] for t in kept["trials"] for e in t["episodes"]]
+    accepted = [f for f in ends if f["answer"] == "accepted"]
+    assert accepted  # and so the category is known for sure
+    assert all(f["belief"]["category"][f["hidden"]["intent"]] == 1.0 for f in accepted)
 
 
 def test_names_cannot_break_out_of_the_page() -> None:
@@ -124,7 +178,31 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.mark.parametrize("world", FAMILIES)
+def believed(kind: str, frame: dict[str, Any]) -> list[float]:
+    """Return the numbers of a frame's belief in the order in which a page shows them."""
+    belief = frame["belief"]
+    if kind == "companion":
+        return [p for part in belief["style"] for p in part]
+    if kind == "assistant":
+        return [*belief["category"], *belief["beta"]]
+    if kind == "assets":
+        return [*belief["alpha"], *belief["mu"]] if "alpha" in belief else [*belief["good"], *belief["mean"]]
+    liked = sorted(frame["hidden"]["interests"], key=lambda name: -frame["hidden"]["interests"][name])
+    return [*(belief["interests"][name] for name in liked), belief["aversion"], belief["pace"]]
+
+
+def test_a_world_without_a_filter_says_so(tmp_path: Path, browser: Any) -> None:
+    path = page_of(tmp_path, "npc/assistant", "random", "--option", "anonymise=true")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.check("#reveal")
+    assert "no exact Bayes filter" in page.inner_text("#truth")
+    assert page.locator("#truth .value.belief").count() == 0
+    assert page.locator("#truth .value.truth").count() > 0
+    page.close()
+
+
+@pytest.mark.parametrize("world", [*FAMILIES, "npc/assets-regime"])
 def test_a_browser_clicks_through_the_page_without_an_error_or_a_request(
     world: str, tmp_path: Path, browser: Any
 ) -> None:
@@ -151,9 +229,13 @@ def test_a_browser_clicks_through_the_page_without_an_error_or_a_request(
     assert "Tick" in page.inner_text("#truth")
     page.check("#reveal")
     assert "Tick" not in page.inner_text("#truth")
-    assert page.inner_text("#truth").strip()
+    assert "belief: of an exact Bayes filter" in page.inner_text("#truth")
+    texts = page.locator("#truth .bar .value, #truth .pair:not(.head) .value.belief").all_inner_texts()
+    expected = believed(data["kind"], data["trials"][0]["episodes"][1]["frames"][n_steps])
+    assert [float(t.replace("−", "-")) for t in texts] == pytest.approx(expected, abs=0.051)
     page.click("#language")
     assert page.inner_text("#reveal + span") == "揭示隐藏信息"
+    assert "信念：来自旁观的精确贝叶斯滤波器" in page.inner_text("#truth")
     page.select_option("#trial", "1")
     page.keyboard.press("1")
     page.select_option("#speed", "15")

@@ -367,16 +367,3 @@ def test_walking_asks_a_person_only_when_something_is_presented() -> None:
         leader.see(state, action, world.reached, torch.zeros(1, dtype=torch.bool))
     assert asked > 0
     assert len(world.action_names()[0]) == 6
-
-
-def test_frames_tell_the_exact_belief_if_they_are_asked_for_from_the_beginning() -> None:
-    world = world_of(make_macro(), 4)
-    prior = world.frame(2)["belief"]["interests"]
-    assert max(abs(x) for x in prior.values()) < 0.3
-    for exhibit in range(3):
-        world.step(torch.full((4,), exhibit))
-    after = world.reached_frame(2)["belief"]["interests"]
-    assert max(abs(x) for x in after.values()) > 0.3
-    late = world_of(make_macro(), 4)
-    late.step(torch.zeros(4, dtype=torch.int64))
-    assert "belief" not in late.frame(0)

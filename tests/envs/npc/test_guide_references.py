@@ -100,10 +100,10 @@ def test_a_doubting_filter_mixes_in_the_prior_and_a_forgetful_one_returns_to_it(
     prior = Prior(family.people.bank("train")[:5], pace_pairs(held_out=False))
     for keep in (0.0, 0.7):
         _, belief, _ = belief_after(family, prior, 3)
-        before = torch.softmax(belief._shown.flatten(1), 1)
+        before = torch.softmax(belief.shown.flatten(1), 1)
         where = torch.tensor([True, False] * 3)
         belief.forget(where, keep)
-        after = torch.softmax(belief._shown.flatten(1), 1)
+        after = torch.softmax(belief.shown.flatten(1), 1)
         flat = torch.full_like(after, 1 / 15)
         assert torch.allclose(after[where], keep * before[where] + (1 - keep) * flat[where], atol=1e-5)
         assert torch.allclose(after[~where], before[~where], atol=1e-5)
