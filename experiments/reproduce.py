@@ -27,6 +27,7 @@ from .subcommand import run_subcommand
 _RESUMED = 0.02
 """A command that took a smaller share of the time that a run's records name has only finished the run."""
 RUNS, RESULTS = Path("runs/reproduce"), Path("experiments/results")
+PICTURE = "adaptation-test.png"
 
 
 def main(argv: list[str]) -> int:
@@ -117,8 +118,7 @@ def reproduce(name: str, seed: int, into: Path) -> int:
     shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
     for study in plan.studies:
         shutil.copy(folder / "results" / f"{study}.json", target / f"{study}.json")
-    for picture in (folder / "results").glob("*.png"):
-        shutil.copy(picture, target / picture.name)
+    shutil.copy(folder / "results" / PICTURE, target / PICTURE)
     print(f"\n{label}: {plan.about}")
     for found in levels:
         verdict = "reached" if found["reached"] else "MISSED"

@@ -11,6 +11,8 @@ from typing import Any
 
 PACKAGES = ("metarl-worlds", "torch", "numpy", "gymnasium", "metaworld", "mujoco", "safetensors", "wandb", "tyro")
 
+RESULTS = "experiments/results"
+
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the installed versions of `names`, "not installed" where there is none."""
@@ -26,7 +28,8 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
 def git_state(folder: Path | None = None) -> dict[str, Any]:
     """Return `{"commit": str | None, "dirty": bool | None}` of the checkout that holds `folder` (this package's own).
 
-    None where there is no git or no checkout, as in an installed wheel.
+    None where there is no git or no checkout, as in an installed wheel. Stored results decide no number: new ones leave a
+    checkout clean.
     """
     where = Path(__file__).resolve().parent if folder is None else folder
 
@@ -42,7 +45,7 @@ def git_state(folder: Path | None = None) -> dict[str, Any]:
     tracked = git("ls-files", "--", str(where))  # a wheel may lie inside a checkout of something else
     if not tracked:
         return {"commit": None, "dirty": None}
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(top,exclude){RESULTS}")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
