@@ -28,8 +28,8 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
 def git_state(folder: Path | None = None) -> dict[str, Any]:
     """Return `{"commit": str | None, "dirty": bool | None}` of the checkout that holds `folder` (this package's own).
 
-    None where there is no git or no checkout, as in an installed wheel. Stored results decide no number, so that new ones
-    leave a checkout clean.
+    None where there is no git or no checkout, as in an installed wheel. Stored results decide no number; new ones leave
+    a checkout clean.
     """
     where = Path(__file__).resolve().parent if folder is None else folder
 
