@@ -146,7 +146,7 @@ def test_a_guide_believes_in_interests_as_thumbs_say() -> None:
     ("name", "split", "hidden"),
     [
         ("npc/companion", "test", "style"),
-        ("npc/companion", "test-all", "style"),
+        ("npc/companion", "test-combinations", "style"),
         ("npc/assets", "test", "mu"),
         ("npc/assets-regime", "test", "drift"),
         ("npc/assistant", "test", "beta"),
