@@ -33,15 +33,13 @@ class Lessons:
     foresight_coef: float
     inference_coef: float
 
-    @classmethod
-    def of(cls, spec: WorldSpec, first: int, *, foresight_coef: float, inference_coef: float) -> Lessons:
-        """Return the lessons of these weights; raises ConfigError where a world does not say what is hidden."""
-        if inference_coef > 0 and not spec.n_hidden:
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a world does not say what is hidden."""
+        if self.inference_coef > 0 and not self.spec.n_hidden:
             raise ConfigError(
-                f"rl2.inference_coef={inference_coef} trains the memory to tell what is hidden, which this world does "
-                f"not say (World.n_hidden is 0); set it to 0, or let the world say it"
+                f"rl2.inference_coef={self.inference_coef} trains the memory to tell what is hidden, which this world "
+                f"does not say (World.n_hidden is 0); set it to 0, or let the world say it"
             )
-        return cls(spec, first, foresight_coef, inference_coef)
 
     @property
     def foresight(self) -> slice:

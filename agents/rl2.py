@@ -174,7 +174,7 @@ class RL2:
             state_dependent_std=config.state_dependent_std, device=self.device,
         )  # fmt: skip
         self.distribution = self._head.distribution
-        self._lessons = Lessons.of(
+        self._lessons = Lessons(
             spec, self._head.n_outputs, foresight_coef=config.foresight_coef, inference_coef=config.inference_coef
         )
         self.needs_hidden = config.inference_coef > 0

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from metarl.checkpoint import replace_file
-from metarl.errors import CheckpointError, ConfigError, nearest
+from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
-from metarl.summary import summarise
 
 from .build import build_tasks, read_config
 from .npc_scores import CEILING, FLOOR, normalised
 from .parser import Parser
-from .report import results_path
+from .report import load_shown
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
 
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
     for split in chosen:
         costs[split] = run_subcommand(["evaluate", str(folder), "--split", split], caller="splits")
-        found[split] = score(_read(results_path(folder, split)))
+        found[split] = score(load_shown(folder, split).evaluation)
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
@@ -65,17 +64,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _read(path: Path) -> Evaluation:
-    """Return a stored evaluation; raises CheckpointError if it is damaged."""
-    try:
-        return Evaluation.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error}); evaluate again") from error
-
-
 def score(evaluation: Evaluation) -> dict[str, Any]:
     """Return what counts of one split: returns before and after adaptation, and, with references, where they stand."""
-    summary, known = plain(summarise(evaluation)), evaluation.references
+    summary, known = plain(evaluation.summary), evaluation.references
     found: dict[str, Any] = {
         "task_fingerprint": evaluation.task_fingerprint,
         "before": summary["pre"]["return"]["mean"],

@@ -131,11 +131,6 @@ class NpcWorld(TensorWorld):
         finally:
             self._state, self._episode = kept
 
-    def reached_frame(self, copy: int) -> dict[str, Any]:
-        """Return the `frame` of what the last step reached, also where a new episode has begun since."""
-        with self.as_reached():
-            return self.frame(copy)
-
     def frame(self, copy: int) -> dict[str, Any]:
         """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.
 

@@ -30,15 +30,15 @@ def collected(config: RL2Config, n: int = 5, seed: int = 0) -> Rollout:
 
 
 def test_outputs_of_the_lessons_follow_each_other() -> None:
-    lessons = Lessons.of(SPEC, 19, foresight_coef=0.5, inference_coef=2.0)
+    lessons = Lessons(SPEC, 19, foresight_coef=0.5, inference_coef=2.0)
     assert (lessons.foresight, lessons.inference, lessons.per_action) == (slice(19, 38), slice(38, 46), [0, 19])
-    without = Lessons.of(SPEC, 19, foresight_coef=0.0, inference_coef=2.0)
+    without = Lessons(SPEC, 19, foresight_coef=0.0, inference_coef=2.0)
     assert (without.foresight, without.inference, without.per_action) == (slice(19, 19), slice(19, 27), [0])
 
 
 def test_losses_are_squared_errors_of_valid_steps_by_their_weights() -> None:
     spec = replace(SPEC, n_hidden=2)
-    lessons = Lessons.of(spec, 1, foresight_coef=0.5, inference_coef=2.0)
+    lessons = Lessons(spec, 1, foresight_coef=0.5, inference_coef=2.0)
     out = torch.zeros(1, 2, 1 + 19 + 2)
     out[..., 1 + 3], out[..., 20], out[..., 21] = 0.7, 1.0, -1.0
     action = torch.zeros(1, 2, 19)
