@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -39,6 +39,7 @@ from .context_encoder import (
 )
 from .normaliser import Normaliser, NormaliserConfig
 from .replay import TaskReplay, TaskSlots
+from .reward_scale import check_dense_reward, objective_reward
 from .sac import Batch, SACConfig, make_adam, spread
 from .sac_discrete import make_sac
 
@@ -86,6 +87,9 @@ class PEARLConfig:
     context_least: int | None = None
     """Least number of them, 1 .. context_size: each task's number is then drawn, so that short and long contexts are
     learnt (None: always context_size)."""
+    context_trials: int = 1
+    """Latest trials of a task that the encoder learns from, one of them at a gradient step, >= 1. Where reward is rare,
+    the latest one often holds none; older ones keep goals in sight that the present policy misses."""
     dense_reward: bool = False
     """Train the critics on the world's `dense_reward`. The encoder sees, and scores count, its reward in any case."""
     meta_batch: int = 16
@@ -108,7 +112,7 @@ class PEARLConfig:
         least = {
             "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
             "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
-            "replay_steps": 1, "kl_iters": 1,
+            "replay_steps": 1, "kl_iters": 1, "context_trials": 1,
         }  # fmt: skip
         for name, low in least.items():
             if not low <= getattr(self, name) <= MOST:
@@ -160,10 +164,7 @@ class PEARL:
     def __init__(self, config: PEARLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `PEARLConfig.build`."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
-        if config.dense_reward and not spec.has_dense_reward:
-            raise ConfigError(
-                "pearl.dense_reward is set, but the world gives no dense reward (info['dense_reward']); set it to False"
-            )
+        check_dense_reward(config.dense_reward, spec, "pearl")
         self.train_phases = (
             config.prior_episodes, *[1] * config.posterior_episodes, *[config.extra_episodes][: config.extra_episodes],
         )  # fmt: skip
@@ -182,7 +183,9 @@ class PEARL:
         self._n_context_phases = 1 + config.posterior_episodes
         self._slots = TaskSlots(config.replay_tasks)
         self.replay = TaskReplay(config.replay_tasks, config.replay_steps, width, self.device)
-        self.context = TaskReplay(config.replay_tasks, n_context * spec.horizon, width, self.device)
+        n_trials = config.replay_tasks * config.context_trials
+        self.context = TaskReplay(n_trials, n_context * spec.horizon, width, self.device)
+        self._oldest_trial = torch.zeros(config.replay_tasks, dtype=torch.int64, device=self.device)
         self.normaliser = Normaliser(config.normaliser, spec.obs_dim, self.device)
         self._n_updates = 0
 
@@ -270,15 +273,35 @@ class PEARL:
         self.replay.clear(emptied)
         latest = {slot: column for column, slot in enumerate(slots)}  # a task may be in the batch twice
         at, where = (torch.tensor(v, device=self.device) for v in (list(latest), list(latest.values())))
-        self.context.clear(at)
+        into = self._room_for_trial(at, emptied)
         for i, rollout in enumerate(trial.rollouts):
-            reward = rollout.dense_reward if self.config.dense_reward else rollout.reward
-            assert reward is not None  # __init__ has asked the world
-            rows = self._rows(rollout, reward)
+            rows = self._rows(rollout, objective_reward(rollout, dense=self.config.dense_reward))
             self.replay.add(torch.tensor(slots, device=self.device), rows, rollout.valid)
             if i < self._n_context_phases:
                 rows = self._rows(rollout, rollout.shown_reward)
-                self.context.add(at, rows[:, where], rollout.valid[:, where])
+                self.context.add(into, rows[:, where], rollout.valid[:, where])
+
+    def _room_for_trial(self, slots: Tensor, emptied: Sequence[int]) -> Tensor:
+        """Forget the trials of `emptied` slots and the oldest one of `slots` [n] if there are enough; return places.
+
+        A slot's trials lie side by side: those of slot i in places i · context_trials and on.
+        """
+        k, gone = self.config.context_trials, torch.tensor(emptied, dtype=torch.int64, device=self.device)
+        self.context.clear((gone[:, None] * k + torch.arange(k, device=self.device)).flatten())
+        self._oldest_trial[gone] = 0
+        into = slots * k + self._oldest_trial[slots]
+        self.context.clear(into)
+        self._oldest_trial[slots] = (self._oldest_trial[slots] + 1) % k
+        return into
+
+    def _choose_trials(self, slots: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the place of one of each slot's trials, drawn at random."""
+        k = self.config.context_trials
+        if k == 1:
+            return slots
+        held = (self.context.size.reshape(-1, k)[slots] > 0).sum(1)  # the first ones until all are in use
+        u = torch.rand(len(slots), generator=generator, device=self.device)
+        return slots * k + (u * held).long()
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
         """Store the trial, then take `grad_steps` gradient steps; returns their mean metrics.
@@ -323,7 +346,8 @@ class PEARL:
 
         Shapes: [n, k, n_in] and int64 [n]; the first ones count.
         """
-        config, size = self.config, self.context.size[slots]
+        config, slots = self.config, self._choose_trials(slots, generator)
+        size = self.context.size[slots]
         if config.context_order == "random":
             rows = self.context.sample(slots, config.context_size, generator)
             most = torch.full_like(size, config.context_size)
@@ -363,6 +387,7 @@ class PEARL:
             "encoder": {k: v.detach().clone() for k, v in self.encoder.state_dict().items()},
             "adam": copy.deepcopy(self._adam.state_dict()),
             "n_updates": self._n_updates,
+            "oldest_trial": self._oldest_trial.clone(),
             **self.normaliser.state_dict(),
         }
 
@@ -377,4 +402,5 @@ class PEARL:
             part.load_state_dict(state[name])
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._n_updates = int(state["n_updates"])
+        self._oldest_trial.copy_(state["oldest_trial"])
         self.normaliser.load_state_dict(state)

@@ -27,14 +27,31 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metarl.agent import State
-from metarl.errors import CheckpointError
+from metarl.agent import State, WorldSpec
+from metarl.errors import CheckpointError, ConfigError
+from metarl.rollout import Rollout
 
 RewardInput = Literal["running", "trial"]
 RewardObjective = Literal["raw", "class"]
 
 _TINY = 1e-30
 """Stands in for a root mean square of 0: then the reward is 0 too."""
+
+
+def check_dense_reward(wanted: bool, spec: WorldSpec, agent: str) -> None:
+    """Raise ConfigError if an agent is to be trained on a dense reward that the world does not give."""
+    if wanted and not spec.has_dense_reward:
+        raise ConfigError(
+            f"{agent}.dense_reward is set, but the world gives no dense reward (info['dense_reward']); set it to False"
+        )
+
+
+def objective_reward(rollout: Rollout, *, dense: bool) -> Tensor:
+    """Return the reward to train on, [T, B]: the world's dense one, or its own."""
+    if not dense:
+        return rollout.reward
+    assert rollout.dense_reward is not None  # `check_dense_reward` has asked the world
+    return rollout.dense_reward
 
 
 class TrialScale:

@@ -33,7 +33,14 @@ from .memories import Memory, check_memory, make_core
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
 from .recurrent import RecurrentNet, TaughtCore
-from .reward_scale import ClassScale, RewardInput, RewardObjective, TrialScale
+from .reward_scale import (
+    ClassScale,
+    RewardInput,
+    RewardObjective,
+    TrialScale,
+    check_dense_reward,
+    objective_reward,
+)
 from .row_net import RowNet, RowsConfig, make_net
 from .snail import SNAILConfig
 from .transformer import TransformerConfig
@@ -79,6 +86,8 @@ class RL2Config:
     reward_objective: RewardObjective = "raw"
     """Units of the reward in the objective: "raw", or "class", divided by the running root mean square of the task's
     class, so that all classes weigh alike; see `reward_scale.ClassScale`. Reported returns are raw in both cases."""
+    dense_reward: bool = False
+    """Maximise the world's `info["dense_reward"]`. The memory sees, and scores count, its reward in any case."""
     normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     """Observations in units of all training steps so far, in float64; stands in for the moving average of
     `normalise_inputs`, which still sees to rewards."""
@@ -134,7 +143,8 @@ class RL2Config:
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> RL2:
         """Return the agent with weights that follow from `seed`.
 
-        Raises: ConfigError for an observation or action space without a flat view or distribution.
+        Raises: ConfigError for an observation or action space without a flat view or distribution, or
+        `dense_reward` in a world that has none.
         """
         return RL2(self, spec, seed=seed, device=device)
 
@@ -169,6 +179,7 @@ class RL2:
         """Build networks, optimiser and statistics; raises ConfigError for unsupported spaces."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.train_phases = (config.episodes_per_trial,)
+        check_dense_reward(config.dense_reward, spec, "rl2")
         self._head = ActionHead(
             spec.action_space, init_std=config.init_std, min_std=config.min_std,
             state_dependent_std=config.state_dependent_std, device=self.device,
@@ -341,10 +352,11 @@ class RL2:
         A class's scale takes the batch in first: nothing that acted depended on it, and the first batch needs one too.
         """
         rollout = trial.query
+        reward = objective_reward(rollout, dense=self.config.dense_reward)
         if self._class_scale is None:
-            return rollout.reward
-        self._class_scale.update(rollout.reward, rollout.valid, trial.tasks.groups)
-        return self._class_scale(rollout.reward, trial.tasks.groups)
+            return reward
+        self._class_scale.update(reward, rollout.valid, trial.tasks.groups)
+        return self._class_scale(reward, trial.tasks.groups)
 
     @torch.no_grad()
     def _prepare(self, rollout: Rollout, reward: Tensor) -> tuple[_Batch, dict[str, Tensor]]:

@@ -32,6 +32,7 @@ from metarl.seeding import generator as stream
 from .action_head import ActionHead
 from .normaliser import Normaliser, NormaliserConfig
 from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
+from .reward_scale import check_dense_reward, objective_reward
 from .rl2 import INPUT_CLIP, trial_advantages
 from .trial_buffer import TrialBuffer
 from .vae import (
@@ -65,6 +66,9 @@ class VariBADConfig:
     """Settings of encoder and decoders."""
     rl_through_encoder: bool = False
     """Let the policy's loss train the encoder too."""
+    dense_reward: bool = False
+    """Maximise the world's `info["dense_reward"]`. Encoder and decoders see, and scores count, its reward in any
+    case."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the policy's update."""
     normaliser: NormaliserConfig = field(default_factory=lambda: NormaliserConfig(observations=True))
@@ -87,7 +91,8 @@ class VariBADConfig:
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> VariBAD:
         """Return the agent with weights that follow from `seed`.
 
-        Raises: ConfigError for an observation or action space without a flat view or distribution.
+        Raises: ConfigError for an observation or action space without a flat view or distribution, or
+        `dense_reward` in a world that has none.
         """
         return VariBAD(self, spec, seed=seed, device=device)
 
@@ -124,6 +129,7 @@ class VariBAD:
         """Build networks, optimisers and an empty buffer; raises ConfigError for unsupported spaces."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
         self.train_phases: tuple[int, ...] = (config.episodes_per_trial,)
+        check_dense_reward(config.dense_reward, spec, "varibad")
         self._head = ActionHead(
             spec.action_space, init_std=config.init_std, min_std=config.min_std, device=self.device
         )  # fmt: skip
@@ -258,7 +264,8 @@ class VariBAD:
         """Compute all that stays fixed during PPO."""
         ppo, valid = self.config.ppo, rollout.valid
         value = self._value_scale.to_return(rollout.aux["value"])
-        advantage = trial_advantages(rollout.reward, value, valid, ppo.gamma, ppo.lam)
+        reward = objective_reward(rollout, dense=self.config.dense_reward)
+        advantage = trial_advantages(reward, value, valid, ppo.gamma, ppo.lam)
         returns = torch.where(valid, advantage + value, torch.zeros_like(value))
         self._value_scale.update(returns, valid, self._value.last.weight[0], self._value.last.bias[0])
         metrics = {"explained_variance": explained_variance(value, returns, valid), "advantage": advantage.abs().mean()}

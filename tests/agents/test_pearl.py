@@ -139,6 +139,31 @@ def test_trap_5_15_the_encoder_reads_the_latest_trial_only_and_not_its_extra_epi
     assert float(x[..., 3].min()) >= 100.0
 
 
+def test_of_several_trials_one_is_drawn_whole_and_the_oldest_makes_room() -> None:
+    """Trial k of a task pays 100 k more; of five trials the last three are kept."""
+    config = dataclasses.replace(SMALL, context_trials=3, context_order="trial", context_size=12)
+    agent, first = toy(config, ends=False)
+    for k in range(5):
+        rollouts = tuple(dataclasses.replace(r, reward=r.reward * 0.0 + 100.0 * k) for r in first.rollouts)
+        agent.remember(Trial(first.tasks, rollouts))
+    drawn = torch.stack([agent.draw_context(torch.arange(6), generator(i))[0][..., 3] for i in range(300)])
+    assert torch.equal(drawn.amin(-1), drawn.amax(-1))  # never two trials in one context
+    share = torch.stack([(drawn[..., 0] == 100.0 * k).double().mean(0) for k in range(5)])  # [trial, task]
+    assert share[:2].sum() == 0
+    assert bool(((share[2:] - 1 / 3).abs() < 0.12).all())  # over four standard errors
+
+
+def test_a_task_that_makes_room_takes_all_its_trials_along() -> None:
+    world = ToyWorld(2, "box", ends=False)
+    config = dataclasses.replace(SMALL, context_trials=3, context_order="trial", context_size=12, replay_tasks=2)
+    agent = config.build(WorldSpec.of(world), seed=0)
+    for ids in ([0, 1], [0, 1], [2, 3]):
+        agent.remember(run_trial(world, agent, toy_tasks(4)[ids], agent.train_phases, seed=0))
+    assert (agent.context.size.reshape(2, 3) > 0).sum(1).tolist() == [1, 1]
+    prizes = agent.draw_context(torch.arange(2), generator(0))[0][..., 3].amax(1)
+    assert sorted(prizes.tolist()) == [3.0, 4.0]  # of tasks 2 and 3
+
+
 def test_a_task_that_is_in_the_batch_twice_keeps_both_trials_and_its_later_context() -> None:
     world = ToyWorld(2, "box", ends=False)
     agent = SMALL.build(WorldSpec.of(world), seed=0)
@@ -211,7 +236,9 @@ def test_critics_learn_from_the_dense_reward_and_the_encoder_reads_the_worlds() 
     assert torch.equal(agent.context.oldest(torch.arange(3), 60)[..., 4], world_reward)
 
 
-@pytest.mark.parametrize("config", [SMALL, GRU, dataclasses.replace(SMALL, encoder_next_obs=True)])
+@pytest.mark.parametrize("config", [
+    SMALL, GRU, dataclasses.replace(SMALL, encoder_next_obs=True), dataclasses.replace(SMALL, context_trials=2),
+])  # fmt: skip
 def test_saved_restored_and_continued_equals_never_stopped_bit_for_bit(config: PEARLConfig) -> None:
     config = dataclasses.replace(config, normaliser=dataclasses.replace(config.normaliser, observations=True))
     whole, trial = toy(config)
