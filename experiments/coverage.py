@@ -103,8 +103,8 @@ def coverage(
     Each task is played equally often. "steps_paid": share of all steps that would pay something other than 0, were that
     the goal. "nearest": share of episodes that end nearest to each goal. "met" and "paid": share of episodes that come
     within `radius` of each goal, or have a step that it would pay; for both also "per_episode", the mean number of such
-    goals, "batch", the mean share of goals that `batch` episodes together have, and "batch_all", how often they have
-    all.
+    goals, "episode_all", how often an episode has all of them, "batch", the mean share of goals that `batch` episodes
+    together have, and "batch_all", how often they have all.
 
     Raises: ConfigError for a world that is none of points in the plane, or has no finite list of goals.
     """
@@ -159,6 +159,7 @@ def together(visited: Flags, batch: int) -> dict[str, Any]:
     return {
         "episodes": visited.mean(0).tolist(),
         "per_episode": float(visited.sum(1).mean()),
+        "episode_all": float(visited.all(1).mean()),
         "batch": float(groups.mean()),
         "batch_all": float(np.all(groups, axis=1).mean()),
     }
@@ -166,12 +167,22 @@ def together(visited: Flags, batch: int) -> dict[str, Any]:
 
 def _rows(runs: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return the table that is printed: a line per agent, shares of the goals that are visited least and most."""
-    header = ["run", "agent", "steps paid", "nearest at the end", "goals met", "goals paid", "batch meets all"]
+    header = [
+        "run",
+        "agent",
+        "steps paid",
+        "nearest at the end",
+        "goals met",
+        "goals paid",
+        "episode paid by all",
+        "batch meets all",
+    ]
     rows = []
     for run in runs:
         for name in ("trained", "fresh"):
             found = run[name]
             ends = [f"{min(found[k]):.3f} to {max(found[k]):.3f}" for k in ("steps_paid", "nearest")]
             counts = [f"{found[k]['per_episode']:.2f}" for k in ("met", "paid")]
-            rows.append([run["run"], name, *ends, *counts, f"{found['met']['batch_all']:.3f}"])
+            whole = [f"{found['paid']['episode_all']:.3f}", f"{found['met']['batch_all']:.3f}"]
+            rows.append([run["run"], name, *ends, *counts, *whole])
     return header, rows

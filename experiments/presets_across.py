@@ -47,11 +47,6 @@ def rl2_sparse_point_robot() -> AnyConfig:
     )  # fmt: skip
 
 
-def rl2_corner() -> AnyConfig:
-    """RL² on the four corners, two episodes per trial."""
-    return _memory("rl2-corner", WorldConfig("corner-point"), 2, 150, 100)
-
-
 def _belief(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_tasks: int, **options: Any) -> AnyConfig:
     """Return VariBAD on trials of `episodes` episodes, the last of which is scored."""
     from agents.ppo import PPOConfig
@@ -67,13 +62,13 @@ def _belief(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_t
 
 def varibad_navigation() -> AnyConfig:
     """VariBAD on 2-D navigation, two episodes per trial."""
-    return _belief("varibad-navigation", WorldConfig("navigation"), 2, 150, 100, min_std=0.02)
+    return _belief("varibad-navigation", WorldConfig("navigation"), 2, 100, 100, min_std=0.02)
 
 
 def varibad_sparse_point_robot() -> AnyConfig:
     """VariBAD on the sparse point robot: the policy learns from the dense reward, the belief from the sparse one."""
     return _belief(
-        "varibad-sparse-point-robot", WorldConfig("sparse-point-robot"), 10, 200, 128,
+        "varibad-sparse-point-robot", WorldConfig("sparse-point-robot"), 10, 150, 128,
         dense_reward=True, min_std=0.02, vae={"reward_from": "next_obs", "reward_likelihood": "bernoulli"},
     )  # fmt: skip
 
@@ -107,12 +102,12 @@ def maml_gridworld() -> AnyConfig:
 def maml_bandit() -> AnyConfig:
     """MAML-TRPO on Bernoulli bandits: four inner steps of 20 pulls and a query of 20, 100 pulls in all."""
     world = WorldConfig("bandit", {"n_arms": 5, "n_pulls": 100})
-    return _whole_trial(_gradient("maml-bandit", world, 4, 20, 150), query=20)
+    return _whole_trial(_gradient("maml-bandit", world, 4, 20, 60), query=20)
 
 
 def maml_tabular_mdp() -> AnyConfig:
     """MAML-TRPO on random MDPs: four inner steps of 2 episodes and a query of 2, 10 episodes in all."""
-    return _whole_trial(_gradient("maml-tabular-mdp", WorldConfig("tabular-mdp"), 4, 2, 150), query=2)
+    return _whole_trial(_gradient("maml-tabular-mdp", WorldConfig("tabular-mdp"), 4, 2, 60), query=2)
 
 
 def _whole_trial(config: AnyConfig, query: int) -> AnyConfig:
@@ -125,7 +120,6 @@ def _whole_trial(config: AnyConfig, query: int) -> AnyConfig:
 ACROSS_PRESETS: dict[str, Callable[[], AnyConfig]] = {
     "rl2-navigation": rl2_navigation,
     "rl2-sparse-point-robot": rl2_sparse_point_robot,
-    "rl2-corner": rl2_corner,
     "varibad-navigation": varibad_navigation,
     "varibad-sparse-point-robot": varibad_sparse_point_robot,
     "maml-gridworld": maml_gridworld,

@@ -44,6 +44,7 @@ class Row:
 
 _DUAN = "Duan et al. 2016"
 _CORNERS = ("--adapt-episodes", "20", "--n-seeds", "1", "--n-tasks", "4")
+_GRID = ("--adapt-episodes", "20", "--eval-episodes", "1", "--n-seeds", "10")
 _CLOSED = ("--world.options", "closed=true")
 
 ROWS: tuple[Row, ...] = (
@@ -54,9 +55,16 @@ ROWS: tuple[Row, ...] = (
     Row("gridworld", "VariBAD", "varibad-gridworld", published="figures only (Zintgraf et al. 2020)"),
     Row("gridworld", "known-task oracle", "oracle-gridworld"),
     Row("gridworld", "exact-belief oracle", "belief-gridworld"),
+    Row("gridworld", "MAML-TRPO", "maml-gridworld"),
+    Row("gridworld", "fine-tuning", "finetune-navigation", train=("--world.name", "gridworld"), evaluate=_GRID),
+    Row("gridworld", "scratch", "scratch-navigation", train=("--world.name", "gridworld"), evaluate=_GRID),
     Row("bandit", "RL²", "rl2-bandit", measure="trial", published=f"78.7 ({_DUAN}, table 1); Gittins 78.3"),
+    Row("bandit", "MAML-TRPO", "maml-bandit", measure="trial"),
     Row("tabular-mdp", "RL²", "rl2-tabular-mdp", measure="trial", published=f"156.2 ({_DUAN}, table 2); PSRL 138.1"),
     Row("tabular-mdp", "RL² matching", "rl2-matching-tabular-mdp", measure="trial"),
+    Row("tabular-mdp", "MAML-TRPO", "maml-tabular-mdp", measure="trial"),
+    Row("navigation", "RL²", "rl2-navigation"),
+    Row("navigation", "VariBAD", "varibad-navigation"),
     Row("navigation", "MAML-TRPO", "maml-navigation", published="−3.23 after 3 steps (Finn et al. 2017, appendix C)"),
     Row("navigation", "FOMAML", "fomaml-navigation"),
     Row("navigation", "Reptile", "reptile-navigation"),
@@ -78,6 +86,8 @@ ROWS: tuple[Row, ...] = (
         baseline=("navigation", "--steps", "6000", "--rollout-steps", "75", "--n-tasks", "20", "--eval-episodes", "20"),
     ),
     Row("sparse-point-robot", "PEARL", "pearl-sparse-point-robot", published="figures only (Rakelly et al. 2019)"),
+    Row("sparse-point-robot", "RL²", "rl2-sparse-point-robot"),
+    Row("sparse-point-robot", "VariBAD", "varibad-sparse-point-robot"),
     Row("sparse-point-robot", "scratch", "scratch-navigation", train=("--world.name", "sparse-point-robot"),
         evaluate=("--adapt-episodes", "9", "--eval-episodes", "1", "--n-seeds", "10", "--n-tasks", "20")),
     Row("corner-point", "MAML-TRPO", "maml-corner"),

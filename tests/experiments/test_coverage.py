@@ -67,7 +67,8 @@ def test_batches_are_judged_together() -> None:
     visited = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [1, 1]], dtype=bool)
     found = together(visited, 2)
     assert found["episodes"] == pytest.approx([0.8, 0.4])
-    assert (found["per_episode"], found["batch"], found["batch_all"]) == pytest.approx((1.2, 0.75, 0.5))
+    assert (found["per_episode"], found["episode_all"]) == pytest.approx((1.2, 0.2))
+    assert (found["batch"], found["batch_all"]) == pytest.approx((0.75, 0.5))
     with pytest.raises(ConfigError, match="raise --episodes"):
         together(visited, 6)
 
