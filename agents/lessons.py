@@ -68,7 +68,10 @@ class Lessons:
             found["reward"] = reward / size
         if self.inference_coef > 0:
             if rollout.hidden is None:
-                raise ConfigError("rl2.inference_coef > 0 needs rollouts that say what was hidden; this one does not")
+                raise ConfigError(
+                    "rl2.inference_coef > 0 needs rollouts that say what was hidden, and this one does not; collect it "
+                    "with run_trial(..., training=True)"
+                )
             found["hidden"] = rollout.hidden
         return found
 

@@ -40,7 +40,7 @@ from .context_encoder import (
 from .normaliser import Normaliser, NormaliserConfig
 from .replay import TaskReplay, TaskSlots
 from .reward_scale import check_dense_reward, objective_reward
-from .sac import Batch, SACConfig, make_adam, spread
+from .sac import Batch, SACConfig, make_adam, set_lr, spread
 from .sac_discrete import make_sac
 
 Metrics = dict[str, Tensor]
@@ -96,6 +96,10 @@ class PEARLConfig:
     """Tasks per gradient step, >= 1; fewer while fewer are known."""
     grad_steps: int = 2000
     """Gradient steps per update, >= 1."""
+    anneal_iters: int | None = None
+    """Updates over which `sac.lr` shrinks linearly to `anneal_to` of itself (None: constant), >= 1."""
+    anneal_to: float = 0.1
+    """Fraction of it that is left at the end, in [0, 1]."""
     warmup_iters: int = 0
     """First iterations that only fill the replay, >= 0."""
     replay_tasks: int = 100
@@ -117,6 +121,10 @@ class PEARLConfig:
         for name, low in least.items():
             if not low <= getattr(self, name) <= MOST:
                 raise ConfigError(f"pearl.{name} must be {low} to {MOST}, got {getattr(self, name)}")
+        if self.anneal_iters is not None and not 1 <= self.anneal_iters <= MOST:
+            raise ConfigError(f"pearl.anneal_iters must be 1 to {MOST}, or None, got {self.anneal_iters}")
+        if not 0 <= self.anneal_to <= 1:
+            raise ConfigError(f"pearl.anneal_to must lie in [0, 1], got {self.anneal_to}")
         choices = {
             "greedy_latent": ("mean", "sample"), "context_order": ("random", "trial"),
             "encoder": ("product", "prior-product", "gru"),
@@ -313,6 +321,7 @@ class PEARL:
         self.remember(trial)
         self._n_updates += 1
         totals: Metrics = {}
+        set_lr((self._adam, *self.sac.optimisers), self.lr)
         if self._n_updates > self.config.warmup_iters:
             for _ in range(self.config.grad_steps):
                 metrics = self.gradient_step(generator)
@@ -364,6 +373,13 @@ class PEARL:
     def infer(self, x: Tensor, count: Tensor) -> Belief:
         """Return the belief after the first `count` [n] transitions of x [n, k, n_in]; differentiable."""
         return self.encoder.belief(self.encoder.absorb(self.encoder.start(len(x)), x, count))
+
+    @property
+    def lr(self) -> float:
+        """The step size of the update that is going on."""
+        config = self.config
+        gone = 0.0 if config.anneal_iters is None else min(max(self._n_updates - 1, 0) / config.anneal_iters, 1.0)
+        return config.sac.lr * (1.0 - (1.0 - config.anneal_to) * gone)
 
     @property
     def kl_weight(self) -> float:

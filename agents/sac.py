@@ -166,6 +166,13 @@ def make_adam(params: Sequence[Tensor], lr: float) -> torch.optim.Adam:
     return torch.optim.Adam(params, lr=lr, fused=True)
 
 
+def set_lr(optimisers: Sequence[torch.optim.Optimizer], lr: float) -> None:
+    """Set the step size of all parameters of some optimisers."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+
+
 class SAC:
     """Actor, critics and target critics as functions of (observation, latent); holds their weights and optimisers."""
 
@@ -207,6 +214,11 @@ class SAC:
     def _widths(self, spec: WorldSpec) -> tuple[int, int, int, int]:
         """Return the actor's outputs, those that `initial_gain` scales, and a critic's action inputs and outputs."""
         return 2 * spec.action_dim, spec.action_dim, spec.action_dim, 1
+
+    @property
+    def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """Those of actor and temperature; the critics' is their owner's, who may train more with them."""
+        return self._actor_adam, self._temperature_adam
 
     @property
     def temperature(self) -> Tensor:

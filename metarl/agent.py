@@ -100,7 +100,7 @@ class Agent(Protocol):
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
     and a trial may run on several copies at once. False for agents with memory: one copy per trial.
 
-    An agent may also have `needs_hidden = True`: its rollouts then say what was hidden, see `World.hidden`."""
+    An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`."""
     train_phases: tuple[int, ...]
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 

@@ -204,7 +204,7 @@ def _iterate(
     began = perf_counter()
     batch = tasks.sample("train", settings.n_tasks, generator(seed, "tasks", i)).to(world.device)
     try:
-        trial = run_trial(world, agent, batch, plan.train_phases, seed=derive(seed, "trial", i))
+        trial = run_trial(world, agent, batch, plan.train_phases, seed=derive(seed, "trial", i), training=True)
     except WorldError as error:
         raise WorldError(f"iteration {i + 1}: {error}") from error
     check_log_probs(trial, i + 1)

@@ -138,9 +138,11 @@ def collect(
     n_tasks: int,
     generator: torch.Generator,
     greedy: bool = False,
+    training: bool = False,
 ) -> tuple[State, Step, Rollout]:
     """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
 
+    Only with `training` does the rollout say what was hidden, to an agent that needs it (`Agent.needs_hidden`).
     The M copies of a task share its episodes evenly. Raises ConfigError if they cannot.
     """
     b = world.num_envs
@@ -161,7 +163,7 @@ def collect(
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
     extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
-    tells = world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
+    tells = training and world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
     for t in range(rounds * world.horizon):
         if tells:
             _append(columns, {"hidden": world.hidden()})

@@ -32,12 +32,14 @@ def run_trial(
     *,
     seed: int,
     greedy: Sequence[bool] | bool = False,
+    training: bool = False,
 ) -> Trial:
     """Run one trial on each task: `phases[0]` episodes, adapt, `phases[1]` episodes, adapt, ..., the query.
 
     Training and evaluation both go through here. Everything random follows from `seed`: copy i of the world and the
     policy's noise. Where episodes may end early each phase starts with a fresh reset, so that idle steps of other
-    copies leave no trace; in worlds where something outlives an episode idle copies stand still instead.
+    copies leave no trace; in worlds where something outlives an episode idle copies stand still instead. With
+    `training` the trial is for `Agent.update`, and may hold what the world hides from an agent that acts.
 
     Raises: ConfigError if copies, tasks and the agent do not fit; WorldError if a reward or observation is not finite.
     """
@@ -72,7 +74,7 @@ def run_trial(
                     step.prev_action, step.prev_reward, step.prev_done, info.get("action_mask"),
                 )  # fmt: skip
         state, step, rollout = collect(
-            world, agent, state, step, n_episodes, n_tasks=n_tasks, generator=noise, greedy=flag
+            world, agent, state, step, n_episodes, n_tasks=n_tasks, generator=noise, greedy=flag, training=training
         )
         refuse_non_finite(world, rollout.reward, rollout.next_obs, rollout.valid)
         rollouts.append(rollout)

@@ -23,10 +23,10 @@ SPEC = WorldSpec.of(FAMILY.make_world(1))
 CONFIG = RL2Config(episodes_per_trial=2, hidden=24, rows=RowsConfig("offers", 16, products=8), inference_coef=1.0)
 
 
-def collected(config: RL2Config, n: int = 5, seed: int = 0) -> Rollout:
+def collected(config: RL2Config, n: int = 5, seed: int = 0, *, training: bool = True) -> Rollout:
     world = FAMILY.make_world(n)
     agent = config.build(WorldSpec.of(world), seed=0)
-    return run_trial(world, agent, FAMILY.sample("train", n, generator(seed)), (2,), seed=seed).query
+    return run_trial(world, agent, FAMILY.sample("train", n, generator(seed)), (2,), seed=seed, training=training).query
 
 
 def test_outputs_of_the_lessons_follow_each_other() -> None:
@@ -67,6 +67,7 @@ def test_rollouts_say_what_was_hidden_before_each_step_to_those_who_need_it_only
             of_one = intents[told.episode[at, copy] == episode]
             assert torch.equal(of_one, of_one[:1].expand_as(of_one))  # one intent per dialogue
     assert collected(replace(CONFIG, inference_coef=0.0)).hidden is None
+    assert collected(CONFIG, training=False).hidden is None  # an evaluation never asks
 
 
 def test_what_is_hidden_never_reaches_the_policy() -> None:
@@ -76,7 +77,9 @@ def test_what_is_hidden_never_reaches_the_policy() -> None:
     for say in (lambda world: world.latent()["beta"].new_zeros(5, 8), lambda world: torch.full((5, 8), 7.0)):
         world = FAMILY.make_world(5)
         world.hidden = lambda world=world, say=say: say(world)
-        trials.append(run_trial(world, agent, FAMILY.sample("train", 5, generator(0)), (2,), seed=1).query)
+        trials.append(
+            run_trial(world, agent, FAMILY.sample("train", 5, generator(0)), (2,), seed=1, training=True).query
+        )
     assert torch.equal(trials[0].obs, trials[1].obs)
     assert torch.equal(trials[0].action, trials[1].action)
 
@@ -91,7 +94,7 @@ def test_the_memory_learns_to_tell_what_is_hidden_from_what_was_said() -> None:
         noise, metrics = generator(0), {}
         for i in range(30):
             tasks = FAMILY.sample("train", 64, noise)
-            metrics = agent.update(run_trial(world, agent, tasks, (2,), seed=i), generator=noise)
+            metrics = agent.update(run_trial(world, agent, tasks, (2,), seed=i, training=True), generator=noise)
         errors.append(metrics["inference_loss"])
     assert errors[0] < 0.9 * errors[1]
 

@@ -222,6 +222,23 @@ def test_the_price_may_start_low_and_rise_geometrically() -> None:
     assert seen == pytest.approx([0.01, 0.1, 1.0, 1.0])
 
 
+def test_the_step_size_of_all_networks_falls_linearly_when_asked() -> None:
+    """From 0.01 to a fifth of it in 2 updates: 0.01, 0.006, 0.002, 0.002; by default it stays."""
+    config = dataclasses.replace(SMALL, anneal_iters=2, anneal_to=0.2, grad_steps=1)
+    agent, trial = toy(config)
+    assert SMALL.anneal_iters is None
+    for i, lr in enumerate((0.01, 0.006, 0.002, 0.002)):
+        agent.update(trial, generator=generator(i))
+        used = [g["lr"] for o in (agent._adam, *agent.sac.optimisers) for g in o.param_groups]
+        assert used == pytest.approx([lr] * 3)
+    agent, trial = toy(dataclasses.replace(config, anneal_to=0.0, anneal_iters=1))
+    agent.update(trial, generator=generator(0))
+    weights = [p.detach().clone() for p in (*agent.encoder.parameters(), *agent.sac.actor.values())]
+    agent.update(trial, generator=generator(1))  # at a step size of 0
+    after = (*agent.encoder.parameters(), *agent.sac.actor.values())
+    assert all(torch.equal(a, b) for a, b in zip(weights, after, strict=True))
+
+
 def test_critics_learn_from_the_dense_reward_and_the_encoder_reads_the_worlds() -> None:
     family = envs.make("sparse-point-robot")
     world = family.make_world(3)
@@ -298,7 +315,7 @@ def test_the_registry_builds_it_and_what_cannot_work_is_refused() -> None:
     [
         {"prior_episodes": 0}, {"extra_episodes": -1}, {"latent": 0}, {"encoder_hidden": ()}, {"kl_weight": -1.0},
         {"context_least": 65}, {"kl_first": 0.0}, {"encoder": "lstm"}, {"greedy_latent": "mode"}, {"encoder": "gru"},
-        {"meta_batch": 0},
+        {"meta_batch": 0}, {"context_trials": 0}, {"anneal_iters": 0}, {"anneal_to": 1.5},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
