@@ -60,6 +60,9 @@ class PEARLConfig:
     """Last episodes of a training trial, z from the belief, >= 0; only the critics and the actor learn from them."""
     explore_episodes: int = 1
     """First episodes of an evaluation's adaptation, with z from N(0, I), >= 1; then the belief moves after each."""
+    redraw_steps: int | None = None
+    """Env steps after which an episode's z is drawn anew, >= 1 (None: one z per episode, as in the paper). For episodes
+    that outlast the way to a guess: what is left of them goes to the next one."""
     greedy_latent: Literal["mean", "sample"] = "mean"
     """The z of greedy episodes: the belief's mean, so that nothing is random, or a draw per episode as in the paper."""
     latent: int = 5
@@ -113,18 +116,7 @@ class PEARLConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and combinations; raises ConfigError."""
-        least = {
-            "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
-            "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
-            "replay_steps": 1, "kl_iters": 1, "context_trials": 1,
-        }  # fmt: skip
-        for name, low in least.items():
-            if not low <= getattr(self, name) <= MOST:
-                raise ConfigError(f"pearl.{name} must be {low} to {MOST}, got {getattr(self, name)}")
-        if self.anneal_iters is not None and not 1 <= self.anneal_iters <= MOST:
-            raise ConfigError(f"pearl.anneal_iters must be 1 to {MOST}, or None, got {self.anneal_iters}")
-        if not 0 <= self.anneal_to <= 1:
-            raise ConfigError(f"pearl.anneal_to must lie in [0, 1], got {self.anneal_to}")
+        self._check_counts()
         choices = {
             "greedy_latent": ("mean", "sample"), "context_order": ("random", "trial"),
             "encoder": ("product", "prior-product", "gru"),
@@ -136,6 +128,8 @@ class PEARLConfig:
             raise ConfigError(f"pearl.encoder_hidden needs layers of at least 1 unit each, got {self.encoder_hidden}")
         if not 0 <= self.kl_weight < math.inf:
             raise ConfigError(f"pearl.kl_weight must be >= 0 and finite, got {self.kl_weight}")
+        if not 0 <= self.anneal_to <= 1:
+            raise ConfigError(f"pearl.anneal_to must lie in [0, 1], got {self.anneal_to}")
         if self.kl_first is not None and not (0 < self.kl_first < math.inf and self.kl_weight > 0):
             raise ConfigError(
                 f"pearl.kl_first must be > 0 and finite, and kl_weight > 0 with it, got {self.kl_first} and "
@@ -151,6 +145,17 @@ class PEARLConfig:
                 "'random'; set context_order='trial'"
             )
 
+    def _check_counts(self) -> None:
+        least = {
+            "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
+            "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
+            "replay_steps": 1, "kl_iters": 1, "context_trials": 1, "anneal_iters": 1, "redraw_steps": 1,
+        }  # fmt: skip
+        for name, low in least.items():
+            value, optional = getattr(self, name), name in ("anneal_iters", "redraw_steps")
+            if not (optional if value is None else low <= value <= MOST):
+                raise ConfigError(f"pearl.{name} must be {low} to {MOST}{', or None' * optional}, got {value}")
+
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> PEARL:
         """Return the agent with weights that follow from `seed`.
 
@@ -161,9 +166,9 @@ class PEARLConfig:
 
 
 class PEARL:
-    """The agent. A trial's state is what the encoder keeps of its transitions, "z" [N, latent] and "fresh" (bool [N]).
+    """The agent. A trial's state is what the encoder keeps of its transitions, its z, and when that was drawn.
 
-    "fresh" says that z is yet to be drawn from the belief.
+    "z" [N, latent]; "fresh" (bool [N]): z is yet to be drawn from the belief; "age" (int64 [N]): steps of the episode.
     """
 
     name = PEARLConfig.algorithm
@@ -208,6 +213,7 @@ class PEARL:
             **self.encoder.start(n_tasks),
             "z": torch.zeros(n_tasks, self.config.latent, device=self.device),
             "fresh": torch.ones(n_tasks, dtype=torch.bool, device=self.device),
+            "age": torch.zeros(n_tasks, dtype=torch.int64, device=self.device),
         }
 
     @torch.no_grad()
@@ -219,26 +225,27 @@ class PEARL:
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
-        """Choose one action per trial for the z of its episode, which is drawn at the episode's first step.
+        """Choose one action per trial for the z of its episode, drawn at the first step (and each `redraw_steps`).
 
         Raises: ConfigError in a world where some actions are illegal at times.
         """
         if step.action_mask is not None:
             raise ConfigError("pearl does not know of illegal actions, and this world has some; use rl2 or maml-trpo")
         mean, variance = self.encoder.belief(state)
+        age = torch.where(state["fresh"] | step.prev_done, 0, state["age"] + 1)
         if greedy and self.config.greedy_latent == "mean":
             z = mean
         else:
             noise = torch.randn(mean.shape, generator=generator, device=self.device)
-            begins = (state["fresh"] | step.prev_done)[:, None]
-            z = torch.where(begins, mean + variance.sqrt() * noise, state["z"])
+            begins = age == 0 if self.config.redraw_steps is None else age % self.config.redraw_steps == 0
+            z = torch.where(begins[:, None], mean + variance.sqrt() * noise, state["z"])
         params = self.sac.policy(self.normaliser(step.obs), z)
         if greedy:
             action, log_prob = self.sac.mode(params), torch.zeros_like(params[:, 0])
         else:
             action, log_prob = self.sac.sample(params, generator)
             log_prob = log_prob - self.sac.scale.log_volume
-        new_state = {**state, "z": z, "fresh": torch.zeros_like(state["fresh"])}
+        new_state = {**state, "z": z, "fresh": torch.zeros_like(state["fresh"]), "age": age}
         return new_state, Decision(self.sac.scale.to_world(action), log_prob, {})
 
     @torch.no_grad()
@@ -246,7 +253,7 @@ class PEARL:
         """Return the belief after the transitions of one more phase; the next episode draws a new z from it."""
         rows = self._rows(rollout, rollout.shown_reward).transpose(0, 1)
         kept = self.encoder.absorb(state, self._encoder_inputs(rows), rollout.valid.sum(0))
-        return {**kept, "z": state["z"], "fresh": torch.ones_like(state["fresh"])}
+        return {**kept, "z": state["z"], "fresh": torch.ones_like(state["fresh"]), "age": state["age"]}
 
     def _rows(self, rollout: Rollout, reward: Tensor) -> Tensor:
         """Return the transitions of a rollout as they are stored: [T, B, width], observations raw."""

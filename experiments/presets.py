@@ -220,8 +220,10 @@ def pearl_sparse_point_robot() -> AnyConfig:
     # of them after the belief has moved, and a low price of information (one that rises from 0.03 to 0.15 per nat ended
     # in the trap; the authors' is 0.0025 in units of this reward scale). Their random length teaches the encoder to
     # make do with few episodes: trained on long contexts only, one episode with reward out of nine was worth 3 points
-    # in the tenth, four were worth 10. And for the ends of the half-circle, which a policy may come to miss for good,
-    # older trials that met them stay contexts: with the latest one only, one seed in three never learnt the ends.
+    # in the tenth, four were worth 10. What a policy does not visit drops out of the latest contexts, and then out of
+    # what z can say: one seed in three never learnt an end of the half-circle. Hence a long warm-up, whose trials meet
+    # all goals alike, and twenty trials per task as contexts. A second guess per episode meets more goals: the way from
+    # one to the next follows the half-circle.
     sac = SACConfig(
         hidden=(64, 64),
         lr=1e-3,
@@ -247,18 +249,20 @@ def pearl_sparse_point_robot() -> AnyConfig:
             context_size=600,
             context_least=40,
             context_trials=20,
+            redraw_steps=12,
             kl_weight=0.03,
             kl_first=0.01,
             kl_iters=60,
             dense_reward=True,
             meta_batch=12,
             grad_steps=200,
-            warmup_iters=2,
+            warmup_iters=10,
+            anneal_iters=130,
             replay_tasks=70,
             sac=sac,
         ),
         train=LoopSettings(
-            n_iterations=120,
+            n_iterations=130,
             n_tasks=40,
             validate_every_iters=20,
             n_validation_tasks=100,

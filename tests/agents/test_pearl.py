@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -52,6 +53,14 @@ def test_z_is_drawn_once_per_episode() -> None:
     assert torch.equal(z[1], z[2])
     assert not torch.equal(z[2], z[3])
     assert torch.equal(z[3], z[4])
+
+
+def test_z_may_be_drawn_anew_within_an_episode() -> None:
+    """Every second step; the episode that begins at step 3 counts from there."""
+    agent, _ = toy(dataclasses.replace(SMALL, redraw_steps=2))
+    z = latents(agent, agent.init(2), done_at=3)
+    assert [torch.equal(a, b) for a, b in pairwise(z)] == [True, False, False, True]
+    assert {tuple(v.flatten().tolist()) for v in latents(agent, agent.init(2), done_at=3, greedy=True)} == {(0.0,) * 6}
 
 
 def test_z_is_drawn_anew_after_each_adaptation_from_the_belief_over_all_transitions_so_far() -> None:
@@ -315,7 +324,7 @@ def test_the_registry_builds_it_and_what_cannot_work_is_refused() -> None:
     [
         {"prior_episodes": 0}, {"extra_episodes": -1}, {"latent": 0}, {"encoder_hidden": ()}, {"kl_weight": -1.0},
         {"context_least": 65}, {"kl_first": 0.0}, {"encoder": "lstm"}, {"greedy_latent": "mode"}, {"encoder": "gru"},
-        {"meta_batch": 0}, {"context_trials": 0}, {"anneal_iters": 0}, {"anneal_to": 1.5},
+        {"meta_batch": 0}, {"context_trials": 0}, {"anneal_iters": 0}, {"anneal_to": 1.5}, {"redraw_steps": 0},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
