@@ -5,7 +5,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test kill learn lint format types arch check bench parity worlds-audit fuzz-maps build clean
+.PHONY: help setup demo demo-ml1 test kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -60,6 +60,9 @@ parity: setup  ## the Meta-World engine against upstream, every number (15 to 30
 bench-metaworld: setup  ## speed of Meta-World's engine beside its peers and the bare physics (10-20 minutes, quiet machine)
 	$(PY) -m experiments bench metaworld
 	$(PY) -m experiments bench metaworld --collect
+
+bench-agents: setup  ## CPU seconds, memory and arithmetic of updates at the published sizes (about 40 minutes, quiet machine)
+	$(PY) -m experiments bench agents
 
 worlds-audit: setup  ## are the NPC worlds benchmarks: room to adapt, worth exploring, no leaks, golden values (minutes)
 	$(PY) -m experiments worlds audit

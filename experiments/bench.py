@@ -1,6 +1,7 @@
 """`python -m experiments bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
 
-`bench npc` is about the NPC worlds, see `bench_npc`.
+`bench npc` is about the NPC worlds, see `bench_npc`; `bench agents` about updates at the published sizes, see
+`bench_agents`.
 
 One run measures everything, interleaved: in each round every contender replays the same part of the same recorded
 episodes once, and ratios are taken within rounds. Run it on a machine with nothing else to do. `--collect` measures
@@ -96,6 +97,11 @@ def main(argv: Sequence[str]) -> int:
         from .bench_npc import run_npc
 
         return run_npc(_place(arguments, "npc-speed.json"), console, quick=arguments.quick)
+    if arguments.what == "agents":
+        from .bench_agents import run_agents
+
+        out = _place(arguments, "agents-speed.json")
+        return run_agents(out, console, quick=arguments.quick, rounds=arguments.rounds, names=arguments.scenario)
     settings = _settings(arguments)
     out = _place(arguments, "metaworld-speed.json")
     found = measure(settings, console)
@@ -108,11 +114,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=["metaworld", "npc"], help="which worlds")
+    parser.add_argument("what", choices=["metaworld", "npc", "agents"], help="what to measure")
     parser.add_argument("--collect", action="store_true", help="measure collecting with a policy in the loop instead")
     parser.add_argument("--quick", action="store_true", help="try the command: few copies, two short rounds")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds; every contender runs once in each")
-    parser.add_argument("--scenario", action="append", metavar="NAME", help=f"only this one; {', '.join(SCENARIOS)}")
+    parser.add_argument(
+        "--scenario", action="append", metavar="NAME", help=f"only this one; {', '.join(SCENARIOS)}; of agents: a case"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help=f"JSON, with the picture beside it (default: in {RESULTS}; with --quick: nothing is written)",

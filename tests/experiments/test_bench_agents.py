@@ -1,0 +1,103 @@
+"""`bench agents`: operations counted once, shares and targets worked out by hand, the command as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from experiments.bench import main
+from experiments.bench_agents import CASES, MEASURES, Case, Counted, Target, figures, measure, print_found, product_rate
+from metarl.errors import ConfigError
+
+PROFILE: dict[str, Any] = {
+    "n_iterations": 2,
+    "env_steps": 1000,
+    "phases": {
+        "agent.update": {"cpu_s": 8.0, "wall_s": 10.0},
+        "agent.adapt": {"cpu_s": 1.0, "wall_s": 1.0},
+        "world.step": {"cpu_s": 2.0, "wall_s": 1.0},
+        "everything else": {"cpu_s": 1.0, "wall_s": 2.0},
+    },
+}
+
+
+class Multiplying:
+    """An agent whose update is one product of matrices, and its gradient."""
+
+    name = "multiplying"
+
+    def update(self) -> dict[str, float]:
+        weight = torch.ones(5, 6, requires_grad=True)
+        torch.mm(torch.ones(4, 5), weight).sum().backward()  # type: ignore[no-untyped-call]
+        return {}
+
+
+def test_the_products_of_the_first_update_are_counted_backward_included() -> None:
+    agent = Counted(Multiplying())
+    assert agent.flops is None
+    for _ in range(2):
+        assert agent.update() == {}
+        assert agent.flops == 2 * (2 * 4 * 5 * 6)  # the product, and its gradient to the weights
+    assert agent.name == "multiplying"
+
+
+def test_figures_are_per_iteration_and_shares_of_the_rate() -> None:
+    found = figures(PROFILE, flops=2e9, rate=4e9, grad_steps=10)
+    assert (found["collect_cpu_s"], found["adapt_cpu_s"], found["update_cpu_s"]) == (1.5, 0.5, 4.0)
+    assert (found["iteration_cpu_s"], found["iteration_wall_s"], found["env_steps"]) == (6.0, 7.0, 500)
+    assert found["share_of_product_rate"] == pytest.approx(0.125)  # 2 GFLOP in 4 s, of 4 GFLOP/s
+    assert found["gradient_steps_per_cpu_s"] == 2.5
+    assert found["peak_gb"] > 0.05
+    assert "gradient_steps_per_cpu_s" not in figures(PROFILE, 2e9, 4e9, None)
+
+
+def test_targets_are_limits_in_one_direction() -> None:
+    most, least = (Target("update_cpu_s", 4.0, is_most, "") for is_most in (True, False))
+    assert [most.met({"update_cpu_s": v}) for v in (3.9, 4.0, 4.1)] == [True, True, False]
+    assert [least.met({"update_cpu_s": v}) for v in (3.9, 4.0, 4.1)] == [False, True, True]
+    assert {t.measure for case in CASES.values() for t in case.targets} <= set(MEASURES)
+
+
+def test_a_larger_product_takes_longer_but_not_at_another_rate() -> None:
+    small, large = product_rate(512), product_rate(1024)
+    assert 0.2 < small / large < 5
+    assert large > 1e8
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_are_of_the_sizes_they_say(name: str) -> None:
+    case = CASES[name]
+    assert isinstance(case, Case)
+    config = case.make()
+    assert (config.threads, config.train.n_tasks) == (1, 16 if name == "pearl-point-robot" else 20)
+    agent = config.agent
+    if name.startswith("maml-metaworld"):
+        assert (agent.hidden, agent.activation, agent.inner_steps) == ((512, 512), "tanh", 1)
+    if name.startswith("rl2"):
+        assert (agent.encoder, agent.hidden, agent.memory) == ((256, 256), 256, "gru")
+    if name.startswith("pearl"):
+        assert (agent.sac.hidden, agent.sac.batch_size, agent.meta_batch) == ((300, 300, 300), 256, 16)
+
+
+def test_the_command_measures_in_a_process_of_its_own_and_stores(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "agents.json"
+    assert main(["agents", "--quick", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    row = found["cases"]["maml-navigation"]["median"]
+    assert row["env_steps"] > 70_000
+    assert row["update_gflop"] > 10
+    assert row["update_cpu_s"] > 5 * row["adapt_cpu_s"] > 0
+    [target] = found["cases"]["maml-navigation"]["targets"]
+    assert target["met"] == (row["iteration_cpu_s"] <= target["limit"])
+    print_found(found, Console(width=200))
+    assert "CPU s of an iteration" in capsys.readouterr().out
+
+
+def test_an_unknown_case_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'maml-navigation'"):
+        measure(["maml-navigtion"], 1)
