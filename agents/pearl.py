@@ -418,6 +418,7 @@ class PEARL:
         """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
         try:
             self.encoder.load_state_dict(state["encoder"])
+            self._oldest_trial.copy_(state["oldest_trial"])
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"this checkpoint does not fit the pearl agent of this config: {reason}") from error
@@ -425,5 +426,4 @@ class PEARL:
             part.load_state_dict(state[name])
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._n_updates = int(state["n_updates"])
-        self._oldest_trial.copy_(state["oldest_trial"])
         self.normaliser.load_state_dict(state)
