@@ -8,8 +8,8 @@ runs over tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,12 @@ class Batch:
             valid=self.valid[:, index],
             action_mask=None if self.action_mask is None else self.action_mask[:, index],
         )
+
+    def tasks(self, some: slice) -> Batch:
+        """Return the rows of some tasks only."""
+        parts = ((f.name, getattr(self, f.name)) for f in fields(self))
+        chosen: dict[str, Any] = {name: None if value is None else value[some] for name, value in parts}
+        return Batch(**chosen)
 
 
 def by_task(value: Tensor, n_tasks: int) -> Tensor:

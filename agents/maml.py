@@ -18,8 +18,8 @@ Deviations from the paper, each for a reason:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from .inner_loop import Batch, inner_loss, make_batch, ratio_loss, task_scores
 from .inner_rule import GradientRule, Loss, chosen_names
 from .learned_optimiser import LSTMRule
 from .maml_config import MAMLConfig
+from .meta_batch import MetaBatch, Share, shares
 from .nets import Params, PolicyNet
 from .normaliser import Normaliser
 from .ppo import surrogate
@@ -45,16 +46,6 @@ __all__ = ["MAML", "MAMLConfig", "MetaBatch"]
 
 _PREFIX = "param/"
 _MEMORY = "rule/"
-
-
-@dataclass(frozen=True)
-class MetaBatch:
-    """The stored episodes of one batch of trials, ready for the outer objective."""
-
-    supports: tuple[Batch, ...]
-    query: Batch
-    credit: Tensor | None = None
-    """float [N]: what the actions before adaptation get for the return after it; None if they get none."""
 
 
 class MAML:
@@ -285,15 +276,19 @@ class MAML:
 
     def _trpo(self, batch: MetaBatch, generator: torch.Generator) -> dict[str, float]:
         """Take one trust-region step; theta stays if no step on the line lowers the loss within `kl_limit`."""
-        with torch.enable_grad():
-            theta = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
-            parts = list(theta.values())
-            loss, out, trail = self.objective(theta, batch, differentiable=True)
-            gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
-            fisher = self.fisher(theta, trail[-1], batch, out, generator=generator)
-        config = self.config
+        theta = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
+        parts, config = list(theta.values()), self.config
+        rows, held = self._fisher_rows(batch, generator), shares(batch, config.tasks_at_once)
+        if len(held) == 1:
+            with torch.enable_grad():
+                loss, out, trail = self.objective(theta, batch, differentiable=True)
+                gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
+                fisher = self.fisher(theta, trail[-1], batch, out, rows=rows)
+        else:
+            loss, out, gradient = self._gradient_by_share(theta, held)
+            fisher = self._fisher_by_share(theta, held, rows)
         step = natural_step(gradient, fisher, limit=config.kl_limit, n_iters=config.cg_iters, damping=config.damping)
-        found = self._search(theta, batch, out.detach(), loss.detach(), step)
+        found = self._search(theta, held, out.detach(), loss.detach(), step)
         if found.accepted:
             moved = unflatten(flatten(parts).detach() + found.step, parts)
             self._theta = dict(zip(theta, moved, strict=True))
@@ -306,37 +301,76 @@ class MAML:
             "step_norm": float(found.step.norm()),
         } | self._policy_metrics(theta, batch, out.detach())
 
+    def _gradient_by_share(self, theta: Params, parts: Sequence[Share]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the outer loss, the adapted policies' outputs and the gradient, one share after the other."""
+        leaves = list(theta.values())
+        losses, outs, gradients = [], [], []
+        for share in parts:
+            with torch.enable_grad():
+                loss, out, _ = self.objective(theta, share.batch, differentiable=True)
+                gradients.append(share.weight * flatten(torch.autograd.grad(loss, leaves)))
+            losses.append(share.weight * loss.detach())
+            outs.append(out.detach())
+        return torch.stack(losses).sum(), torch.cat(outs), torch.stack(gradients).sum(0)
+
+    def _fisher_by_share(self, theta: Params, parts: Sequence[Share], rows: Tensor | None) -> Product:
+        """Return `fisher` of all tasks, which builds each share's graph anew at every product."""
+
+        def product(v: Tensor) -> Tensor:
+            total = torch.zeros_like(v)
+            for share in parts:
+                query = share.batch.query
+                with torch.enable_grad():
+                    phi = self.adapted(theta, share.batch, differentiable=True)
+                    out = self.net(phi, query.obs, query.action_mask)
+                    total += share.weight * self.fisher(theta, phi, share.batch, out, rows=rows)(v)
+            return total
+
+        return product
+
+    def _fisher_rows(self, batch: MetaBatch, generator: torch.Generator) -> Tensor | None:
+        """Return which query rows the Fisher matrix takes of each task; None for all."""
+        wanted, n_rows = self.config.fisher_rows, batch.query.obs.shape[1]
+        if wanted is None or wanted >= n_rows:
+            return None
+        return torch.randperm(n_rows, generator=generator, device=generator.device)[:wanted].to(self.device)
+
     def fisher(
-        self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, generator: torch.Generator
+        self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, rows: Tensor | None = None
     ) -> Product:
         """Return v -> F v, F the Hessian in theta of the mean KL(old || new) of adapted policies, at new = old.
 
-        `phi` and `out` come from `adapted` and `query_loss` at `theta`. Takes `fisher_rows` query rows per task.
+        `phi` and `out` come from `adapted` and `query_loss` at `theta`. Takes the query rows `rows` of each task.
         """
-        query, wanted, distribution = batch.query, self.config.fisher_rows, self.net.distribution
-        if wanted is not None and wanted < query.obs.shape[1]:
-            index = torch.randperm(query.obs.shape[1], generator=generator, device=generator.device)[:wanted]
-            query = query.rows(index.to(self.device))
+        query, distribution = batch.query, self.net.distribution
+        if rows is not None:
+            query = query.rows(rows)
             out = self.net(phi, query.obs, query.action_mask)
         weight = query.valid.to(out.dtype)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0) / len(weight)
         old = out.detach()
         return fisher_product(out, list(theta.values()), lambda v: distribution.fisher_product(old, v), weight)
 
-    def _search(self, theta: Params, batch: MetaBatch, old: Tensor, loss: Tensor, step: Tensor) -> LineSearch:
+    def _search(self, theta: Params, held: Sequence[Share], old: Tensor, loss: Tensor, step: Tensor) -> LineSearch:
         """Return the first acceptable step on the line; the divergence is KL(old || new) of adapted policies."""
-        parts, query, config = list(theta.values()), batch.query, self.config
+        parts, config = list(theta.values()), self.config
         origin = flatten(parts).detach()
 
-        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
-            moved = [p.requires_grad_() for p in unflatten(origin + candidate, parts)]
+        def on_share(moved: Params, share: Share) -> tuple[Tensor, Tensor]:
+            batch = share.batch
             with torch.enable_grad():
-                trail = self.trail(dict(zip(theta, moved, strict=True)), batch, differentiable=False)
+                trail = self.trail(moved, batch, differentiable=False)
             with torch.no_grad():
                 new_loss, out = self.query_loss(trail[-1], batch)
                 new_loss = new_loss + self.exploration_loss(trail, batch)
-                kl = masked_mean(self.net.distribution.kl(old, out), query.valid, dims=(1,)).mean()
-            return new_loss, kl
+                kl = self.net.distribution.kl(old[share.tasks], out)
+                return new_loss, masked_mean(kl, batch.query.valid, dims=(1,)).mean()
+
+        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+            leaves = [p.requires_grad_() for p in unflatten(origin + candidate, parts)]
+            found = [on_share(dict(zip(theta, leaves, strict=True)), share) for share in held]
+            weighted = [[s.weight * pair[i] for s, pair in zip(held, found, strict=True)] for i in (0, 1)]
+            return torch.stack(weighted[0]).sum(), torch.stack(weighted[1]).sum()
 
         return line_search(
             evaluate, step, loss, limit=config.kl_limit, shrink=config.backtrack_factor, n_tries=config.backtrack_tries

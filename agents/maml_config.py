@@ -99,6 +99,10 @@ class MAMLConfig:
     """Most line-search tries (>= 1)."""
     fisher_rows: int | None = None
     """Query rows per task behind the Fisher matrix, drawn anew each update; None takes all (>= 1)."""
+    tasks_at_once: int | None = None
+    """Tasks whose graph the trust-region step holds at a time, >= 1; None holds all of them and builds each once.
+    Memory falls in proportion; each product with the Fisher matrix then builds the graphs again, which costs about half
+    as much arithmetic once more. The sums are the same but for rounding."""
     normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     """Observations in units of all training steps so far, the same in inner and outer loop. Rewards need no such thing:
     advantages are standardised per task, so that a factor on a task's rewards cancels."""
@@ -112,13 +116,17 @@ class MAMLConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {listed}")
         self._check_ranges()
         self._check_adapt()
+        if self.tasks_at_once is not None and self.outer != "trpo":
+            raise ConfigError(
+                f"maml-trpo: tasks_at_once is for outer='trpo', and outer is {self.outer!r}; leave it None"
+            )
         if self.outer == "reptile":
             self._check_reptile()
         if self.inner_rule == "lstm":
             self._check_lstm()
 
     def _check_ranges(self) -> None:
-        for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows"):
+        for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows", "tasks_at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"maml-trpo: {name} is {value}; it must be at least 1")

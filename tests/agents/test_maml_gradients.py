@@ -106,7 +106,8 @@ def _exact_hessian(agent: MAML, theta: Params, batch: MetaBatch) -> tuple[Tensor
 def _fisher_matrix(agent: MAML, theta: Params, batch: MetaBatch) -> Tensor:
     leaves = {n: v.detach().requires_grad_() for n, v in theta.items()}
     phi = agent.adapted(leaves, batch, differentiable=True)
-    product = agent.fisher(leaves, phi, batch, agent.query_loss(phi, batch)[1], generator=generator(0))
+    rows = agent._fisher_rows(batch, generator(0))
+    product = agent.fisher(leaves, phi, batch, agent.query_loss(phi, batch)[1], rows=rows)
     size = sum(v.numel() for v in theta.values())
     return torch.stack([product(row) for row in torch.eye(size, dtype=F64)])
 
