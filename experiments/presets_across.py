@@ -18,6 +18,7 @@ def _memory(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_t
     from agents.rl2 import RL2Config
 
     ppo = PPOConfig(lr=2e-3, gamma=0.99, lam=0.95, entropy_coef=0.0, anneal_iters=n_iterations, anneal_to=0.0)
+    n_test = 100 if world.name == "navigation" else None  # others have short lists, which are played whole
     return ExperimentConfig(
         name=name,
         world=world,
@@ -30,7 +31,7 @@ def _memory(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_t
             validation_adapt_episodes=episodes - 1,
             checkpoint_every_iters=20,
         ),
-        evaluation=Protocol(adapt_episodes=episodes - 1, eval_episodes=1, n_seeds=10, n_tasks=100, greedy=True),
+        evaluation=Protocol(adapt_episodes=episodes - 1, eval_episodes=1, n_seeds=10, n_tasks=n_test, greedy=True),
     )
 
 
@@ -90,7 +91,7 @@ def _gradient(name: str, world: WorldConfig, inner_steps: int, episodes: int, n_
             validation_adapt_episodes=adapt,
             checkpoint_every_iters=20,
         ),
-        evaluation=Protocol(adapt_episodes=adapt, eval_episodes=1, n_seeds=10, n_tasks=100),
+        evaluation=Protocol(adapt_episodes=adapt, eval_episodes=1, n_seeds=10),
     )
 
 

@@ -44,7 +44,7 @@ class Row:
 
 _DUAN = "Duan et al. 2016"
 _CORNERS = ("--adapt-episodes", "20", "--n-seeds", "1", "--n-tasks", "4")
-_GRID = ("--adapt-episodes", "20", "--eval-episodes", "1", "--n-seeds", "10")
+_GRID = ("--adapt-episodes", "20", "--eval-episodes", "1", "--n-seeds", "10", "--n-tasks", "21")
 _CLOSED = ("--world.options", "closed=true")
 
 ROWS: tuple[Row, ...] = (

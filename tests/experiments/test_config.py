@@ -56,6 +56,8 @@ def test_the_parts_of_every_preset_fit_together(name):
     )
     for split, n in (("train", config.train.n_tasks), ("validation", config.train.n_validation_tasks)):
         assert len(tasks.sample(split, n, generator(0, split))) == n
+    listed = tasks.all(config.evaluation.split)
+    assert listed is None or (config.evaluation.n_tasks or 0) <= len(listed)
 
 
 def test_a_built_in_agent_is_stored_by_name_and_a_foreign_one_by_target():
