@@ -3,7 +3,7 @@
 Each case trains a few iterations, in a process of its own so that its peak memory is its own, on one thread of torch:
 CPU seconds of collecting, adapting and updating; floating-point operations of the matrix products of an update, counted
 on an iteration that is not timed, against the rate of a plain large product in the same process; peak resident memory.
-Figures of other programs are those that issue and documents name; they were taken on another machine, in CPU seconds.
+Figures of other programs were taken on another machine, in CPU seconds; docs/training.md says which.
 """
 
 from __future__ import annotations
