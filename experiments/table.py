@@ -200,7 +200,9 @@ def markdown(table: Mapping[str, Any]) -> str:
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])
-        unit = "return of a whole trial (before: its first episode)" if trial else "return of an episode"
+        unit = "return of an episode"
+        if trial:
+            unit = "return of a whole trial (before: of its episodes before any adaptation)"
         parts += [f"## {world}", f"Score: {unit}.", _world_table(found)]
     if table["missing"]:
         parts += ["## Still to run", _missing_table(table["missing"])]
