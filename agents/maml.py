@@ -174,7 +174,7 @@ class MAML:
 
         Every batch keeps the episodes, advantages and log-probabilities it was collected with.
         """
-        trail = [self._start(theta, len(batch.query.obs))]
+        trail = [self._start(theta, batch.n_tasks)]
         memory, create_graph = self.rule.start(trail[0]), differentiable and self.config.second_order
         for k, support in enumerate(batch.supports):
             phi, memory = self.rule.step(theta, trail[-1], memory, self._loss_on(support), k, create_graph=create_graph)
@@ -301,11 +301,11 @@ class MAML:
             "step_norm": float(found.step.norm()),
         } | self._policy_metrics(theta, batch, out.detach())
 
-    def _gradient_by_share(self, theta: Params, parts: Sequence[Share]) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient_by_share(self, theta: Params, held: Sequence[Share]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the outer loss, the adapted policies' outputs and the gradient, one share after the other."""
         leaves = list(theta.values())
         losses, outs, gradients = [], [], []
-        for share in parts:
+        for share in held:
             with torch.enable_grad():
                 loss, out, _ = self.objective(theta, share.batch, differentiable=True)
                 gradients.append(share.weight * flatten(torch.autograd.grad(loss, leaves)))
@@ -313,17 +313,15 @@ class MAML:
             outs.append(out.detach())
         return torch.stack(losses).sum(), torch.cat(outs), torch.stack(gradients).sum(0)
 
-    def _fisher_by_share(self, theta: Params, parts: Sequence[Share], rows: Tensor | None) -> Product:
+    def _fisher_by_share(self, theta: Params, held: Sequence[Share], rows: Tensor | None) -> Product:
         """Return `fisher` of all tasks, which builds each share's graph anew at every product."""
 
         def product(v: Tensor) -> Tensor:
             total = torch.zeros_like(v)
-            for share in parts:
-                query = share.batch.query
+            for share in held:
                 with torch.enable_grad():
                     phi = self.adapted(theta, share.batch, differentiable=True)
-                    out = self.net(phi, query.obs, query.action_mask)
-                    total += share.weight * self.fisher(theta, phi, share.batch, out, rows=rows)(v)
+                    total += share.weight * self.fisher(theta, phi, share.batch, None, rows=rows)(v)
             return total
 
         return product
@@ -336,15 +334,17 @@ class MAML:
         return torch.randperm(n_rows, generator=generator, device=generator.device)[:wanted].to(self.device)
 
     def fisher(
-        self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor, *, rows: Tensor | None = None
+        self, theta: Params, phi: Params, batch: MetaBatch, out: Tensor | None, *, rows: Tensor | None = None
     ) -> Product:
         """Return v -> F v, F the Hessian in theta of the mean KL(old || new) of adapted policies, at new = old.
 
-        `phi` and `out` come from `adapted` and `query_loss` at `theta`. Takes the query rows `rows` of each task.
+        `phi` and `out` come from `adapted` and `query_loss` at `theta`; None computes `out`. Takes the query
+        rows `rows` of each task.
         """
         query, distribution = batch.query, self.net.distribution
         if rows is not None:
-            query = query.rows(rows)
+            query, out = query.rows(rows), None
+        if out is None:
             out = self.net(phi, query.obs, query.action_mask)
         weight = query.valid.to(out.dtype)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0) / len(weight)

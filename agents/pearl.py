@@ -38,9 +38,10 @@ from .context_encoder import (
     kl_to_standard_normal,
 )
 from .normaliser import Normaliser, NormaliserConfig
+from .ppo import annealing, set_lr
 from .replay import TaskReplay, TaskSlots
 from .reward_scale import check_dense_reward, objective_reward
-from .sac import Batch, SACConfig, make_adam, set_lr, spread
+from .sac import Batch, SACConfig, make_adam, spread
 from .sac_discrete import make_sac
 
 Metrics = dict[str, Tensor]
@@ -385,8 +386,7 @@ class PEARL:
     def lr(self) -> float:
         """The step size of the update that is going on."""
         config = self.config
-        gone = 0.0 if config.anneal_iters is None else min(max(self._n_updates - 1, 0) / config.anneal_iters, 1.0)
-        return config.sac.lr * (1.0 - (1.0 - config.anneal_to) * gone)
+        return config.sac.lr * annealing(max(self._n_updates - 1, 0), config.anneal_iters, config.anneal_to)
 
     @property
     def kl_weight(self) -> float:

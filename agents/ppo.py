@@ -76,9 +76,14 @@ class PPOConfig:
 
     def annealing(self, n_updates: int) -> float:
         """Return the factor on lr and entropy_coef after `n_updates` updates."""
-        if self.anneal_iters is None:
-            return 1.0
-        return 1.0 - (1.0 - self.anneal_to) * min(n_updates / self.anneal_iters, 1.0)
+        return annealing(n_updates, self.anneal_iters, self.anneal_to)
+
+
+def annealing(n_updates: int, anneal_iters: int | None, anneal_to: float) -> float:
+    """Return the factor after `n_updates` updates: linear from 1 to `anneal_to` at `anneal_iters` (None: 1)."""
+    if anneal_iters is None:
+        return 1.0
+    return 1.0 - (1.0 - anneal_to) * min(n_updates / anneal_iters, 1.0)
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,13 @@ class ValueScale:
         self.var = state["var"].to(self.var.device, copy=True)
 
 
+def set_lr(optimisers: Sequence[torch.optim.Optimizer], lr: float) -> None:
+    """Set the step size of all parameters of some optimisers."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+
+
 class Optimiser:
     """Adam with a bounded gradient and the annealing of `PPOConfig`."""
 
@@ -284,8 +296,7 @@ class Optimiser:
 
     def step(self) -> Tensor:
         """Take one step along the accumulated gradients; return their norm before it was bounded."""
-        for group in self._adam.param_groups:
-            group["lr"] = self.lr
+        set_lr((self._adam,), self.lr)
         norm = torch.nn.utils.clip_grad_norm_(self.params, self.config.max_grad_norm)
         self._adam.step()
         return norm

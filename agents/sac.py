@@ -166,13 +166,6 @@ def make_adam(params: Sequence[Tensor], lr: float) -> torch.optim.Adam:
     return torch.optim.Adam(params, lr=lr, fused=True)
 
 
-def set_lr(optimisers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """Set the step size of all parameters of some optimisers."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-
-
 class SAC:
     """Actor, critics and target critics as functions of (observation, latent); holds their weights and optimisers."""
 

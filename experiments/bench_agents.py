@@ -13,8 +13,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +33,7 @@ from metarl.provenance import provenance
 from .bench_clock import machine
 from .build import LoadedRun, build_agent, build_tasks, configure_torch
 from .config import AnyConfig, ExperimentConfig, WorldConfig
+from .fresh_process import measured_in_a_process
 from .profile import profile
 
 MEASURES: dict[str, str] = {
@@ -218,17 +217,6 @@ def figures(found: Mapping[str, Any], flops: float, rate: float, grad_steps: int
     return out | ({} if grad_steps is None else {"gradient_steps_per_cpu_s": grad_steps / update})
 
 
-def _in_a_process(name: str, quick: bool) -> dict[str, Any]:
-    """Measure a case in a process of its own; raises ConfigError with its last line if that fails."""
-    command = [sys.executable, "-m", __name__, name, *["--quick"] * quick]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConfigError(f"case {name!r} failed: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def measure(names: list[str], rounds: int, console: Console | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Return all figures; cases take turns, and the median over rounds counts."""
     for name in names:
@@ -238,7 +226,7 @@ def measure(names: list[str], rounds: int, console: Console | None = None, *, qu
     all_found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names:
-            all_found[name].append(_in_a_process(name, quick))
+            all_found[name].append(measured_in_a_process(__name__, name, *["--quick"] * quick, what=f"case {name!r}"))
             if console is not None:
                 console.print(f"round {turn + 1}, {name}: {all_found[name][-1]['iteration_cpu_s']:.2f} CPU s")
     cases = {}

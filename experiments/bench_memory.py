@@ -10,7 +10,6 @@ import ctypes
 import gc
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from .bench_contenders import Serial
 from .bench_engine import engine_world
 from .bench_raw import Raw
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
+from .fresh_process import measured_in_a_process
 
 FEW, MANY = 32, 160
 """Copies of the two engine worlds that are compared; upstream's environments are fewer, they are large."""
@@ -57,12 +57,7 @@ def memory_per_copy(what: str) -> dict[str, Any]:
 
     Raises: ConfigError if that process fails, with the last line it printed.
     """
-    done = subprocess.run([sys.executable, "-m", __name__, what], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConfigError(f"measuring the memory of {what!r} failed: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return measured_in_a_process(__name__, what, what=f"measuring the memory of {what!r}")
 
 
 def measure(what: str) -> dict[str, Any]:
