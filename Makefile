@@ -5,7 +5,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps build clean
+.PHONY: help setup demo demo-ml1 test test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -27,6 +27,10 @@ demo-ml1: setup  ## the same on Meta-World ML1 reach
 
 test: setup  ## the whole test suite
 	$(PY) -m pytest
+
+test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there, against the same on the CPU (a minute)
+	@$(PY) -c "import torch; raise SystemExit(0 if torch.cuda.is_available() else 'no GPU that torch can use: nothing was tested')"
+	$(PY) -m pytest tests/gpu
 
 kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (minutes; the suite does three of them)
 	$(PY) -m tests.experiments.kill_every_agent

@@ -157,7 +157,8 @@ def dice_loss(net: PolicyNet, dist_params: Tensor, batch: Batch) -> Tensor:
         raise ValueError("dice_loss needs Batch.began; make the batch with episodes=True")
     log_prob = torch.where(batch.valid, net.distribution.log_prob(dist_params, batch.action), 0.0)
     own = (log_prob - log_prob.detach()).reshape(batch.began.shape)
-    before = own.cumsum(1) - own
+    # A product with ones below the diagonal: `cumsum` of floats is not deterministic on a GPU.
+    before = own.new_ones(own.shape[1], own.shape[1]).tril(-1) @ own
     before = before - before.gather(1, batch.began)
     weight = (before + own).exp() - before.exp()
     return -masked_mean(weight.reshape(log_prob.shape) * batch.advantage, batch.valid, dims=(1,))

@@ -89,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
     """Measure, print tables and, unless quick, store them."""
     arguments = _parser().parse_args(list(argv))
     console = wide_console()
+    if arguments.device != "cpu" and arguments.what != "agents":
+        raise ConfigError(f"--device {arguments.device}: only `bench agents` measures elsewhere than on the CPU")
     if arguments.collect:
         from .bench_collect import run_collect
 
@@ -100,8 +102,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.what == "agents":
         from .bench_agents import run_agents
 
-        out = _place(arguments, "agents-speed.json")
-        return run_agents(out, console, quick=arguments.quick, rounds=arguments.rounds, names=arguments.scenario)
+        out = _place(arguments, "agents-speed.json" if arguments.device == "cpu" else "agents-speed-gpu.json")
+        return run_agents(
+            out, console, quick=arguments.quick, rounds=arguments.rounds, names=arguments.scenario,
+            device=arguments.device,
+        )  # fmt: skip
     settings = _settings(arguments)
     out = _place(arguments, "metaworld-speed.json")
     found = measure(settings, console)
@@ -121,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", action="append", metavar="NAME", help=f"only this one; {', '.join(SCENARIOS)}; of agents: a case"
     )
+    parser.add_argument("--device", default="cpu", help="of agents: torch device to measure on (default: cpu)")
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help=f"JSON, with the picture beside it (default: in {RESULTS}; with --quick: nothing is written)",

@@ -4,6 +4,9 @@ Each case trains a few iterations, in a process of its own so that its peak memo
 CPU seconds of collecting, adapting and updating; floating-point operations of the matrix products of an update, counted
 on an iteration that is not timed, against the rate of a plain large product in the same process; peak resident memory.
 Figures of other programs were taken on another machine, in CPU seconds; docs/training.md says which.
+
+With `--device cuda` seconds are those of the clock on the wall, the GPU's work waited for, the product is one on the
+GPU, memory is what tensors took there at most, and there are no targets.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from metarl.provenance import provenance
 
 from .bench_clock import machine
 from .build import LoadedRun, build_agent, build_tasks, configure_torch
-from .config import AnyConfig, ExperimentConfig, WorldConfig
+from .config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from .fresh_process import measured_in_a_process
 from .profile import profile
 
@@ -169,56 +172,77 @@ class Counted:
         return metrics
 
 
-def product_rate(size: int = 2048, rounds: int = 7) -> float:
-    """Return floating-point operations per CPU second of a float32 product of two matrices [size, size]; the best."""
-    a, b = torch.randn(2, size, size)
+def product_rate(device: torch.device, size: int | None = None, rounds: int = 7) -> float:
+    """Return floating-point operations per second of a float32 product of two matrices [size, size]; the best.
+
+    CPU seconds, or on a GPU those on the wall; a product has 2,048 rows, or on a GPU 8,192.
+    """
+    on_gpu = device.type == "cuda"
+    size = size or (8192 if on_gpu else 2048)
+    a, b = torch.randn(2, size, size, device=device)
     best = float("inf")
     for _ in range(rounds):
-        began = time.process_time()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        began = time.perf_counter() if on_gpu else time.process_time()
         torch.mm(a, b)
-        best = min(best, time.process_time() - began)
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        best = min(best, (time.perf_counter() if on_gpu else time.process_time()) - began)
     return 2.0 * size**3 / best
 
 
-def measure_case(name: str, iterations: int | None = None) -> dict[str, Any]:
+def peak_gb(device: torch.device) -> float:
+    """Return the most memory that this process held, or on a GPU its tensors there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def measure_case(name: str, iterations: int | None = None, device: str = "cpu") -> dict[str, Any]:
     """Return the figures of a case; call it in a fresh process."""
     case = CASES[name]
-    config = case.make()
-    device = configure_torch(config)
-    rate = product_rate()
+    config = replace(case.make(), device=device)
+    where = configure_torch(config)
+    rate = product_rate(where)
     tasks = build_tasks(config)
-    agent = Counted(build_agent(config, tasks, device))
+    agent = Counted(build_agent(config, tasks, where))
     n = iterations or case.iterations
     found = profile(LoadedRun(config, agent, tasks, 0, 0), n, warm_up=1)
-    return figures(found, agent.flops, rate, getattr(config.agent, "grad_steps", None))
+    clock = "cpu_s" if where.type == "cpu" else "wall_s"
+    out = figures(found, agent.flops, rate, getattr(config.agent, "grad_steps", None), clock)
+    return out | {"peak_gb": peak_gb(where)}
 
 
-def figures(found: Mapping[str, Any], flops: float, rate: float, grad_steps: int | None) -> dict[str, Any]:
-    """Return a case's figures per iteration from a profile of several."""
+def figures(
+    found: Mapping[str, Any], flops: float, rate: float, grad_steps: int | None, clock: str = "cpu_s"
+) -> dict[str, Any]:
+    """Return a case's figures per iteration from a profile of several; seconds are "cpu_s" or "wall_s"."""
     n = int(found["n_iterations"])
-    cpu = {phase: float(row["cpu_s"]) / n for phase, row in found["phases"].items()}
-    wall = {phase: float(row["wall_s"]) / n for phase, row in found["phases"].items()}
-    update, adapt = (cpu.get(f"agent.{part}", 0.0) for part in ("update", "adapt"))
-    total = sum(cpu.values())
+    spent = {phase: float(row[clock]) / n for phase, row in found["phases"].items()}
+    update, adapt = (spent.get(f"agent.{part}", 0.0) for part in ("update", "adapt"))
+    total = sum(spent.values())
     out = {
         "n_iterations": n,
         "env_steps": round(found["env_steps"] / n),
-        "collect_cpu_s": total - update - adapt,
-        "adapt_cpu_s": adapt,
-        "update_cpu_s": update,
-        "iteration_cpu_s": total,
-        "iteration_wall_s": sum(wall.values()),
+        f"collect_{clock}": total - update - adapt,
+        f"adapt_{clock}": adapt,
+        f"update_{clock}": update,
+        f"iteration_{clock}": total,
+        "iteration_wall_s": sum(float(row["wall_s"]) for row in found["phases"].values()) / n,
         "update_gflop": flops / 1e9,
-        "update_gflop_per_cpu_s": flops / 1e9 / update,
-        "product_gflop_per_cpu_s": rate / 1e9,
+        f"update_gflop_per_{clock}": flops / 1e9 / update,
+        f"product_gflop_per_{clock}": rate / 1e9,
         "share_of_product_rate": flops / update / rate,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
-    return out | ({} if grad_steps is None else {"gradient_steps_per_cpu_s": grad_steps / update})
+    return out | ({} if grad_steps is None else {f"gradient_steps_per_{clock}": grad_steps / update})
 
 
-def measure(names: list[str], rounds: int, console: Console | None = None, *, quick: bool = False) -> dict[str, Any]:
+def measure(
+    names: list[str], rounds: int, console: Console | None = None, *, quick: bool = False, device: str = "cpu"
+) -> dict[str, Any]:
     """Return all figures; cases take turns, and the median over rounds counts."""
+    where = check_device(device)
     for name in names:
         if name not in CASES:
             raise ConfigError(f"no case {name!r}; {nearest(name, CASES)}")
@@ -226,33 +250,41 @@ def measure(names: list[str], rounds: int, console: Console | None = None, *, qu
     all_found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names:
-            all_found[name].append(measured_in_a_process(__name__, name, *["--quick"] * quick, what=f"case {name!r}"))
+            words = [name, "--device", device, *["--quick"] * quick]
+            all_found[name].append(measured_in_a_process(__name__, *words, what=f"case {name!r}"))
             if console is not None:
-                console.print(f"round {turn + 1}, {name}: {all_found[name][-1]['iteration_cpu_s']:.2f} CPU s")
+                console.print(f"round {turn + 1}, {name}: {all_found[name][-1]['iteration_wall_s']:.2f} s on the wall")
     cases = {}
     for name, rows in all_found.items():
         medians = {k: statistics.median(row[k] for row in rows) for k in rows[0]}
         targets = [
             {"measure": t.measure, "limit": t.limit, "most": t.most, "why": t.why, "met": t.met(medians)}
-            for t in CASES[name].targets
+            for t in (CASES[name].targets if where.type == "cpu" else ())
         ]
         cases[name] = {"about": CASES[name].about, "median": medians, "rounds": rows, "targets": targets}
     return {
         "kind": "metarl.bench-agents",
-        "machine": machine() | {"load_before": load},
+        "machine": machine() | {"load_before": load} | _gpu(where),
         "provenance": provenance(),
         "wall_s": round(time.perf_counter() - began, 1),
         "cases": cases,
     }
 
 
+def _gpu(device: torch.device) -> dict[str, str]:
+    """Return what the GPU is, if there is one in use."""
+    return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+
+
 def print_found(found: Mapping[str, Any], console: Console) -> None:
     """Print one row per case, then its targets."""
-    table = Table(title="per iteration, one thread", title_justify="left", box=None)
+    where = found["machine"].get("gpu", "one thread")
+    clock = "wall_s" if "gpu" in found["machine"] else "cpu_s"
+    table = Table(title=f"per iteration, {where}", title_justify="left", box=None)
     table.add_column("case")
     columns = {
-        "env_steps": ",.0f", "collect_cpu_s": ".2f", "adapt_cpu_s": ".2f", "update_cpu_s": ".2f",
-        "update_gflop": ",.0f", "update_gflop_per_cpu_s": ".1f", "share_of_product_rate": ".0%", "peak_gb": ".2f",
+        "env_steps": ",.0f", f"collect_{clock}": ".2f", f"adapt_{clock}": ".3f", f"update_{clock}": ".3f",
+        "update_gflop": ",.0f", f"update_gflop_per_{clock}": ".1f", "share_of_product_rate": ".0%", "peak_gb": ".2f",
     }  # fmt: skip
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
@@ -268,10 +300,12 @@ def print_found(found: Mapping[str, Any], console: Console) -> None:
             )
 
 
-def run_agents(out: Path | None, console: Console, *, quick: bool, rounds: int | None, names: list[str] | None) -> int:
+def run_agents(
+    out: Path | None, console: Console, *, quick: bool, rounds: int | None, names: list[str] | None, device: str
+) -> int:
     """Measure, print and store."""
     names = list(names or (QUICK if quick else CASES))
-    found = measure(names, rounds or (1 if quick else 3), console, quick=quick)
+    found = measure(names, rounds or (1 if quick else 3), console, quick=quick, device=device)
     print_found(found, console)
     if out is not None:
         replace_file(out, (json.dumps(found, indent=1) + "\n").encode())
@@ -283,8 +317,9 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="one iteration")
+    parser.add_argument("--device", default="cpu", help="torch device")
     arguments = parser.parse_args()
-    print(json.dumps(measure_case(arguments.case, 1 if arguments.quick else None)))
+    print(json.dumps(measure_case(arguments.case, 1 if arguments.quick else None, arguments.device)))
 
 
 if __name__ == "__main__":

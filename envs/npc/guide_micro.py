@@ -177,12 +177,13 @@ class GuideMicro(GuideWorld):
         # One plane after the other; the last number takes what is out of sight.
         flat = torch.zeros(b * self._chart_size + 1, device=self.device)
         visitor = self._in_view(state["visitor"], row, column)
-        flat[torch.where(visitor >= 0, self._chart_start + view * view + visitor, -1)] = 1.0
+        unseen = len(flat) - 1
+        flat.scatter_(0, torch.where(visitor >= 0, self._chart_start + view * view + visitor, unseen), 1.0)
         points = self.places.layouts.points.index_select(0, state["layout"])[:, :m]
         where = self._in_view(points, row[:, None], column[:, None])
         visible = (where >= 0) & ~state["seen"]
         index = self._chart_start[:, None] + where
-        index = torch.where(visible[..., None], index[..., None] + self._planes, len(flat) - 1)
+        index = torch.where(visible[..., None], index[..., None] + self._planes, unseen)
         themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1)).view(b, m, N_THEMES)
         marks = torch.cat([torch.ones_like(themes[..., :1]), state["crowd"][..., None], themes], 2)
         flat.scatter_(0, index.reshape(-1), marks.reshape(-1))

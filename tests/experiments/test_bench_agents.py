@@ -52,8 +52,15 @@ def test_figures_are_per_iteration_and_shares_of_the_rate() -> None:
     assert (found["iteration_cpu_s"], found["iteration_wall_s"], found["env_steps"]) == (6.0, 7.0, 500)
     assert found["share_of_product_rate"] == pytest.approx(0.125)  # 2 GFLOP in 4 s, of 4 GFLOP/s
     assert found["gradient_steps_per_cpu_s"] == 2.5
-    assert found["peak_gb"] > 0.05
     assert "gradient_steps_per_cpu_s" not in figures(PROFILE, 2e9, 4e9, None)
+
+
+def test_figures_of_a_gpu_are_of_the_clock_on_the_wall() -> None:
+    found = figures(PROFILE, flops=2e9, rate=4e9, grad_steps=10, clock="wall_s")
+    assert (found["collect_wall_s"], found["adapt_wall_s"], found["update_wall_s"]) == (1.5, 0.5, 5.0)
+    assert found["share_of_product_rate"] == pytest.approx(0.1)
+    assert found["gradient_steps_per_wall_s"] == 2.0
+    assert not [key for key in found if "cpu" in key]
 
 
 def test_targets_are_limits_in_one_direction() -> None:
@@ -64,7 +71,7 @@ def test_targets_are_limits_in_one_direction() -> None:
 
 
 def test_a_larger_product_takes_longer_but_not_at_another_rate() -> None:
-    small, large = product_rate(512), product_rate(1024)
+    small, large = (product_rate(torch.device("cpu"), size) for size in (512, 1024))
     assert 0.2 < small / large < 5
     assert large > 1e8
 
@@ -91,6 +98,7 @@ def test_the_command_measures_in_a_process_of_its_own_and_stores(tmp_path: Path,
     row = found["cases"]["maml-navigation"]["median"]
     assert row["env_steps"] > 70_000
     assert row["update_gflop"] > 10
+    assert row["peak_gb"] > 0.05
     assert row["update_cpu_s"] > 5 * row["adapt_cpu_s"] > 0
     [target] = found["cases"]["maml-navigation"]["targets"]
     assert target["met"] == (row["iteration_cpu_s"] <= target["limit"])
@@ -101,3 +109,13 @@ def test_the_command_measures_in_a_process_of_its_own_and_stores(tmp_path: Path,
 def test_an_unknown_case_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'maml-navigation'"):
         measure(["maml-navigtion"], 1)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ConfigError, match="device 'cuda:77'"):
+        measure(["maml-navigation"], 1, device="cuda:77")
+
+
+def test_only_agents_are_measured_elsewhere_than_on_the_cpu() -> None:
+    with pytest.raises(ConfigError, match="only `bench agents` measures elsewhere"):
+        main(["npc", "--quick", "--device", "cuda"])

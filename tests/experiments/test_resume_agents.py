@@ -29,10 +29,11 @@ from tests.experiments.process_settings import process_settings  # noqa: F401
 pytestmark = pytest.mark.usefixtures("process_settings")
 
 
-def train(name: str, folder: Path, n_iterations: int) -> None:
+def train(name: str, folder: Path, n_iterations: int, *, device: str = "cpu") -> None:
     """Do what the command does after parsing its words, which takes longer than these runs: begin, or go on."""
     config = config_of(name)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, n_iterations=n_iterations))
+    settings = dataclasses.replace(config.train, n_iterations=n_iterations)
+    config = dataclasses.replace(config, train=settings, device=device)
     going_on = run.is_run(folder)
     if going_on:
         config = check_changes(read_config(folder), config)

@@ -1,0 +1,109 @@
+"""Every kind of agent on a GPU: it learns what it learns on a CPU, repeats itself, resumes, and never makes it wait."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.__main__ import main
+from experiments.build import build_agent, build_tasks, configure_torch
+from metarl.loop import Silent, meta_train
+from metarl.rollout import first_step
+from metarl.seeding import generator
+from tests.experiments.every_agent import KINDS, N_ITERATIONS, config_of
+from tests.experiments.process_settings import process_settings  # noqa: F401
+from tests.experiments.test_resume_agents import outcome, train
+from tests.gpu.host_draws import HostDraws
+from tests.gpu.waiting import no_waiting
+
+pytestmark = pytest.mark.usefixtures("process_settings")
+
+NO_META_LEARNING = ("scratch", "random")
+
+
+def tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every float tensor of nested dicts and lists, in float64 on the CPU."""
+    if isinstance(state, torch.Tensor):
+        if state.is_floating_point():
+            yield path, state.detach().to("cpu", torch.float64, copy=True)
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from tensors(value, f"{path}/{key}")
+    elif isinstance(state, list | tuple):
+        for i, value in enumerate(state):
+            yield from tensors(value, f"{path}/{i}")
+
+
+def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Tensor]:
+    """Return what an agent has in it after some iterations whose noise is drawn on the CPU."""
+    config = dataclasses.replace(config_of(name), device=device, threads=1)
+    where = configure_torch(config)
+    tasks = build_tasks(config)
+    agent = build_agent(config, tasks, where)
+    if n_iterations:
+        with HostDraws() as draws:
+            settings = dataclasses.replace(config.train, n_iterations=n_iterations)
+            meta_train(agent, tasks, settings, Silent(), seed=0, device=where)
+        assert (draws.n_draws > 0) == (device == "cuda")
+    return dict(tensors(agent.state_dict()))
+
+
+def _distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: list[str]) -> float:
+    return float(torch.cat([(a[name] - b[name]).flatten() for name in names]).norm())
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in NO_META_LEARNING])
+def test_learns_what_it_learns_on_a_cpu(name: str) -> None:
+    before, on_cpu, on_gpu = learned(name, "cpu", 0), learned(name, "cpu"), learned(name, "cuda")
+    assert on_gpu.keys() == on_cpu.keys()
+    assert {k: v.shape for k, v in on_gpu.items()} == {k: v.shape for k, v in on_cpu.items()}
+    same_size = [k for k, v in on_cpu.items() if k in before and before[k].shape == v.shape]
+    moved = _distance(before, on_cpu, same_size)
+    assert moved > 0
+    assert _distance(on_cpu, on_gpu, same_size) < 0.01 * moved
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(name, whole, N_ITERATIONS, device="cuda")
+    for n_iterations in (2, N_ITERATIONS):
+        train(name, broken, n_iterations, device="cuda")
+    assert outcome(broken) == outcome(whole)
+
+
+@pytest.mark.parametrize("name", ["rl2_gru", "maml", "pearl_product", "varibad", "metric_siamese"])
+def test_a_run_is_evaluated_where_it_was_trained_and_on_a_cpu(name: str, tmp_path: Path) -> None:
+    train(name, tmp_path / "run", N_ITERATIONS, device="cuda")
+    for device in ("cuda", "cpu"):
+        assert main(["evaluate", str(tmp_path / "run"), "--device", device, "--n-tasks", "3"]) == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_neither_acting_nor_the_world_waits_for_the_gpu(name: str) -> None:
+    config = dataclasses.replace(config_of(name), device="cuda", threads=1)
+    device = configure_torch(config)
+    tasks = build_tasks(config)
+    agent, world = build_agent(config, tasks, device), tasks.make_world(4, device=device)
+    world.set_tasks(tasks.sample("train", 4, generator(0)).to(device))
+    obs, info = world.reset(seed=0)
+    step, state = first_step(world, obs, info.get("action_mask")), agent.init(4)
+    noise = generator(0, "noise", device=device)
+    decided = agent.act(state, step, generator=noise)[1]
+    world.step(decided.action)
+    with no_waiting():
+        for _ in range(3):
+            state, decided = agent.act(state, step, generator=noise)
+            world.step(decided.action)
+
+
+def test_a_wait_is_noticed() -> None:
+    """Negative control."""
+    ones = torch.ones(3, device="cuda")
+    with no_waiting(), pytest.raises(RuntimeError, match="synchroniz"):
+        ones.sum().item()
