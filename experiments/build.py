@@ -66,6 +66,8 @@ def configure_torch(config: AnyConfig) -> torch.device:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
         torch.backends.cudnn.benchmark = False
+        # float32 means float32 there too, as it does for torch's own products: cuDNN would round to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(True)
     # Buffers are always written before they are read; filling them first would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -65,7 +65,9 @@ def test_learns_what_it_learns_on_a_cpu(name: str) -> None:
     same_size = [k for k, v in on_cpu.items() if k in before and before[k].shape == v.shape]
     moved = _distance(before, on_cpu, same_size)
     assert moved > 0
-    assert _distance(on_cpu, on_gpu, same_size) < 0.01 * moved
+    assert (
+        _distance(on_cpu, on_gpu, same_size) < 0.01 * moved
+    )  # conjugate gradients and line searches make more of rounding than others
 
 
 @pytest.mark.parametrize("name", KINDS)
