@@ -12,66 +12,80 @@ from metarl.loop import LoopSettings
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 
-def _memory(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_tasks: int, **options: Any) -> AnyConfig:
-    """Return RL² on trials of `episodes` episodes, the last of which is scored."""
-    from agents.ppo import PPOConfig
-    from agents.rl2 import RL2Config
-
-    ppo = PPOConfig(lr=2e-3, gamma=0.99, lam=0.95, entropy_coef=0.0, anneal_iters=n_iterations, anneal_to=0.0)
-    n_test = 100 if world.name == "navigation" else None  # others have short lists, which are played whole
+def _trials(
+    name: str,
+    world: WorldConfig,
+    agent: Any,
+    n_iterations: int,
+    n_tasks: int,
+    *,
+    greedy: bool,
+    n_test: int | None = None,
+) -> AnyConfig:
+    """Return a run of an agent that keeps its memory through a trial, whose last episode is scored."""
+    adapt = agent.episodes_per_trial - 1
     return ExperimentConfig(
         name=name,
         world=world,
-        agent=RL2Config(episodes_per_trial=episodes, encoder=(64,), ppo=ppo, **options),
+        agent=agent,
         train=LoopSettings(
             n_iterations=n_iterations,
             n_tasks=n_tasks,
             validate_every_iters=20,
             n_validation_tasks=40,
-            validation_adapt_episodes=episodes - 1,
+            validation_adapt_episodes=adapt,
             checkpoint_every_iters=20,
         ),
-        evaluation=Protocol(adapt_episodes=episodes - 1, eval_episodes=1, n_seeds=10, n_tasks=n_test, greedy=True),
+        evaluation=Protocol(adapt_episodes=adapt, eval_episodes=1, n_seeds=10, n_tasks=n_test, greedy=greedy),
     )
 
 
-def rl2_navigation() -> AnyConfig:
-    """RL² on 2-D navigation: two episodes; distances met on the way give the goal away within a few steps."""
-    return _memory("rl2-navigation", WorldConfig("navigation"), 2, 150, 100, min_std=0.02)
+def _memory(episodes: int, n_iterations: int, **options: Any) -> Any:
+    """Return RL² on trials of `episodes` episodes."""
+    from agents.ppo import PPOConfig
+    from agents.rl2 import RL2Config
+
+    ppo = PPOConfig(lr=2e-3, gamma=0.99, lam=0.95, entropy_coef=0.0, anneal_iters=n_iterations, anneal_to=0.0)
+    return RL2Config(episodes_per_trial=episodes, encoder=(64,), min_std=0.02, ppo=ppo, **options)
 
 
-def rl2_sparse_point_robot() -> AnyConfig:
-    """RL² on the sparse point robot: it learns from the dense reward, as PEARL does; its memory sees the sparse one."""
-    return _memory(
-        "rl2-sparse-point-robot", WorldConfig("sparse-point-robot"), 10, 150, 128,
-        hidden=128, dense_reward=True, min_std=0.02,
-    )  # fmt: skip
-
-
-def _belief(name: str, world: WorldConfig, episodes: int, n_iterations: int, n_tasks: int, **options: Any) -> AnyConfig:
-    """Return VariBAD on trials of `episodes` episodes, the last of which is scored."""
+def _belief(episodes: int, n_iterations: int, vae: dict[str, Any] | None = None, **options: Any) -> Any:
+    """Return VariBAD on trials of `episodes` episodes."""
     from agents.ppo import PPOConfig
     from agents.vae import VAEConfig
     from agents.varibad import VariBADConfig
 
-    vae = VAEConfig(kl_weight=0.01, horizons=16, lr=3e-3, updates=15, **options.pop("vae", {}))
+    inference = VAEConfig(kl_weight=0.01, horizons=16, lr=3e-3, updates=15, **(vae or {}))
     ppo = PPOConfig(lr=1e-3, gamma=0.99, lam=0.95, entropy_coef=0.0, anneal_iters=n_iterations, anneal_to=0.0)
-    base = _memory(name, world, episodes, n_iterations, n_tasks)
-    agent = VariBADConfig(episodes_per_trial=episodes, hidden=(64, 64), vae=vae, ppo=ppo, **options)
-    return dataclasses.replace(base, agent=agent)
+    return VariBADConfig(
+        episodes_per_trial=episodes, hidden=(64, 64), vae=inference, ppo=ppo, min_std=0.02, **options
+    )  # fmt: skip
+
+
+# On navigation both are scored as they were trained, with noise: the means alone stay farther from the goal.
+def rl2_navigation() -> AnyConfig:
+    """RL² on 2-D navigation: two episodes; distances met on the way give the goal away within a few steps."""
+    world = WorldConfig("navigation")
+    return _trials("rl2-navigation", world, _memory(2, 150), 150, 100, greedy=False, n_test=100)
 
 
 def varibad_navigation() -> AnyConfig:
     """VariBAD on 2-D navigation, two episodes per trial."""
-    return _belief("varibad-navigation", WorldConfig("navigation"), 2, 100, 100, min_std=0.02)
+    world = WorldConfig("navigation")
+    return _trials("varibad-navigation", world, _belief(2, 100), 100, 100, greedy=False, n_test=100)
+
+
+def rl2_sparse_point_robot() -> AnyConfig:
+    """RL² on the sparse point robot: it learns from the dense reward, as PEARL does; its memory sees the sparse one."""
+    agent = _memory(10, 150, hidden=128, dense_reward=True)
+    return _trials("rl2-sparse-point-robot", WorldConfig("sparse-point-robot"), agent, 150, 128, greedy=True)
 
 
 def varibad_sparse_point_robot() -> AnyConfig:
     """VariBAD on the sparse point robot: the policy learns from the dense reward, the belief from the sparse one."""
-    return _belief(
-        "varibad-sparse-point-robot", WorldConfig("sparse-point-robot"), 10, 150, 128,
-        dense_reward=True, min_std=0.02, vae={"reward_from": "next_obs", "reward_likelihood": "bernoulli"},
-    )  # fmt: skip
+    told = {"reward_from": "next_obs", "reward_likelihood": "bernoulli"}
+    agent = _belief(10, 150, told, dense_reward=True)
+    return _trials("varibad-sparse-point-robot", WorldConfig("sparse-point-robot"), agent, 150, 128, greedy=True)
 
 
 def _gradient(name: str, world: WorldConfig, inner_steps: int, episodes: int, n_iterations: int) -> AnyConfig:
