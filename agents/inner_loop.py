@@ -195,7 +195,9 @@ def gradient_step(
     moving = [phi[name] for name in step_size]
     grads = torch.autograd.grad(loss_of(phi).sum(), moving, create_graph=create_graph)
     moved = {
-        name: value - size * grad for (name, size), value, grad in zip(step_size.items(), moving, grads, strict=True)
+        # A plain number joins the sum: one pass over all tasks' parameters less, here and in the derivative.
+        name: value - size * grad if isinstance(size, Tensor) else torch.add(value, grad, alpha=-size)
+        for (name, size), value, grad in zip(step_size.items(), moving, grads, strict=True)
     }
     return {name: moved.get(name, value) for name, value in phi.items()}
 

@@ -40,7 +40,7 @@ from .nets import Params, PolicyNet
 from .normaliser import Normaliser
 from .ppo import surrogate
 from .promp import OuterPPO
-from .trust_region import LineSearch, Product, fisher_product, flatten, line_search, natural_step, unflatten
+from .trust_region import LineSearch, Product, PullBack, fisher_product, flatten, line_search, natural_step, unflatten
 
 __all__ = ["MAML", "MAMLConfig", "MetaBatch"]
 
@@ -282,8 +282,15 @@ class MAML:
         if len(held) == 1:
             with torch.enable_grad():
                 loss, out, trail = self.objective(theta, batch, differentiable=True)
-                gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
-                fisher = self.fisher(theta, trail[-1], batch, out, rows=rows)
+                if batch.credit is None and rows is None:
+                    # All of theta's influence goes through `out`: the pass back that the products need gives the
+                    # gradient, too.
+                    (cotangent,) = torch.autograd.grad(loss, out, retain_graph=True)
+                    jacobian = PullBack(out, parts, cotangent)
+                    gradient, fisher = jacobian.vector, self._fisher_at(jacobian, batch, out)
+                else:
+                    gradient = flatten(torch.autograd.grad(loss, parts, retain_graph=True))
+                    fisher = self.fisher(theta, trail[-1], batch, out, rows=rows)
         else:
             loss, out, gradient = self._gradient_by_share(theta, held)
             fisher = self._fisher_by_share(theta, held, rows)
@@ -341,15 +348,17 @@ class MAML:
         `phi` and `out` come from `adapted` and `query_loss` at `theta`; None computes `out`. Takes the query
         rows `rows` of each task.
         """
-        query, distribution = batch.query, self.net.distribution
         if rows is not None:
-            query, out = query.rows(rows), None
+            batch, out = replace(batch, query=batch.query.rows(rows)), None
         if out is None:
-            out = self.net(phi, query.obs, query.action_mask)
-        weight = query.valid.to(out.dtype)
+            out = self.net(phi, batch.query.obs, batch.query.action_mask)
+        return self._fisher_at(PullBack(out, list(theta.values()), torch.zeros_like(out)), batch, out)
+
+    def _fisher_at(self, jacobian: PullBack, batch: MetaBatch, out: Tensor) -> Product:
+        """Return `fisher`, given the Jacobian in theta of the outputs `out` on the query."""
+        weight, old = batch.query.valid.to(out.dtype), out.detach()
         weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0) / len(weight)
-        old = out.detach()
-        return fisher_product(out, list(theta.values()), lambda v: distribution.fisher_product(old, v), weight)
+        return fisher_product(jacobian, lambda v: self.net.distribution.fisher_product(old, v), weight)
 
     def _search(self, theta: Params, held: Sequence[Share], old: Tensor, loss: Tensor, step: Tensor) -> LineSearch:
         """Return the first acceptable step on the line; the divergence is KL(old || new) of adapted policies."""

@@ -18,6 +18,8 @@ from metarl import distributions
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError, nearest
 
+from .fused_mlp import can_fuse, fused_mlp
+
 Params = dict[str, Tensor]
 """Weights by name: "<prefix>.<layer>.weight" [..., out, in], "<prefix>.<layer>.bias" [..., out]."""
 
@@ -64,8 +66,11 @@ def init_mlp(
 
 def mlp(params: Params, x: Tensor, *, prefix: str, n_layers: int, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """Run `n_layers` affine layers with `activation` between them: x [..., rows, in] -> [..., rows, out]."""
-    for i in range(n_layers):
-        weight, bias = params[f"{prefix}.{i}.weight"], params[f"{prefix}.{i}.bias"]
+    weights = [params[f"{prefix}.{i}.weight"] for i in range(n_layers)]
+    biases = [params[f"{prefix}.{i}.bias"] for i in range(n_layers)]
+    if can_fuse(x, weights, activation):
+        return fused_mlp(x, weights, biases, activation)
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if weight.dim() == x.dim() == 3:
             x = torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)  # bias joins the product: one pass over rows less
         else:

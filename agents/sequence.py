@@ -19,6 +19,10 @@ Weights = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _ROWS = 512
 """Rows (steps times batch) whose gate gradients exist at a time: enough for fast products, few enough for the cache."""
+_tanh_backward = torch.ops.aten.tanh_backward
+"""g, y -> g (1 - y²), in one pass."""
+_sigmoid_backward = torch.ops.aten.sigmoid_backward
+"""g, y -> g y (1 - y), in one pass."""
 
 
 def gru(x: Tensor, h: Tensor, weights: Weights) -> Tensor:
@@ -68,7 +72,7 @@ class _Gradients:
         if self.weights[2] is not None:
             self.weights[2] += d_gates.sum(0)
         if self.dx is not None:
-            self.dx[part] = (d_gates @ self.weight_ih).view_as(self.dx[part])
+            torch.mm(d_gates, self.weight_ih, out=self.dx[part].flatten(0, 1))
 
 
 class _GRU(torch.autograd.Function):
@@ -83,14 +87,15 @@ class _GRU(torch.autograd.Function):
         bias = bias_ih[:two] + bias_hh[:two]
         rz = torch.addmm(bias, rows, weight_ih[:two].t()).view(n_steps, n_rows, two)
         n = torch.addmm(bias_ih[two:], rows, weight_ih[two:].t()).view(n_steps, n_rows, size)
-        u_n, outputs = torch.empty_like(n), torch.empty_like(n)
+        u_n, outputs = bias_hh[two:].expand_as(n).contiguous(), torch.empty_like(n)
         to_rz, to_n = weight_hh[:two].t().contiguous(), weight_hh[two:].t().contiguous()
         h = first
-        for rz_t, n_t, u_t, out in zip(rz.unbind(0), n.unbind(0), u_n.unbind(0), outputs.unbind(0), strict=True):
+        # All views of single steps at once: made one by one they would cost as much as the arithmetic on them.
+        steps = (v.unbind(0) for v in (rz, rz[..., :size], rz[..., size:], n, u_n, outputs))
+        for rz_t, r_t, z_t, n_t, u_t, out in zip(*steps, strict=True):
             rz_t.addmm_(h, to_rz).sigmoid_()
-            torch.addmm(bias_hh[two:], h, to_n, out=u_t)
-            n_t.addcmul_(rz_t[:, :size], u_t).tanh_()
-            h = torch.lerp(n_t, h, rz_t[:, size:], out=out)
+            n_t.addcmul_(r_t, u_t.addmm_(h, to_n)).tanh_()
+            h = torch.lerp(n_t, h, z_t, out=out)
         ctx.save_for_backward(x, first, rz, n, u_n, outputs, *weights)
         return outputs
 
@@ -106,20 +111,19 @@ class _GRU(torch.autograd.Function):
             r, z = rz[part].flatten(0, 1).split(size, dim=1)
             n_, u = n[part].flatten(0, 1), u_n[part].flatten(0, 1)
             # Per unit of the memory's gradient: what reaches each gate before its nonlinearity.
-            to_n = (1.0 - z).mul_(1.0 - n_ * n_)
+            to_n = _tanh_backward(1.0 - z, n_)
             gates = torch.empty(len(z), 3, size, dtype=z.dtype)
             torch.mul(to_n, r, out=gates[:, 2])
-            torch.mul(gates[:, 2], u, out=gates[:, 0]).mul_(1.0 - r)
-            torch.sub(before, n_, out=gates[:, 1]).mul_(z).mul_(1.0 - z)
+            _sigmoid_backward(to_n * u, r, grad_input=gates[:, 0])
+            _sigmoid_backward(before - n_, z, grad_input=gates[:, 1])
             total = torch.empty_like(n[part])
-            steps = zip(
-                d_outputs[part].unbind(0), gates.view(*total.shape[:2], 3, size).unbind(0),
-                rz[part].unbind(0), total.unbind(0), strict=True,
-            )  # fmt: skip
-            for d_out, gate, rz_t, g_t in reversed(list(steps)):
+            by_step = gates.view(*total.shape[:2], 3, size)
+            flat = gates.view(*total.shape[:2], 3 * size)
+            views = (d_outputs[part], by_step, flat, rz[part][..., size:], total, total.unsqueeze(2))
+            for d_out, gate, row, z_t, g_t, g_wide in zip(*(reversed(v.unbind(0)) for v in views), strict=True):
                 torch.add(d_out, g, out=g_t)
-                gate.mul_(g_t.unsqueeze(1))
-                g = (g_t * rz_t[:, size:]).addmm_(gate.flatten(1), weight_hh)
+                gate.mul_(g_wide)
+                g = (g_t * z_t).addmm_(row, weight_hh)
             found.recurrent(gates.flatten(1), before)
             torch.mul(to_n, total.flatten(0, 1), out=gates[:, 2])
             found.inputs(gates.flatten(1), part)

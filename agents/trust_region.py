@@ -50,31 +50,46 @@ def conjugate_gradient(product: Product, b: Tensor, *, n_iters: int, tolerance: 
     return x, residual
 
 
-def fisher_product(
-    outputs: Tensor, inputs: Sequence[Tensor], row_fisher: Callable[[Tensor], Tensor], weight: Tensor
-) -> Product:
-    """Return v -> Jᵀ (weight * F) J v, where J = d outputs / d inputs and F is block-diagonal over rows.
+class PullBack:
+    """u -> Jᵀ u with J = d outputs / d inputs, written once as a graph in u; at u = `cotangent` its value is `vector`.
 
-    With `outputs` the parameters of a distribution per row, F its Fisher information and `weight` the rows' weights,
-    this is exactly the Hessian of the weighted mean KL(old || new) at old = new: there the divergence has no gradient,
-    so the second derivatives of `outputs` (through any number of inner steps) drop out. `Jᵀ u` is written once as a
-    graph; `J v` is its derivative in u, so that no call builds a graph.
+    With the derivative of a loss in the outputs as cotangent the value is that loss's gradient, so that one pass back
+    serves a gradient and all products with J that follow.
+    """
+
+    def __init__(self, outputs: Tensor, inputs: Sequence[Tensor], cotangent: Tensor) -> None:
+        """Walk back once: `outputs` [..., p] with a graph to `inputs`, `cotangent` of the same shape, [..., p]."""
+        self._outputs, self._inputs = outputs, list(inputs)
+        self._u = cotangent.detach().requires_grad_()
+        self._pulled = torch.autograd.grad(outputs, self._inputs, grad_outputs=self._u, create_graph=True)
+        self.vector = flatten([part.detach() for part in self._pulled])
+
+    def push(self, v: Tensor) -> Tensor:
+        """Return J v, shaped like the outputs: the derivative of Jᵀ u in u, which builds no graph."""
+        tangents = unflatten(v, self._inputs)
+        (pushed,) = torch.autograd.grad(self._pulled, self._u, grad_outputs=tangents, retain_graph=True)
+        return pushed
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Return Jᵀ u as one vector [P]."""
+        return flatten(torch.autograd.grad(self._outputs, self._inputs, grad_outputs=u, retain_graph=True))
+
+
+def fisher_product(jacobian: PullBack, row_fisher: Callable[[Tensor], Tensor], weight: Tensor) -> Product:
+    """Return v -> Jᵀ (weight * F) J v, where F is block-diagonal over rows.
+
+    With the outputs of J the parameters of a distribution per row, F its Fisher information and `weight` the rows'
+    weights, this is exactly the Hessian of the weighted mean KL(old || new) at old = new: there the divergence has no
+    gradient, so the second derivatives of the outputs (through any number of inner steps) drop out.
 
     Args:
-        outputs: [..., p], with a graph back to `inputs`.
-        inputs: the parameters.
+        jacobian: of the outputs [..., p] in the parameters.
         row_fisher: u -> F u, row by row, on [..., p].
         weight: [...], one per row.
     """
-    inputs = list(inputs)
-    u = torch.zeros_like(outputs, requires_grad=True)
-    pulled = torch.autograd.grad(outputs, inputs, grad_outputs=u, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
-        tangents = unflatten(v, inputs)
-        (pushed,) = torch.autograd.grad(pulled, u, grad_outputs=tangents, retain_graph=True)
-        weighted = row_fisher(pushed) * weight.unsqueeze(-1)
-        return flatten(torch.autograd.grad(outputs, inputs, grad_outputs=weighted, retain_graph=True))
+        return jacobian.pull(row_fisher(jacobian.push(v)) * weight.unsqueeze(-1))
 
     return product
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -153,6 +154,27 @@ CASES: dict[str, Case] = {
 QUICK = ("maml-navigation",)
 
 
+def _added_product_flop(total: Any, a: Any, b: Any, **_: Any) -> int:
+    """Return the operations of total += a @ b, from shapes [..., i, j] and [..., j, k]."""
+    return 2 * math.prod(a) * int(b[-1])
+
+
+def _cudnn_flop(x: Any, weights: Any, *_: Any, passes: int = 1, **__: Any) -> int:
+    """Return the operations of products in a recurrent layer of cuDNN, from shapes: x [T, B, I], its weights."""
+    return passes * 2 * int(x[0]) * int(x[1]) * sum(int(w[0]) * int(w[1]) for w in weights if len(w) == 2)
+
+
+def _uncounted_products() -> dict[Any, Any]:
+    """Return formulas for products that torch's counter does not know: in-place ones, and those inside cuDNN."""
+    aten = torch.ops.aten
+    return {
+        aten.addmm_: _added_product_flop,
+        aten.baddbmm_: _added_product_flop,
+        aten._cudnn_rnn: _cudnn_flop,
+        aten._cudnn_rnn_backward: partial(_cudnn_flop, passes=2),
+    }
+
+
 class Counted:
     """Stands in for an agent; counts the floating-point operations of matrix products in its first update."""
 
@@ -166,7 +188,7 @@ class Counted:
         """Update; the first time under the counter, which takes time."""
         if self.flops is not None:
             return self._agent.update(*args, **kwargs)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_uncounted_products()) as counter:
             metrics = self._agent.update(*args, **kwargs)
         self.__dict__["flops"] = float(counter.get_total_flops())
         return metrics

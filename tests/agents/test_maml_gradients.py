@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from agents import nets
 from agents.inner_loop import Batch, gradient_step, inner_loss
 from agents.maml import MAML, MAMLConfig, MetaBatch
 from agents.nets import Params
@@ -86,8 +88,12 @@ def test_the_first_order_meta_gradient_is_measurably_another(kind: str) -> None:
     assert float((first_order - numeric).norm() / numeric.norm()) > 0.01
 
 
+@mock.patch.object(nets, "can_fuse", new=mock.Mock(return_value=False))
 def _exact_hessian(agent: MAML, theta: Params, batch: MetaBatch) -> tuple[Tensor, Tensor]:
-    """Return gradient [P] and Hessian [P, P] of the mean KL between adapted policies, by full double backward."""
+    """Return gradient [P] and Hessian [P, P] of the mean KL between adapted policies, by full double backward.
+
+    That takes a third derivative in theta, which only plain autograd has.
+    """
     like = [v.detach().requires_grad_() for v in theta.values()]
 
     def outputs(parts: list[Tensor]) -> Tensor:

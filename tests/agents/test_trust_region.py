@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.trust_region import conjugate_gradient, fisher_product, flatten, line_search, natural_step, unflatten
+from agents.trust_region import (
+    PullBack,
+    conjugate_gradient,
+    fisher_product,
+    flatten,
+    line_search,
+    natural_step,
+    unflatten,
+)
 from metarl.distributions import Categorical, DiagonalGaussian
 
 F64 = torch.float64
@@ -52,9 +60,9 @@ def test_the_fisher_product_of_a_gaussian_is_worked_by_hand() -> None:
     """Outputs (mean, log std) = (2 a, b): J = diag(2, 1), F = diag(e^-2b, 2), so JᵀFJ = diag(4 e^-2b, 2)."""
     a, b = torch.tensor([0.7], dtype=F64, requires_grad=True), torch.tensor([0.3], dtype=F64, requires_grad=True)
     out = torch.cat([2 * a, b])[None]
-    product = fisher_product(
-        out, [a, b], lambda v: DiagonalGaussian(1).fisher_product(out.detach(), v), torch.tensor([0.5], dtype=F64)
-    )
+    jacobian = PullBack(out, [a, b], torch.zeros_like(out))
+    weight = torch.tensor([0.5], dtype=F64)
+    product = fisher_product(jacobian, lambda v: DiagonalGaussian(1).fisher_product(out.detach(), v), weight)
     expected = 0.5 * torch.tensor([4 * math.exp(-0.6) * 3.0, 2.0 * -1.0], dtype=F64)
     torch.testing.assert_close(product(torch.tensor([3.0, -1.0], dtype=F64)), expected, rtol=1e-14, atol=0)
 
@@ -63,11 +71,24 @@ def test_the_fisher_product_can_be_asked_again_and_again() -> None:
     a = torch.tensor([0.2, -0.4, 1.0], dtype=F64, requires_grad=True)
     out = torch.stack([a, a.square()])
     weight = torch.tensor([0.3, 0.7], dtype=F64)
-    product = fisher_product(out, [a], lambda v: Categorical(3).fisher_product(out.detach(), v), weight)
+    jacobian = PullBack(out, [a], torch.ones_like(out))
+    product = fisher_product(jacobian, lambda v: Categorical(3).fisher_product(out.detach(), v), weight)
     v = torch.tensor([1.0, 2.0, 3.0], dtype=F64)
     first = product(v)
     assert torch.equal(product(v), first)
     torch.testing.assert_close(product(2 * v), 2 * first, rtol=1e-12, atol=0)
+
+
+def test_one_pass_back_gives_a_gradient_and_both_products_with_the_jacobian() -> None:
+    """outputs (a b, a²) at a = 2, b = 3: J = [[3, 2], [4, 0]], whatever the cotangent."""
+    a, b = (torch.tensor(x, dtype=F64, requires_grad=True) for x in (2.0, 3.0))
+    out = torch.stack([a * b, a.square()])
+    jacobian = PullBack(out, [a, b], torch.tensor([1.0, -1.0], dtype=F64))
+    assert jacobian.vector.tolist() == [3.0 - 4.0, 2.0]
+    assert not jacobian.vector.requires_grad
+    for _ in range(2):
+        assert jacobian.push(torch.tensor([1.0, 10.0], dtype=F64)).tolist() == [23.0, 4.0]
+        assert jacobian.pull(torch.tensor([1.0, 10.0], dtype=F64)).tolist() == [43.0, 2.0]
 
 
 def test_a_natural_step_on_a_quadratic_is_worked_by_hand() -> None:

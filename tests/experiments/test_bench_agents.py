@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from agents.sequence import gru
 from experiments.bench import main
 from experiments.bench_agents import CASES, MEASURES, Case, Counted, Target, figures, measure, print_found, product_rate
 from metarl.errors import ConfigError
@@ -44,6 +45,34 @@ def test_the_products_of_the_first_update_are_counted_backward_included() -> Non
         assert agent.update() == {}
         assert agent.flops == 2 * (2 * 4 * 5 * 6)  # the product, and its gradient to the weights
     assert agent.name == "multiplying"
+
+
+class Recurrent:
+    """An agent whose update is a GRU's walk over T = 4 steps of B = 3 rows, 2 inputs and 5 units, and its gradient."""
+
+    def update(self) -> dict[str, float]:
+        x, h = torch.ones(4, 3, 2), torch.zeros(3, 5)
+        weights = [torch.ones(shape, requires_grad=True) for shape in ((15, 2), (15, 5), (15,), (15,))]
+        gru(x, h, (weights[0], weights[1], weights[2], weights[3])).sum().backward()  # type: ignore[no-untyped-call]
+        return {}
+
+
+def test_products_that_are_added_in_place_are_counted_too() -> None:
+    agent = Counted(Recurrent())
+    agent.update()
+    products = 2 * 4 * 3 * 15 * (2 + 5)  # forward; the gradients of weights; those of the memory (not of the inputs)
+    assert agent.flops == 2 * products + 2 * 4 * 3 * 15 * 5
+
+
+def test_a_batch_of_products_added_in_place_is_counted() -> None:
+    class Adding:
+        def update(self) -> dict[str, float]:
+            torch.zeros(7, 2, 4).baddbmm_(torch.ones(7, 2, 3), torch.ones(7, 3, 4))
+            return {}
+
+    agent = Counted(Adding())
+    agent.update()
+    assert agent.flops == 7 * 2 * (2 * 3 * 4)
 
 
 def test_figures_are_per_iteration_and_shares_of_the_rate() -> None:
