@@ -221,7 +221,9 @@ class SAC:
     def policy(self, obs: Tensor, z: Tensor) -> Tensor:
         """Return mean and log standard deviation before the tanh, [..., rows, 2 a], of obs and z [..., rows, .]."""
         x = torch.cat([obs, z], dim=-1)
-        mean, log_std = mlp(self.actor, x, prefix="net", n_layers=self._n_layers, activation=F.relu).chunk(2, dim=-1)
+        mean, log_std = mlp(self.actor, x, prefix="net", n_layers=self._n_layers, activation=torch.relu).chunk(
+            2, dim=-1
+        )
         return torch.cat([mean, log_std.clamp(*LOG_STD_RANGE)], dim=-1)
 
     def sample(self, params: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -236,7 +238,7 @@ class SAC:
         """Return both critics' values [2, n, b] of rows [n, b, .]."""
         x = torch.cat([obs, action, z], dim=-1).flatten(0, 1)
         x = x.expand(2, *x.shape)
-        q = mlp(critics, x, prefix="net", n_layers=self._n_layers, activation=F.relu)
+        q = mlp(critics, x, prefix="net", n_layers=self._n_layers, activation=torch.relu)
         return q.reshape(2, *obs.shape[:2])
 
     @torch.no_grad()

@@ -76,7 +76,7 @@ class DiscreteSAC(SAC):
     def policy(self, obs: Tensor, z: Tensor) -> Tensor:
         """Return logits [..., rows, A] of obs and z [..., rows, .]."""
         x = torch.cat([obs, z], dim=-1)
-        return mlp(self.actor, x, prefix="net", n_layers=self._n_layers, activation=F.relu)
+        return mlp(self.actor, x, prefix="net", n_layers=self._n_layers, activation=torch.relu)
 
     def sample(self, params: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one-hot actions [..., A] and their log-probabilities [...]; not differentiable."""
@@ -90,7 +90,7 @@ class DiscreteSAC(SAC):
     def all_q(self, critics: Params, obs: Tensor, z: Tensor) -> Tensor:
         """Return both critics' values of every action, [2, n, b, A], of rows [n, b, .]."""
         x = torch.cat([obs, z], dim=-1).flatten(0, 1)
-        q = mlp(critics, x.expand(2, *x.shape), prefix="net", n_layers=self._n_layers, activation=F.relu)
+        q = mlp(critics, x.expand(2, *x.shape), prefix="net", n_layers=self._n_layers, activation=torch.relu)
         return q.reshape(2, *obs.shape[:2], self.choices.n)
 
     def q_values(self, critics: Params, obs: Tensor, action: Tensor, z: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class _Gradients:
         """`first` is the position of the weights among the function's inputs."""
         needs = ctx.needs_input_grad
         self.x, self.weight_ih = x, weights[0]
-        self.dx = torch.empty_like(x) if needs[0] else None
+        self.dx = torch.empty(x.shape, dtype=x.dtype) if needs[0] else None  # one row after the other, whatever x is
         self.weights = [torch.zeros_like(w) if needs[first + i] else None for i, w in enumerate(weights)]
 
     def recurrent(self, d_gates: Tensor, before: Tensor) -> None:
@@ -87,7 +87,7 @@ class _GRU(torch.autograd.Function):
         bias = bias_ih[:two] + bias_hh[:two]
         rz = torch.addmm(bias, rows, weight_ih[:two].t()).view(n_steps, n_rows, two)
         n = torch.addmm(bias_ih[two:], rows, weight_ih[two:].t()).view(n_steps, n_rows, size)
-        u_n, outputs = bias_hh[two:].expand_as(n).contiguous(), torch.empty_like(n)
+        u_n, outputs = torch.empty_like(n).copy_(bias_hh[two:]), torch.empty_like(n)
         to_rz, to_n = weight_hh[:two].t().contiguous(), weight_hh[two:].t().contiguous()
         h = first
         # All views of single steps at once: made one by one they would cost as much as the arithmetic on them.

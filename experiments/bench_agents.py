@@ -156,7 +156,7 @@ QUICK = ("maml-navigation",)
 
 def _added_product_flop(total: Any, a: Any, b: Any, **_: Any) -> int:
     """Return the operations of total += a @ b, from shapes [..., i, j] and [..., j, k]."""
-    return 2 * math.prod(a) * int(b[-1])
+    return 2 * int(math.prod(a)) * int(b[-1])
 
 
 def _cudnn_flop(x: Any, weights: Any, *_: Any, passes: int = 1, **__: Any) -> int:

@@ -70,6 +70,16 @@ def test_outputs_and_gradients_are_those_of_torchs_cells(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_inputs_may_lie_in_memory_in_any_order(kind: str) -> None:
+    x, *others = _problem(kind, (9, 5, 4, 3), torch.float64)
+    across = x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+    assert not across.is_contiguous()
+    found = [torch.autograd.grad(_by_hand(kind, v, *others)[0].square().sum(), (v, *others)) for v in (x, across)]
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_gradient_would_be_seen(kind: str) -> None:
     """Negative control: with one recurrent weight disturbed, the gradients differ by far more than the tolerance."""
     inputs = _problem(kind, (90, 20, 24, 7), torch.float32)
