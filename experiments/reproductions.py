@@ -54,6 +54,17 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "RL² on random tabular MDPs, n=10 episodes",
         (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
     ),
+    "rl2-tabular-mdp-250k": Reproduction(
+        "rl2-tabular-mdp",
+        "RL² on random tabular MDPs with the published 250,000 steps per update and 256 units, trained on a GPU",
+        (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
+        train=(
+            *("--device", "cuda", "--threads", "2", "--train.n-tasks", "2500", "--train.n-iterations", "850"),
+            *("--train.checkpoint-every-iters", "50", "--agent.hidden", "256", "--agent.ppo.entropy-coef", "0.03"),
+            *("--agent.ppo.anneal-iters", "850", "--agent.ppo.anneal-to", "0.1"),
+        ),
+        evaluate=("--device", "cpu"),
+    ),
     "rl2-matching-tabular-mdp": Reproduction(
         "rl2-matching-tabular-mdp",
         "RL² on random tabular MDPs, its memory filed by state",
@@ -67,6 +78,16 @@ REPRODUCTIONS: dict[str, Reproduction] = {
             Level("after 2 steps", phase_mean(2), -13.0, "Finn et al. 2017, appendix C: -3.33"),
             Level("after 3 steps", phase_mean(3), -12.0, "Finn et al. 2017, appendix C: -3.23"),
         ),
+    ),
+    "maml-navigation-500": Reproduction(
+        "maml-navigation",
+        "MAML-TRPO on 2-D navigation for the 500 iterations of its paper",
+        (
+            Level("after 1 step", phase_mean(1), -11.68, "Finn et al. 2017, appendix C"),
+            Level("after 2 steps", phase_mean(2), -3.33, "Finn et al. 2017, appendix C"),
+            Level("after 3 steps", phase_mean(3), -3.23, "Finn et al. 2017, appendix C"),
+        ),
+        train=("--train.n-iterations", "500"),
     ),
     "finetune-navigation": Reproduction(
         "finetune-navigation", "Multi-task PPO, then gradient fine-tuning, on 2-D navigation: the non-meta baseline", ()

