@@ -202,10 +202,10 @@ def _level_2(layers: _Layers, c: Parts, asked: Sequence[bool]) -> list[Tensor | 
         # Above the highest layer that somebody asks for there is nothing to do.
         if not (to_above[0] or any(to_above[1 + i :]) or any(to_inputs[i + 1 :]) or any(to_weights[i + 1 :])):
             break
-        row = None if c_bias is None else c_bias.unsqueeze(-2).expand(-1, x.shape[1], -1)
-        z_dot = _plus(_plus(row, x, _transposed(c_weight), own=False), x_dot, weight.mT, own=c_weight is not None)
-        if z_dot is row and row is not None:
-            z_dot = row.contiguous()  # passes below write into it
+        z_dot = _plus(_plus(None, x, _transposed(c_weight)), x_dot, weight.mT)
+        if c_bias is not None:
+            row = c_bias.unsqueeze(-2)
+            z_dot = row.expand(-1, x.shape[1], -1).contiguous() if z_dot is None else z_dot.add_(row)
         if i == n - 1:
             found[0] = z_dot if to_above[0] else None
         elif z_dot is None:

@@ -227,6 +227,8 @@ def measure_case(name: str, iterations: int | None = None, device: str = "cpu") 
     config = replace(case.make(), device=device)
     where = configure_torch(config)
     rate = product_rate(where)
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)  # the product's own matrices are no part of the case
     tasks = build_tasks(config)
     agent = Counted(build_agent(config, tasks, where))
     n = iterations or case.iterations
