@@ -90,7 +90,7 @@ def maml_metaworld(episodes: int) -> AnyConfig:
     """Return MAML-TRPO with two layers of 512 tanh units on 20 tasks of ML10, `episodes` per phase."""
     from agents.maml_config import MAMLConfig
 
-    # Shares of two tasks take a fifth of the memory that all take at ten episodes, in the same time.
+    # All tasks at once, at ten episodes, take more memory than most machines have.
     agent = MAMLConfig(
         hidden=(512, 512), activation="tanh", episodes_per_step=episodes, tasks_at_once=None if episodes == 1 else 2
     )
