@@ -200,18 +200,22 @@ def product_rate(device: torch.device, size: int | None = None, rounds: int = 7)
     CPU seconds, or on a GPU those on the wall; a product has 2,048 rows, or on a GPU 8,192.
     """
     on_gpu = device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
     size = size or (8192 if on_gpu else 2048)
     a, b = torch.randn(2, size, size, device=device)
     best = float("inf")
     for _ in range(rounds):
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        began = time.perf_counter() if on_gpu else time.process_time()
+        _wait_for(device)
+        began = clock()
         torch.mm(a, b)
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        best = min(best, (time.perf_counter() if on_gpu else time.process_time()) - began)
+        _wait_for(device)
+        best = min(best, clock() - began)
     return 2.0 * size**3 / best
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_gb(device: torch.device) -> float:
