@@ -38,7 +38,7 @@ from .bench_clock import machine
 from .build import LoadedRun, build_agent, build_tasks, configure_torch
 from .config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from .fresh_process import measured_in_a_process
-from .profile import profile
+from .profile import profile, wait_for
 
 MEASURES: dict[str, str] = {
     "update_cpu_s": "CPU s of an update",
@@ -205,17 +205,12 @@ def product_rate(device: torch.device, size: int | None = None, rounds: int = 7)
     a, b = torch.randn(2, size, size, device=device)
     best = float("inf")
     for _ in range(rounds):
-        _wait_for(device)
+        wait_for(device)
         began = clock()
         torch.mm(a, b)
-        _wait_for(device)
+        wait_for(device)
         best = min(best, clock() - began)
     return 2.0 * size**3 / best
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_gb(device: torch.device) -> float:

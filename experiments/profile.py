@@ -45,6 +45,12 @@ _WORLD = {"set_tasks": "world.reset", "reset": "world.reset", "step": "world.ste
 _TASKS = {"sample": "tasks.sample"}
 
 
+def wait_for(device: torch.device) -> None:
+    """Return once the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @dataclass
 class Stopwatch:
     """Wall and CPU seconds and calls per phase. A call inside a timed call counts for the outer one only.
@@ -64,8 +70,7 @@ class Stopwatch:
 
     def now(self, phase: str) -> tuple[float, float, float]:
         """Return wall seconds, and CPU seconds of this process and of workers, once the device has done its work."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
         return time.perf_counter(), time.process_time(), 0.0 if phase in EVERY_STEP else worker_cpu_seconds()
 
     def clear(self) -> None:

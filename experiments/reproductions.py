@@ -18,6 +18,9 @@ _METRIC_LEVELS = (
     Level("lead of the start", lambda e: float(phase_lead(1)(e).mean()), 0.0, "the average-task policy"),
     Level("the same, low end of 95 %", phase_lead_low(1), 0.0, "the average-task policy"),
 )
+_TABULAR_LEVELS = (
+    Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),
+)
 
 REPRODUCTIONS: dict[str, Reproduction] = {
     "rl2-gridworld": Reproduction(
@@ -52,12 +55,12 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "rl2-tabular-mdp": Reproduction(
         "rl2-tabular-mdp",
         "RL² on random tabular MDPs, n=10 episodes",
-        (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
+        _TABULAR_LEVELS,
     ),
     "rl2-tabular-mdp-250k": Reproduction(
         "rl2-tabular-mdp",
         "RL² on random tabular MDPs with the published 250,000 steps per update and 256 units, trained on a GPU",
-        (Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),),
+        _TABULAR_LEVELS,
         train=(
             *("--device", "cuda", "--threads", "2", "--train.n-tasks", "2500", "--train.n-iterations", "850"),
             *("--train.checkpoint-every-iters", "50", "--agent.hidden", "256", "--agent.ppo.entropy-coef", "0.03"),

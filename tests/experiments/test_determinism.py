@@ -58,8 +58,11 @@ def train(config: AnyConfig, world: str) -> None:
 def test_the_guard_refuses_a_floating_sum_and_lets_a_counting_one_pass() -> None:
     with Refusing():
         torch.ones(3, dtype=torch.int64).cumsum(0)
+        torch.bincount(torch.tensor([0, 2]), minlength=3)
         with pytest.raises(RuntimeError, match="cumsum has no deterministic"):
             torch.ones(3).cumsum(0)
+        with pytest.raises(RuntimeError, match="bincount of weights has no deterministic"):
+            torch.bincount(torch.tensor([0, 2]), weights=torch.ones(2))
 
 
 @pytest.mark.parametrize("world", TENSOR_WORLDS)

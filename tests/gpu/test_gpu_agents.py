@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,9 +11,12 @@ import torch
 from agents.maml_config import MAMLConfig
 from experiments.__main__ import main
 from experiments.build import build_agent, build_tasks, configure_torch
-from metarl.loop import Silent, meta_train
+from experiments.config import AnyConfig
+from metarl.agent import Agent
+from metarl.loop import Silent, _tensors, meta_train
 from metarl.rollout import first_step
 from metarl.seeding import generator
+from metarl.tasks import TaskDistribution
 from tests.experiments.every_agent import KINDS, N_ITERATIONS, config_of
 from tests.experiments.process_settings import process_settings  # noqa: F401
 from tests.experiments.test_resume_agents import outcome, train
@@ -27,34 +28,27 @@ pytestmark = pytest.mark.usefixtures("process_settings")
 NO_META_LEARNING = ("scratch", "random")
 
 
-def tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every float tensor of nested dicts and lists, in float64 on the CPU."""
-    if isinstance(state, torch.Tensor):
-        if state.is_floating_point():
-            yield path, state.detach().to("cpu", torch.float64, copy=True)
-    elif isinstance(state, dict):
-        for key, value in state.items():
-            yield from tensors(value, f"{path}/{key}")
-    elif isinstance(state, list | tuple):
-        for i, value in enumerate(state):
-            yield from tensors(value, f"{path}/{i}")
-
-
-def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Tensor]:
-    """Return what an agent has in it after some iterations whose noise is drawn on the CPU."""
+def build(name: str, device: str) -> tuple[AnyConfig, torch.device, TaskDistribution, Agent]:
+    """Return a kind's configuration on a device, the device, its tasks and a fresh agent."""
     config = dataclasses.replace(config_of(name), device=device, threads=1)
     if isinstance(config.agent, MAMLConfig):
         # With the usual damping ten conjugate gradients are far from done, and make 1e-7 into as much as 0.1.
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, damping=0.1))
     where = configure_torch(config)
     tasks = build_tasks(config)
-    agent = build_agent(config, tasks, where)
+    return config, where, tasks, build_agent(config, tasks, where)
+
+
+def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Tensor]:
+    """Return an agent's float tensors, in float64, after some iterations whose noise is drawn on the CPU."""
+    config, where, tasks, agent = build(name, device)
     if n_iterations:
         with HostDraws() as draws:
             settings = dataclasses.replace(config.train, n_iterations=n_iterations)
             meta_train(agent, tasks, settings, Silent(), seed=0, device=where)
         assert (draws.n_draws > 0) == (device == "cuda")
-    return dict(tensors(agent.state_dict()))
+    found = _tensors(agent.state_dict(), "")
+    return {k: v.detach().to("cpu", torch.float64, copy=True) for k, v in found if v.is_floating_point()}
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: list[str]) -> float:
@@ -70,7 +64,7 @@ def test_learns_what_it_learns_on_a_cpu(name: str) -> None:
     parts: dict[str, list[str]] = {}
     for path, value in on_cpu.items():
         if path in before and before[path].shape == value.shape:
-            parts.setdefault(path.split("/")[1], []).append(path)
+            parts.setdefault(path.split("/")[0], []).append(path)
     moved = {part: distance(before, on_cpu, paths) for part, paths in parts.items()}
     off = {part: distance(on_cpu, on_gpu, paths) for part, paths in parts.items()}
     assert max(moved.values()) > 0
@@ -96,10 +90,8 @@ def test_a_run_is_evaluated_where_it_was_trained_and_on_a_cpu(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", KINDS)
 def test_neither_acting_nor_the_world_waits_for_the_gpu(name: str) -> None:
-    config = dataclasses.replace(config_of(name), device="cuda", threads=1)
-    device = configure_torch(config)
-    tasks = build_tasks(config)
-    agent, world = build_agent(config, tasks, device), tasks.make_world(4, device=device)
+    _, device, tasks, agent = build(name, "cuda")
+    world = tasks.make_world(4, device=device)
     world.set_tasks(tasks.sample("train", 4, generator(0)).to(device))
     obs, info = world.reset(seed=0)
     step, state = first_step(world, obs, info.get("action_mask")), agent.init(4)
