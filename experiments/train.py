@@ -19,7 +19,7 @@ from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore
 from metarl.errors import ConfigError
 from metarl.loop import Plan, Worlds, meta_train
-from metarl.provenance import package_versions, provenance
+from metarl.provenance import kernels, package_versions, provenance
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.tasks import TaskDistribution
 
@@ -200,11 +200,14 @@ def facts(config: AnyConfig, tasks: TaskDistribution) -> dict[str, Any]:
 
 
 def _warn_of_versions(before: dict[str, Any]) -> None:
-    """Warn if torch or numpy changed since the run started: the bits may, then, differ."""
-    then: dict[str, str] = before.get("provenance", {}).get("packages", {})
-    for name, now in package_versions(("torch", "numpy", "mujoco")).items():
-        if then.get(name, now) != now:
-            warnings.warn(
-                f"this run was started with {name} {then[name]}, now it is {now}: results may differ in the last bits",
-                stacklevel=3,
-            )
+    """Warn if what computes is no longer what it was when the run started: the bits may, then, differ."""
+    stored: dict[str, dict[str, str]] = before.get("provenance", {})
+    for part, here in {"packages": package_versions(("torch", "numpy", "mujoco")), "kernels": kernels()}.items():
+        then = stored.get(part, here)
+        for name in sorted(here.keys() | (then.keys() if part == "kernels" else set())):
+            was, now = then.get(name, "not set"), here.get(name, "not set")
+            if was != now:
+                warnings.warn(
+                    f"this run was started with {name} {was}, now it is {now}: results may differ in the last bits",
+                    stacklevel=3,
+                )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 PACKAGES = ("metarl-worlds", "torch", "numpy", "gymnasium", "metaworld", "mujoco", "safetensors", "wandb", "tyro")
 
@@ -56,4 +59,33 @@ def provenance() -> dict[str, Any]:
         "packages": package_versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
+        "kernels": kernels(),
     }
+
+
+def kernels() -> dict[str, str]:
+    """Return what decides how a matrix product rounds here: kind of CPU, its instructions, the library, its settings.
+
+    Where all of these and the number of threads are equal, so are the bits of the same computation.
+    """
+    return {
+        "cpu": cpu_kind(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "blas": "MKL" if torch.backends.mkl.is_available() else "other",
+        **{name: os.environ[name] for name in _KERNEL_SETTINGS if name in os.environ},
+    }
+
+
+_KERNEL_SETTINGS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "ONEDNN_MAX_CPU_ISA")
+"""Environment variables by which a user may choose kernels."""
+
+
+def cpu_kind() -> str:
+    """Return the CPU's name with family and model where Linux tells, else the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.machine()
+    known = dict(reversed([tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line]))
+    words = [known[key] for key in ("vendor_id", "model name", "cpu family", "model") if key in known]
+    return " ".join(words) or platform.machine()

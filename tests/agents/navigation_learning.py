@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +15,7 @@ from metarl.trial import run_trial
 
 
 def learned_returns(n_iterations: int, **options: Any) -> tuple[Tensor, Tensor]:
-    """Meta-train at a small scale; return held-out returns before and after one inner step [40]."""
+    """Meta-train at a small scale; return held-out returns before and after one inner step [160]."""
     family, n_tasks, episodes = envs.make("navigation"), 10, 10
     world = family.make_world(n_tasks * episodes)
     agent = MAMLConfig(hidden=(32, 32), episodes_per_step=episodes, **options).build(WorldSpec.of(world), seed=0)
@@ -24,12 +23,7 @@ def learned_returns(n_iterations: int, **options: Any) -> tuple[Tensor, Tensor]:
         tasks = family.sample("train", n_tasks, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))
         agent.update(trial, generator=generator(0, "update", i))
-    test = family.sample("test", 40, generator(1))
-    trial = run_trial(family.make_world(40 * episodes), agent, test, (episodes, episodes), seed=2)
+    test = family.sample("test", 160, generator(1))
+    trial = run_trial(family.make_world(160 * episodes), agent, test, (episodes, episodes), seed=2)
     before, after = (episode_table(rollout).returns.mean(1) for rollout in trial.rollouts)
     return before, after
-
-
-def half_width(values: Tensor) -> float:
-    """Return the distance of the one-sided 99 % t-bound from the mean of 40 values (t quantile 2.426 at 39 d.o.f.)."""
-    return float(2.426 * values.std() / math.sqrt(len(values)))

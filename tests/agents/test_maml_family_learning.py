@@ -5,7 +5,8 @@ import pytest
 from agents.learned_optimiser import LSTMRuleConfig
 from agents.promp import OuterPPOConfig
 
-from .navigation_learning import half_width, learned_returns
+from .learning_bounds import half_width
+from .navigation_learning import learned_returns
 
 LEVEL, GAIN = -36.0, 5.0
 """With 99 % confidence a trained agent's return after one inner step exceeds `LEVEL` (standing still: -37.5), and its

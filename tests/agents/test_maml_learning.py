@@ -2,7 +2,8 @@
 
 import pytest
 
-from .navigation_learning import half_width, learned_returns
+from .learning_bounds import half_width
+from .navigation_learning import learned_returns
 
 SHARE = 0.65
 """A trained agent's return after one inner step is, with 99 % confidence, above this share of its (negative) return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +13,8 @@ from metarl.agent import WorldSpec
 from metarl.episodes import episode_table
 from metarl.seeding import derive, generator
 from metarl.trial import run_trial
+
+from .learning_bounds import half_width
 
 EPISODES, N_TEST = 10, 60
 CONFIG = MetricConfig(
@@ -43,19 +43,14 @@ def _lead(agent: Metric) -> Tensor:
     return after - before
 
 
-def _half_width(values: Tensor) -> float:
-    """Return the distance of the one-sided 99 % t-bound from the mean of 60 values (t quantile 2.39 at 59 d.o.f.)."""
-    return float(2.39 * values.std() / math.sqrt(len(values)))
-
-
 @pytest.mark.learning
 def test_starting_from_similar_tasks_beats_the_average_task_policy_and_from_random_ones_does_not() -> None:
     agent = _train(n_iterations=25)
     lead = _lead(agent)
-    assert float(lead.mean()) - _half_width(lead) > 0
+    assert float(lead.mean()) - half_width(lead) > 0
     # Negative control: the same policies under other tasks' contexts.
     order = torch.randperm(20, generator=generator(3))
     agent.library.contexts = agent.library.contexts[order]
     shuffled = _lead(agent)
-    assert float(shuffled.mean()) + _half_width(shuffled) < float(lead.mean()) - _half_width(lead)
-    assert float(shuffled.mean()) - _half_width(shuffled) < 0
+    assert float(shuffled.mean()) + half_width(shuffled) < float(lead.mean()) - half_width(lead)
+    assert float(shuffled.mean()) - half_width(shuffled) < 0

@@ -23,7 +23,6 @@ from agents.maml import MAML, MAMLConfig
 from agents.normaliser import Moments, Normaliser, NormaliserConfig
 from agents.ppo import PPOConfig
 from agents.rl2 import RL2Config
-from experiments.__main__ import main
 from metarl.agent import Agent, State, Step, WorldSpec
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import CheckpointError, ConfigError, MetarlError
@@ -292,7 +291,7 @@ def test_a_restored_agent_goes_on_bit_for_bit(name: str) -> None:
 @pytest.mark.usefixtures("process_settings")
 def test_a_run_killed_with_its_statistics_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole, broken, words = tmp_path / "whole", tmp_path / "broken", "tests.agents.normalised_presets:rl2"
-    assert main(["train", words, "--run-dir", str(whole)]) == 0
+    finish(words, "--run-dir", str(whole))
     process = start(words, "--run-dir", str(broken))
     wait_for_records(process, broken, 5)
     process.kill()

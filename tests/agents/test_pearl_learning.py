@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from torch import Tensor
 
@@ -14,6 +12,8 @@ from metarl.agent import WorldSpec
 from metarl.episodes import join_tables
 from metarl.seeding import derive, generator
 from metarl.trial import run_trial
+
+from .learning_bounds import half_width
 
 N_TASKS = 400
 MARGIN = 3.0
@@ -43,19 +43,14 @@ def _gains(n_iterations: int) -> Tensor:
     return returns[:, 2] - returns[:, 0]
 
 
-def _half_width(values: Tensor) -> float:
-    """Return the distance of the one-sided 99 % bound from the mean (normal quantile; 400 tasks)."""
-    return float(2.33 * values.std() / math.sqrt(len(values)))
-
-
 @pytest.mark.learning
 def test_pearl_learns_to_walk_to_a_goal_that_it_inferred() -> None:
     gain = _gains(n_iterations=25)
-    assert float(gain.mean()) - _half_width(gain) > MARGIN
+    assert float(gain.mean()) - half_width(gain) > MARGIN
 
 
 @pytest.mark.learning
 def test_pearl_without_training_gains_nothing_from_what_it_infers() -> None:
     """Negative control: the gain comes from the updates."""
     gain = _gains(n_iterations=0)
-    assert float(gain.mean()) + _half_width(gain) < MARGIN
+    assert float(gain.mean()) + half_width(gain) < MARGIN

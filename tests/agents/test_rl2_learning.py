@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from torch import Tensor
 
@@ -14,6 +12,8 @@ from metarl.agent import WorldSpec
 from metarl.episodes import episode_table
 from metarl.seeding import derive, generator
 from metarl.trial import run_trial
+
+from .learning_bounds import half_width
 
 N_TASKS = 210
 MARGIN = 3.0
@@ -38,16 +38,11 @@ def _returns(n_iterations: int) -> Tensor:
     return episode_table(run_trial(family.make_world(N_TASKS), agent, test, (4,), seed=2).query).returns
 
 
-def _half_width(values: Tensor) -> float:
-    """Return the distance of the one-sided 99 % bound from the mean (normal quantile; 210 tasks)."""
-    return float(2.33 * values.std() / math.sqrt(len(values)))
-
-
 @pytest.mark.learning
 def test_rl2_learns_to_use_its_first_episode_in_its_fourth() -> None:
     returns = _returns(n_iterations=40)
     gain = returns[:, 3] - returns[:, 0]
-    assert float(gain.mean()) - _half_width(gain) > MARGIN
+    assert float(gain.mean()) - half_width(gain) > MARGIN
 
 
 @pytest.mark.learning
@@ -55,4 +50,4 @@ def test_without_training_the_fourth_episode_is_like_the_first() -> None:
     """Negative control: the gain comes from the updates."""
     returns = _returns(n_iterations=0)
     gain = returns[:, 3] - returns[:, 0]
-    assert float(gain.mean()) + _half_width(gain) < MARGIN
+    assert float(gain.mean()) + half_width(gain) < MARGIN

@@ -18,6 +18,8 @@ from metarl.rollout import Rollout
 from metarl.seeding import derive, generator
 from metarl.trial import run_trial
 
+from .learning_bounds import half_width
+
 N_PULLS, N_TASKS = 20, 2000
 MARGIN = 0.03
 """Reward per pull by which the last 5 of 20 pulls of a bandit with 2 arms beat the first 2, with 99 % confidence. Of 8
@@ -45,11 +47,6 @@ def bandit_gains(n_iterations: int, seed: int = 3) -> Tensor:
         run_trial(family.make_world(N_TASKS), agent, test, (N_PULLS,), seed=derive(seed, "test")).query
     ).returns
     return returns[:, -5:].mean(1) - returns[:, :2].mean(1)
-
-
-def half_width(values: Tensor) -> float:
-    """Return the distance of the one-sided 99 % bound from the mean (normal quantile)."""
-    return float(2.33 * values.std() / math.sqrt(len(values)))
 
 
 @pytest.mark.learning

@@ -60,6 +60,24 @@ def test_a_finished_run_says_so_and_can_be_made_longer(tmp_path, capsys):
     assert json.loads((folder / "config.json").read_text())["train"]["n_iterations"] == 9
 
 
+def test_going_on_with_other_kernels_warns_and_names_what_changed(tmp_path, monkeypatch):
+    words, folder = ["train", TINY, "--run-dir", str(tmp_path / "a"), "--train.n-iterations"], tmp_path / "a"
+    assert main([*words, "1"]) == 0
+    words = ["train", "--run-dir", str(folder), "--resume", "--train.n-iterations"]
+    assert main([*words, "2"]) == 0  # on the same machine: no warning, which would be an error here
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    with pytest.warns(UserWarning, match="started with MKL_CBWR not set, now it is COMPATIBLE"):
+        assert main([*words, "3"]) == 0
+    facts = json.loads((folder / "run.json").read_text())
+    facts["provenance"]["kernels"] |= {"cpu": "An Older One", "MKL_CBWR": "COMPATIBLE"}
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.warns(UserWarning, match="started with cpu An Older One, now it is"):
+        assert main([*words, "4"]) == 0
+    del facts["provenance"]["kernels"]  # a run of before that was stored
+    (folder / "run.json").write_text(json.dumps(facts))
+    assert main([*words, "5"]) == 0
+
+
 @pytest.mark.parametrize("preset", ["rl2", "maml", "finetune"])
 def test_every_agent_goes_on_bit_for_bit(preset, tmp_path):
     words = ["train", f"tests.experiments.tiny_presets:{preset}", "--wandb", "disabled"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from metarl.provenance import git_state
+import pytest
+
+from metarl.provenance import git_state, kernels
 
 
 def git(folder: Path, *words: str) -> str:
@@ -32,3 +34,12 @@ def test_changed_code_makes_a_checkout_dirty_and_new_results_do_not(tmp_path: Pa
 
 def test_outside_a_checkout_nothing_is_known(tmp_path: Path) -> None:
     assert git_state(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_what_decides_rounding_is_named_with_the_settings_a_user_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    plain = kernels()
+    assert plain.keys() >= {"cpu", "instructions", "blas"}
+    assert all(plain.values())
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert kernels() == plain | {"MKL_CBWR": "COMPATIBLE"}
