@@ -71,7 +71,7 @@ def kernels() -> dict[str, str]:
     return {
         "cpu": cpu_kind(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "blas": "MKL" if torch.backends.mkl.is_available() else "other",
+        "blas": "MKL" if torch.backends.mkl.is_available() else "other",  # type: ignore[no-untyped-call]
         **{name: os.environ[name] for name in _KERNEL_SETTINGS if name in os.environ},
     }
 
@@ -86,6 +86,9 @@ def cpu_kind() -> str:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
         return platform.machine()
-    known = dict(reversed([tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line]))
+    known: dict[str, str] = {}
+    for line in lines:  # the first CPU's, where there are several
+        name, _, value = line.partition(":")
+        known.setdefault(name.strip(), value.strip())
     words = [known[key] for key in ("vendor_id", "model name", "cpu family", "model") if key in known]
     return " ".join(words) or platform.machine()

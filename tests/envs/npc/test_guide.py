@@ -97,7 +97,7 @@ def test_a_leg_takes_pace_times_way_and_a_look_and_longer_where_it_is_disliked()
     expected = 80.0 - pace * way - 3.0 - 4.0 * (felt < 0)
     assert torch.equal(arrived, expected >= 0)
     assert torch.equal(world.reached["patience"][arrived], expected[arrived])
-    assert torch.equal(reward, torch.where(arrived, felt, torch.zeros(200)))
+    torch.testing.assert_close(reward, torch.where(arrived, felt, torch.zeros(200)))
     crowding = world.params["aversion"][:, 0] * (world.reached["last_crowd"] - 0.5).clamp(min=0)
     assert torch.allclose(info["cost"][arrived], crowding[arrived])
 
@@ -195,7 +195,7 @@ def test_presenting_needs_the_exhibits_cell_and_the_visitor_close_by() -> None:
         reached = world.reached
         did = reached["reaction"] > 0
         assert (ahead[did] <= 1).all()
-        assert torch.equal(reward[did], felt[did].gather(1, reached["at"][did, None]).squeeze(1))
+        torch.testing.assert_close(reward[did], felt[did].gather(1, reached["at"][did, None]).squeeze(1))
         assert torch.equal(reached["cell"][did], state["cell"][did])
         shown += int(did.sum())
         leader.see(state, action, reached, torch.zeros(32, dtype=torch.bool))
@@ -286,7 +286,7 @@ def test_after_an_interface_shift_the_oracle_still_leads_where_it_means_to() -> 
     felt = world.latent()["felt"]
     _, reward, *_ = world.step(pressed)
     goes = meant < 8
-    assert torch.equal(reward[goes], felt[goes].gather(1, meant[goes, None]).squeeze(1))
+    torch.testing.assert_close(reward[goes], felt[goes].gather(1, meant[goes, None]).squeeze(1))
     assert (world.reached["at"][goes] == meant[goes]).all()
 
 
