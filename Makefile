@@ -5,7 +5,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps build clean
+.PHONY: help setup demo demo-ml1 test test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -73,6 +73,9 @@ worlds-audit: setup  ## are the NPC worlds benchmarks: room to adapt, worth expl
 
 fuzz-maps: setup  ## 12,000 damaged worlds: each must load or be refused, none may crash or hang (minutes)
 	$(PY) -m tests.envs.npc.map_fuzzer --files 12000
+
+numbers: setup  ## write the numbers of README and docs anew from the committed results
+	$(PY) -m tools.refresh_docs
 
 build: setup  ## wheel and sdist, each tried in a bare environment
 	@bash .ci/build.sh

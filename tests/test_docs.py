@@ -15,6 +15,7 @@ from metarl.episodes import episode_table
 from metarl.loop import LoopSettings, Silent, meta_train
 from metarl.seeding import generator
 from metarl.trial import run_trial
+from tools import refresh_docs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -158,3 +159,17 @@ def test_every_test_named_after_a_trap_is_in_the_table_of_traps() -> None:
     }
     assert len(tests) > 15
     assert {test for test in tests if f"`{test}`" not in table} == set()
+
+
+def test_the_numbers_of_readme_and_docs_are_those_of_the_committed_results() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    marked = [path for path in documents if "<!-- numbers: " in path.read_text()]
+    assert {path.name for path in marked} >= {"README.md", "reproductions.md"}
+    for path in marked:
+        assert refresh_docs.refreshed(path.read_text(), path.name) == path.read_text(), "run `make numbers`"
+
+
+def test_a_number_that_is_not_that_of_the_results_would_be_found() -> None:
+    text = (ROOT / "README.md").read_text()
+    wrong = text.replace("3.99; 10.98", "3.98; 10.98")
+    assert wrong != text == refresh_docs.refreshed(wrong, "README.md")
