@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metarl.errors import ConfigError
 
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 PROG = "python -m experiments worlds check"
 
 
+_SCENE = ("floor", "cell_m", "area", "only", "without", "also", "through")
+"""Options about Decentraland scenes."""
+
+
 def _parser() -> Parser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("files", nargs="+", metavar="FILE", help=".tmx or .tmj map, or folder of a Decentraland scene")
     parser.add_argument("--floor", nargs=2, type=float, metavar=("LOW", "HIGH"), help="scene: storey, metres (0 4)")
     parser.add_argument("--cell-m", type=float, metavar="M", help="scene: metres per cell (1)")
+    area = ("WEST", "SOUTH", "EAST", "NORTH")
+    parser.add_argument("--area", nargs=4, type=float, metavar=area, help="scene: part of the land, metres (all)")
     parser.add_argument("--only", metavar="NAMES", help="scene: exhibits whose names match, e.g. '*image*'")
+    parser.add_argument("--without", metavar="NAMES", help="scene: exhibits whose names match are left out")
+    parser.add_argument("--also", metavar="NAMES", help="scene: what is an exhibit though not named like one")
+    parser.add_argument("--through", metavar="NAMES", help="scene: what is walked through, e.g. '*door*'")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="also draw the world (one FILE only)")
     parser.add_argument("--glb", type=Path, metavar="GLB", help="also write the world as a 3-D model (one FILE only)")
     return parser
@@ -73,11 +82,12 @@ def _read(file: str, arguments: argparse.Namespace) -> Reading:
     if path.is_dir():
         from envs.npc.maps.decentraland import read_decentraland
 
-        floor = tuple(arguments.floor) if arguments.floor is not None else (0.0, 4.0)
-        return read_decentraland(path, floor=floor, cell_m=arguments.cell_m or 1.0, only=arguments.only or "*")
-    given = [flag for flag in ("floor", "cell_m", "only") if getattr(arguments, flag) is not None]
-    if given:
-        raise ConfigError(f"--{given[0].replace('_', '-')} is about Decentraland scenes; {file} is no folder")
+        given = {flag: getattr(arguments, flag) for flag in _SCENE}
+        options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+        return read_decentraland(path, **options)
+    refused = [flag for flag in _SCENE if getattr(arguments, flag) is not None]
+    if refused:
+        raise ConfigError(f"--{refused[0].replace('_', '-')} is about Decentraland scenes; {file} is no folder")
     from envs.npc.maps.tiled import read_tiled
 
     return read_tiled(file)

@@ -10,12 +10,9 @@ validation begins, and so on.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from metarl.tasks import Tasks, check_split
 from .assets_market import LEAST_RETURN, MarketWorld
 from .assets_references import BuyAndHold, Cash, Trader
 from .family import NpcFamily
+from .prices import read_prices
 from .reference import Policy, Random, play
 
 LOOKBACK = 20
@@ -46,6 +44,8 @@ class ReplayConfig:
 
     path: str = ""
     """A CSV file (maybe .gz): a column of dates, then one of prices per series ("": 20 stocks of skfolio's)."""
+    columns: str = ""
+    """Names of the series to use, with commas between ("": all of the file)."""
     n_assets: int = 4
     """Series per trial A, 1..16."""
     horizon: int = 24
@@ -63,8 +63,11 @@ class ReplayConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"npc/assets-replay option {name} is {value!r}; pass a whole number in {low}..{high}")
-        if not 0.0 <= self.fee <= 0.1:
-            raise ConfigError(f"npc/assets-replay option fee is {self.fee}; pass 0 to 0.1")
+        if isinstance(self.fee, bool) or not isinstance(self.fee, int | float) or not 0.0 <= self.fee <= 0.1:
+            raise ConfigError(f"npc/assets-replay option fee is {self.fee!r}; pass 0 to 0.1")
+        for name in ("path", "columns"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"npc/assets-replay option {name} is {getattr(self, name)!r}; pass text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +77,13 @@ class Series:
     names: tuple[str, ...]
     returns: Tensor
     signal: Tensor
+    digest: str
+    """of names, days and prices"""
 
 
 def _file(path: str) -> Path:
     """Return where prices are; raises ConfigError if nowhere."""
     if path:
-        if not Path(path).is_file():
-            raise ConfigError(f"npc/assets-replay finds no file {path!r}; pass a CSV file of dates and prices")
         return Path(path)
     found = find_spec("skfolio")
     if found is None or not found.submodule_search_locations:
@@ -94,29 +97,27 @@ def _file(path: str) -> Path:
     return file
 
 
-@cache
-def load(path: str) -> Series:
-    """Read prices; raises ConfigError naming the line of a price that is not a positive number."""
+def load(path: str, columns: str = "") -> Series:
+    """Read prices, again if the file has changed; raises ConfigError naming line and column of what is wrong."""
     file = _file(path)
-    prices: list[list[float]] = []
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-        rows = csv.reader(lines)
-        names = tuple(next(rows, [""])[1:])
-        for number, row in enumerate(rows, start=2):
-            try:
-                values = [float(v) for v in row[1:]]
-            except ValueError:
-                values = []
-            if len(values) != len(names) or not values or min(values) <= 0.0 or not all(map(math.isfinite, values)):
-                raise ConfigError(f"{file.name} line {number}: expected {len(names)} positive prices after the date")
-            prices.append(values)
-    price = torch.tensor(prices, dtype=torch.float64)
+    try:
+        status = file.stat()
+    except (OSError, ValueError) as error:
+        remedy = "pass a CSV file of dates and prices"
+        raise ConfigError(f"npc/assets-replay finds no file {path!r} ({error}); {remedy}") from error
+    return _load(file, tuple(name.strip() for name in columns.split(",")) if columns else (), status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _load(file: Path, columns: tuple[str, ...], changed_ns: int) -> Series:
+    found = read_prices(file, columns)
+    price = found.prices
     if len(price) <= 2 * LOOKBACK:
-        raise ConfigError(f"{file.name} has {len(price)} days; more than {2 * LOOKBACK} are needed")
+        raise ConfigError(f"{file} has {len(price)} days, expected more than {2 * LOOKBACK}; take a longer file")
     returns = price[1:] / price[:-1] - 1.0
     windows = returns.unfold(0, LOOKBACK, 1)  # the one that ends on day t is known before the return of day t + 1
     signal = windows.mean(2) / (windows.std(2) / LOOKBACK**0.5).clamp(min=1e-6)
-    return Series(names, returns[LOOKBACK:].float(), signal[:-1].float().clamp(-5.0, 5.0))
+    return Series(found.names, returns[LOOKBACK:].float(), signal[:-1].float().clamp(-5.0, 5.0), found.digest())
 
 
 class ReplayWorld(MarketWorld):
@@ -134,7 +135,7 @@ class ReplayWorld(MarketWorld):
             reward_in_obs=config.reward_in_obs,
             device=device,
         )
-        found = load(config.path)
+        found = load(config.path, config.columns)
         self._returns, self._signals = found.returns.to(self.device), found.signal.to(self.device)
         self._days = torch.arange(self.horizon + 1, device=self.device)
 
@@ -179,7 +180,7 @@ class ReplayTasks(NpcFamily):
 
     def __init__(self, config: ReplayConfig) -> None:
         """Take the constants from `config`; raises ConfigError if there are no prices, or too few days or series."""
-        self.config, self.series = config, load(config.path)
+        self.config, self.series = config, load(config.path, config.columns)
         if config.n_assets > len(self.series.names):
             raise ConfigError(f"npc/assets-replay has {len(self.series.names)} series, not {config.n_assets}")
         days, trial = len(self.series.returns), config.horizon * config.n_episodes
@@ -187,9 +188,10 @@ class ReplayTasks(NpcFamily):
         self._days = {s: (marks[i], marks[i + 1] - trial) for i, s in enumerate(("train", "validation", "test"))}
         if any(high <= low for low, high in self._days.values()):
             raise ConfigError(f"npc/assets-replay: {days} days are too few for trials of {trial} days in three splits")
-        settings = {k: v for k, v in asdict(config).items() if k != "path" and (k != "reward_in_obs" or v)}
-        digest = round(float(self.series.returns.double().sum()), 6)
-        super().__init__("npc/assets-replay", {**settings, "days": days, "sum": digest}, n_episodes=config.n_episodes)
+        told = ("path", "columns")  # the digest knows what was read, wherever it lies
+        settings = {k: v for k, v in asdict(config).items() if k not in told and (k != "reward_in_obs" or v)}
+        settings |= {"days": days, "prices": self.series.digest}
+        super().__init__("npc/assets-replay", settings, n_episodes=config.n_episodes)
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw first days and series."""

@@ -56,6 +56,10 @@ def test_a_scene_is_checked_by_its_folder_or_its_file(capsys: pytest.CaptureFixt
     assert code == 0
     assert "34 x 34 cells of 0.5 m" in out
     assert "nature_image_1" not in out
+    code, out, _ = check(capsys, FOLDER / SCENE, "--area", 0, 0, 16, 16, "--without", "*video*", "--also", "bench")
+    assert code == 0
+    assert "future_video_screen" not in out
+    assert "exhibit Bench" not in out  # a collider that nobody sees
 
 
 def test_picture_and_model_are_written_when_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -74,6 +78,9 @@ def test_picture_and_model_are_written_when_asked_for(capsys: pytest.CaptureFixt
         (("a.tmx", "--floor", "0", "4"), "--floor is about Decentraland scenes; a.tmx is no folder"),
         (("a.tmx", "--florr", "0"), "did you mean '--floor'"),
         ((FOLDER / SCENE, "--cell-m", "3"), "cell_m must divide 16 m"),
+        ((FOLDER / SCENE, "--cell-m", "0"), "cell_m must divide 16 m"),
+        ((FOLDER / SCENE, "--area", "0", "0", "0", "9"), "area must be (west, south, east, north)"),
+        (("a.tmx", "--through", "*door*"), "--through is about Decentraland scenes; a.tmx is no folder"),
     ],
 )
 def test_wrong_calls_are_one_line(capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], says: str) -> None:

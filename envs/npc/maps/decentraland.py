@@ -6,11 +6,8 @@ become exhibits. Limits (docs/maps.md): one floor at a time, no scripts, no curv
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +17,15 @@ from metarl.errors import ConfigError
 
 from .faults import Faults, MapError
 from .geometry import MOST_EXHIBITS
-from .glb import Triangles, box_triangles, read_glb
+from .glb import Triangles
+from .land import PARCEL_M, Land, read_land
 from .layout import LONGEST_TEXT, MOST_DISTRICTS, SIZES, Exhibits, Layout
+from .pieces import Choice, Piece, find_pieces
 from .raster import Raster
-from .reading import BadFileError, inside, short
-from .scene import COMPOSITE, PARCEL_M, Entity, Land, read_entities, read_land, world_matrix
+from .reading import short
+from .scene import COMPOSITE, read_entities
 from .sight import crossings
+from .solids import Solids
 from .themes import THEMES, features
 from .tiled import Reading
 from .walking import steps_from
@@ -35,17 +35,13 @@ STEP_M, EYE_M, HEAD_M = 0.4, 1.2, 1.8
 under; whether a wall hides an exhibit is asked at eye level."""
 REACH_M = 6.0
 """How far from an exhibit a visitor may stand to see it, metres."""
-MOST_TRIANGLES = 20_000
-"""Most solid triangles of one scene."""
+_MOST_NAMED = 6
 _CANDIDATES = 64
 """How many of the cells around an exhibit are looked at."""
-EXHIBIT_WORDS = (
-    "artwork", "exhibit", "frame", "image", "nft", "painting", "photo", "picture", "poster",
-    "screen", "sculpture", "statue", "video",
-)  # fmt: skip
-"""Words in the name of an entity that make it an exhibit."""
-_PHYSICS = 2
-"""Bit of a collision mask that stops walkers."""
+
+
+Area = tuple[float, float, float, float]
+"""(west, south, east, north), metres from the south-west corner of the base parcel."""
 
 
 def load_decentraland(
@@ -53,11 +49,25 @@ def load_decentraland(
     *,
     floor: tuple[float, float] = (0.0, 4.0),
     cell_m: float = 1.0,
+    area: Area | None = None,
     only: str = "*",
+    without: str = "",
+    also: str = "",
+    through: str = "",
     licence: str = "",
 ) -> Layout:
     """Return the world in a scene folder; `read_decentraland` also gives notes, and says more."""
-    return read_decentraland(folder, floor=floor, cell_m=cell_m, only=only, licence=licence).layout
+    return read_decentraland(
+        folder,
+        floor=floor,
+        cell_m=cell_m,
+        area=area,
+        only=only,
+        without=without,
+        also=also,
+        through=through,
+        licence=licence,
+    ).layout
 
 
 def read_decentraland(
@@ -65,161 +75,111 @@ def read_decentraland(
     *,
     floor: tuple[float, float] = (0.0, 4.0),
     cell_m: float = 1.0,
+    area: Area | None = None,
     only: str = "*",
+    without: str = "",
+    also: str = "",
+    through: str = "",
     licence: str = "",
 ) -> Reading:
     """Return the world in a folder with `scene.json` and `assets/scene/main.composite`, and notes about it.
 
     floor: lowest and highest y of the storey that is read, metres. cell_m: side of a cell, metres; it divides 16.
-    only: exhibits whose names match (shell wildcards, case ignored). licence: terms of the scene, which has no field
-    for them. Raises: MapError with everything that is wrong; ConfigError for options out of range.
+    area: the part of the land that is read (None: all). only, without: exhibits whose names match the one and not the
+    other (shell wildcards, case ignored). also: names of what is to be an exhibit, too, whatever it is called.
+    through: names of what is walked through, such as doors that a script opens.
+    licence: terms of the scene, which has no field for them. Raises: MapError with everything that is wrong;
+    ConfigError for options out of range.
     """
     low, high = floor
     if not (abs(low) <= 1000 and low + STEP_M < high <= 1000):
         raise ConfigError(f"floor must be (lowest, highest) y with at least {STEP_M} m between, got {floor}")
     if not 0.25 <= cell_m <= PARCEL_M or PARCEL_M / cell_m != int(PARCEL_M / cell_m):
         raise ConfigError(f"cell_m must divide {PARCEL_M} m and be at least 0.25, got {cell_m}; try 0.5, 1 or 2")
+    if area is not None and not (max(map(abs, area)) <= 1e5 and area[0] < area[2] and area[1] < area[3]):
+        raise ConfigError(f"area must be (west, south, east, north) in metres, got {area}; try (0, 0, 16, 16)")
+    root = Path(folder).parent if Path(folder).name == "scene.json" else Path(folder)
     faults = Faults(str(folder))
-    root = Path(folder)
     land, entities = read_land(root, faults), read_entities(root, faults)
     if land is None or entities is None:
         raise MapError(faults.found)
-    raster, owned = _raster(land, cell_m, faults)
-    solids = _Solids(root, entities, faults)
+    solids = Solids(root, entities, through, faults)
+    pieces, others = find_pieces(entities.values(), solids.parts, Choice(only, without, also), faults)
+    raster, owned = _raster(land, cell_m, area, pieces or others, faults)
+    pieces = _on_floor(pieces, others, land, area, floor, faults)
     triangles = solids.collect()
-    pieces = _pieces(entities, low, high, only, faults)
     faults.stop_if_any()
-    return _build(land, raster, owned, triangles, pieces, faults, (low, high), licence, solids.notes)
+    notes = [*land.notes, *solids.notes()]
+    return _build(land, raster, owned, triangles, pieces, faults, floor, licence, notes)
 
 
-def _raster(land: Land, cell_m: float, faults: Faults) -> tuple[Raster, NDArray[np.int64]]:
+def _raster(
+    land: Land, cell_m: float, area: Area | None, pieces: Sequence[Piece], faults: Faults
+) -> tuple[Raster, NDArray[np.int64]]:
     """Return the grid with one ring of cells around the land, and the parcel (from 1) of each cell, 0 outside."""
     per = int(PARCEL_M / cell_m)
-    west, south = min(x for x, _ in land.parcels), min(y for _, y in land.parcels)
-    wide = max(x for x, _ in land.parcels) - west + 1
-    deep = max(y for _, y in land.parcels) - south + 1
-    rows, columns = deep * per + 2, wide * per + 2
-    if max(rows, columns) > SIZES[1]:
-        what = f"{wide} x {deep} parcels are {columns} x {rows} cells of {cell_m:g} m, at most {SIZES[1]} each way"
-        raise faults.fatal(what, "choose a larger cell_m", layer="scene.json")
-    raster = Raster(west * PARCEL_M - cell_m, south * PARCEL_M - cell_m, rows, columns, cell_m)
+    corners = np.array(land.parcels) * per  # south-west corners of the parcels, in cells
+    west, south = corners.min(0)
+    east, north = corners.max(0) + per
+    if area is not None:
+        west, south = np.maximum((west, south), np.floor(np.array(area[:2]) / cell_m)).astype(int)
+        east, north = np.minimum((east, north), np.ceil(np.array(area[2:]) / cell_m)).astype(int)
+        if west >= east or south >= north:
+            raise faults.fatal(f"the area {area} lies outside its parcels", "choose another", layer="scene.json")
+    rows, columns = int(north - south) + 2, int(east - west) + 2
+    if not SIZES[0] <= min(rows, columns) <= max(rows, columns) <= SIZES[1]:
+        what = f"its land is {columns} x {rows} cells of {cell_m:g} m, {SIZES[0]} to {SIZES[1]} each way fit"
+        remedy = f"choose another cell_m, or a part of it with area=(west, south, east, north){_used(land, pieces)}"
+        raise faults.fatal(what, remedy, layer="scene.json")
+    raster = Raster((west - 1) * cell_m, (south - 1) * cell_m, rows, columns, cell_m)
     owned = np.zeros((rows, columns), np.int64)
-    for number, (x, y) in enumerate(land.parcels, 1):
-        left, bottom = 1 + (x - west) * per, 1 + (y - south) * per
-        owned[rows - bottom - per : rows - bottom, left : left + per] = number
+    number = 0
+    for x, y in corners - (west, south) + 1:
+        left, right = np.clip((x, x + per), 1, columns - 1)
+        bottom, top = np.clip((y, y + per), 1, rows - 1)
+        if left < right and bottom < top:
+            number += 1
+            owned[rows - top : rows - bottom, left:right] = number
     return raster, owned
 
 
-class _Solids:
-    """Gathers the triangles that stop a walker."""
-
-    def __init__(self, root: Path, entities: dict[int, Entity], faults: Faults) -> None:
-        self.root, self.entities, self.faults = root, entities, faults
-        self.models: dict[Path, Any] = {}
-        self.notes: list[str] = []
-
-    def collect(self) -> Triangles:
-        """Return [T, 3, 3] in the scene's coordinates; what cannot be read is noted as a fault."""
-        found, count = [np.zeros((0, 3, 3))], 0
-        for entity in self.entities.values():
-            try:
-                own = [*self._shape(entity), *self._model(entity)]
-                if own:
-                    matrix = world_matrix(entity, self.entities)
-                    turned = -1 if np.linalg.det(matrix[:3, :3]) < 0 else 1
-                    found += [t[:, ::turned] @ matrix[:3, :3].T + matrix[:3, 3] for t in own]
-                    count += sum(map(len, own))
-            except BadFileError as bad:
-                self.faults.add(bad.what, bad.remedy, layer=COMPOSITE)
-            if count > MOST_TRIANGLES:
-                self.faults.add(f"more than {MOST_TRIANGLES} solid triangles", "take a smaller scene", layer=COMPOSITE)
-                break
-        return np.concatenate(found)
-
-    def _shape(self, entity: Entity) -> Iterable[Triangles]:
-        collider = entity.part("core::MeshCollider")
-        if collider is None or not _mask(collider, "collisionMask", 3) & _PHYSICS:
-            return
-        mesh = collider.get("mesh")
-        kind = mesh.get("$case") if isinstance(mesh, dict) else None
-        if kind in ("box", "cylinder", "sphere"):  # round ones take their box: finer than a cell only when large
-            yield box_triangles(np.array([[[-0.5] * 3, [0.5] * 3]]))
-        elif kind == "plane":
-            yield box_triangles(np.array([[[-0.5, -0.5, 0.0], [0.5, 0.5, 0.0]]]))
-        else:
-            raise BadFileError(f"{short(entity.name)} has a MeshCollider of unknown shape {short(kind)}", "remove it")
-
-    def _model(self, entity: Entity) -> Iterable[Triangles]:
-        container = entity.part("core::GltfContainer")
-        if container is None:
-            return
-        source = container.get("src")
-        visible = _mask(container, "visibleMeshesCollisionMask", 0) & _PHYSICS
-        invisible = _mask(container, "invisibleMeshesCollisionMask", 3) & _PHYSICS
-        if not isinstance(source, str):
-            raise BadFileError(f"{short(entity.name)} has a model without 'src'", "choose a model for it")
-        if not visible and not invisible:
-            return
-        if not source.casefold().endswith(".glb"):
-            raise BadFileError(f"the model {short(source)} of {short(entity.name)} is no .glb", "export it as .glb")
-        path = inside(self.root, source, "the model")
-        for part in self._parts(path, source):
-            collider = "_collider" in part.name.casefold()
-            if invisible if collider else visible:
-                # glTF is right-handed, a scene left-handed; corners in reverse still run counter-clockwise.
-                yield part.triangles[:, ::-1] * (-1.0, 1.0, 1.0)
-
-    def _parts(self, path: Path, source: str) -> Any:
-        """Return the parts of a model, read once; the first to need a model that cannot be read raises."""
-        if path not in self.models:
-            self.models[path] = ()
-            try:
-                self.models[path] = read_glb(path)
-            except BadFileError as bad:
-                raise BadFileError(f"the model {short(source)}: {bad.what}", bad.remedy) from bad
-        return self.models[path]
+def _used(land: Land, pieces: Sequence[Piece]) -> str:
+    """Return where spawn point and exhibits are, for whoever has to choose an area."""
+    places = np.array([land.spawn, *(place for _, place in pieces)])[:, [0, 2]]
+    (west, south), (east, north) = np.floor(places.min(0)), np.ceil(places.max(0))
+    return f"; spawn point and exhibits lie within ({west:g}, {south:g}, {east:g}, {north:g})"
 
 
-def _mask(component: dict[str, Any], key: str, default: int) -> int:
-    value = component.get(key, default)
-    return value if isinstance(value, int) else default
+def _on_floor(
+    pieces: Sequence[Piece],
+    others: Sequence[Piece],
+    land: Land,
+    area: Area | None,
+    floor: tuple[float, float],
+    faults: Faults,
+) -> list[Piece]:
+    """Return the exhibits on the storey, in the area and on the scene's land."""
+    low, high = floor
+    west, south, east, north = area or (-np.inf, -np.inf, np.inf, np.inf)
 
+    def here(piece: Piece) -> bool:
+        x, y, z = piece[1]
+        return bool(low <= y < high and west <= x <= east and south <= z <= north)
 
-Piece = tuple[str, NDArray[np.float64]]
-"""Name and (x, y, z) of an exhibit."""
-
-
-def _pieces(entities: dict[int, Entity], low: float, high: float, only: str, faults: Faults) -> list[Piece]:
-    """Return the exhibits on the storey from y = low to high."""
-    found: list[Piece] = []
-    elsewhere = 0
-    for entity in entities.values():
-        if not _is_exhibit(entity) or not fnmatch.fnmatchcase(entity.name.casefold(), only.casefold()):
-            continue
-        try:
-            place = world_matrix(entity, entities)[:3, 3]
-        except BadFileError as bad:
-            faults.add(bad.what, bad.remedy, layer=COMPOSITE)
-            continue
-        if low <= place[1] < high:
-            found.append((entity.name, place))
-        else:
-            elsewhere += 1
+    found = [piece for piece in pieces if here(piece)]
+    for name, (x, _, z) in found:
+        if not any(0 <= x / PARCEL_M - e <= 1 and 0 <= z / PARCEL_M - n <= 1 for e, n in land.parcels):
+            what = f"exhibit {short(name)} is at x = {x:g}, z = {z:g} m, outside the parcels"
+            faults.add(what, "move it, or leave it out with without='...'", layer=COMPOSITE)
     if not 1 <= len(found) <= MOST_EXHIBITS:
-        what = f"{len(found)} exhibits are on the floor from y = {low:g} to {high:g} m ({elsewhere} on others), "
-        what += f"1 to {MOST_EXHIBITS} fit"
-        faults.add(what, "choose another floor, or those whose names match with only='...'", layer=COMPOSITE)
+        what = f"{len(found)} exhibits are on the floor from y = {low:g} to {high:g} m"
+        what += f" ({len(pieces) - len(found)} elsewhere), 1 to {MOST_EXHIBITS} fit"
+        remedy = "choose another floor or area, or those whose names match with only='...' and not without='...'"
+        names = list(dict.fromkeys(short(piece[0]) for piece in others if here(piece)))[:_MOST_NAMED]
+        if not found and names:
+            remedy = f"choose another floor or area, or what is one with also='...'; there are {', '.join(names)}"
+        faults.add(what, remedy, layer=COMPOSITE)
     return found
-
-
-def _is_exhibit(entity: Entity) -> bool:
-    if entity.part("core::NftShape") is not None or entity.part("core::VideoPlayer") is not None:
-        return True
-    if entity.name.casefold().endswith(".glb"):  # named after its model by the editor, not by its author
-        return False
-    words = re.split(r"[^a-z]+", entity.name.casefold())
-    shown = any(entity.part(f"core::{c}") is not None for c in ("GltfContainer", "MeshRenderer", "Material"))
-    return shown and any(word in EXHIBIT_WORDS or word.removesuffix("s") in EXHIBIT_WORDS for word in words)
 
 
 def _build(
@@ -246,7 +206,7 @@ def _build(
     lost = int((~blocked).sum() - free.sum())
     if lost:
         notes.append(f"{lost} free cells that nobody can reach from the spawn point are walls")
-    cells, rows = _stand(raster, free, pieces, triangles, low, faults)
+    cells, rows = _stand(raster, free, blocked, pieces, triangles, low, faults)
     faults.stop_if_any()
     crowd = torch.zeros(free.shape)
     crowd[cells[:, 0], cells[:, 1]] = 0.5
@@ -272,14 +232,26 @@ def _build(
 
 
 def _stand(
-    raster: Raster, free: NDArray[np.bool_], pieces: list[Piece], triangles: Triangles, low: float, faults: Faults
+    raster: Raster,
+    free: NDArray[np.bool_],
+    blocked: NDArray[np.bool_],
+    pieces: list[Piece],
+    triangles: Triangles,
+    low: float,
+    faults: Faults,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return for each exhibit the cell from which it is seen, int64 [M, 2], each cell once, and its themes."""
     left, cells, rows = free.copy(), [], []
     for name, place in pieces:
-        cell = _nearest(raster, left, np.array([place[0], low, place[2]]), triangles)
+        at = np.array([place[0], low, place[2]])
+        cell = _nearest(raster, left, at, triangles)
         if cell is None:
-            faults.add(f"no free cell within {REACH_M:g} m of exhibit {short(name)}", "move it, or open a way to it")
+            shut = _nearest(raster, ~blocked, at, triangles) is not None
+            why = ": there is room, but no way from the spawn point" * shut
+            faults.add(
+                f"no free cell within {REACH_M:g} m of exhibit {short(name)}{why}",
+                "open a way (through='*door*' for what scripts open), or leave it out with without='...'",
+            )
             continue
         left[cell] = False
         cells.append(cell)

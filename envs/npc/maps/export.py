@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import picture as paint
-from .glb import Solid, write_glb
+from .glb_write import Solid, write_glb
 from .layout import Layout
 
 WALL_M, FLOOR_M, EXHIBIT_M = 2.5, 0.05, 1.2

@@ -1,15 +1,16 @@
-"""3-D models in binary glTF 2.0: triangles out of the ones that scenes are made of, and worlds as models to look at.
+"""3-D models in binary glTF 2.0: triangles out of the ones that scenes are made of.
 
 The reader knows what Decentraland's models use: triangles with float32 positions in the file's own buffer, nodes with
-matrices or translation, rotation and scale. It refuses compressed, quantised or sparse geometry by name.
+matrices or translation, rotation and scale. It refuses compressed or sparse geometry by name, where it is needed.
 """
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +27,84 @@ MOST_JSON_BYTES = 4 * 2**20
 """Largest description in a model."""
 MOST_WORK = 2_000_000
 """Most corners and indices that are looked at; each primitive counts for 100."""
-MOST_NODES = 5000
+MOST_NODES = 20_000
 """Most nodes of one model."""
 FARTHEST = 1e6
 """Largest coordinate, in metres."""
 
-_HEADER, _CHUNK, _JSON, _BINARY = struct.Struct("<4sII"), struct.Struct("<II"), 0x4E4F534A, 0x004E4942
+HEADER, CHUNK, JSON, BINARY = struct.Struct("<4sII"), struct.Struct("<II"), 0x4E4F534A, 0x004E4942
+"""Packing of the file's head and of a chunk's, and the two kinds of chunk."""
 _REMEDY = "export it again as binary glTF (.glb) without compression"
+_HARMLESS = ("KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_", "KHR_xmp", "KHR_animation_pointer")
+"""Extensions about surfaces and light begin so."""
+_QUANTISED = "KHR_mesh_quantization"
+_PACKING = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression", _QUANTISED)
+_PLACING = ("EXT_mesh_gpu_instancing",)
+_SHORT_TYPES: dict[Any, str] = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2"}
 _INDEX_TYPES: dict[Any, str] = {5121: "<u1", 5123: "<u2", 5125: "<u4"}
 
 Triangles = NDArray[np.float64]
 """[T, 3, 3]: triangle, corner, (x, y, z)."""
 
 
-@dataclass(frozen=True)
 class Part:
-    """The triangles of one node."""
+    """One mesh where a node puts it; its triangles are worked out when they are asked for."""
 
-    name: str
-    """names of node and mesh, with a blank between"""
-    triangles: Triangles
-    """in the coordinates of the file: right-handed, y up, metres"""
+    def __init__(self, model: _Model, spot: _Spot, mesh: dict[str, Any]) -> None:
+        self._model, self._spot, self._mesh = model, spot, mesh
+        names = [str(spot.node.get("name", "")), str(mesh.get("name", ""))]
+        self.name = " ".join(names)
+        """names of node and mesh, with a blank between"""
+        # A node without a mesh hands its name down to its children: that is how editors export groups.
+        group = [str(spot.parent.get("name", ""))] if spot.parent is not None and "mesh" not in spot.parent else []
+        self.is_collider = any("_collider" in name.casefold() for name in (*names, *group))
+        self.mask = next((m for node in (spot.node, spot.parent) if (m := _own_mask(node)) is not None), None)
+        """which collisions it takes part in, if the model says so itself"""
+        self.is_skinned = "skin" in spot.node
+        self.shown = not self.is_collider and bool(mesh["primitives"]) and not spot.hidden
+        self.clips = spot.clips
+        """names of the animations that move it; the one that plays by itself has "" beside its name"""
+
+    @cached_property
+    def triangles(self) -> Triangles:
+        """The triangles [T, 3, 3] in the coordinates of the file, right-handed, y up, metres; raises BadFileError."""
+        with _damage_named():
+            return self._model.triangles(self._spot, self._mesh)
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A node, and what it inherits."""
+
+    node: dict[str, Any]
+    parent: dict[str, Any] | None
+    matrix: NDArray[np.float64]
+    clips: frozenset[str]
+    hidden: bool
+
+
+def _own_mask(node: dict[str, Any] | None) -> int | None:
+    extras = (node or {}).get("extras")
+    for key in ("dcl_collision_mask", "dcl_collider_mask"):
+        value = extras.get(key) if isinstance(extras, dict) else None
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32:
+            return value
+    return None
 
 
 def read_glb(path: Path) -> list[Part]:
-    """Return every node with triangles; raises BadFileError."""
+    """Return every mesh of the scene in a file; raises BadFileError."""
     document, binary = _split(read_bytes(path, MOST_BYTES))
+    with _damage_named():
+        return _Model(document, binary).parts()
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Say as BadFileError what goes wrong in a structure that is not what it should be."""
     try:
-        with np.errstate(all="ignore"):  # what becomes infinite is refused below
-            return _Model(document, binary).parts()
+        with np.errstate(all="ignore"):  # what becomes infinite is refused
+            yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = short(f"{type(error).__name__}: {error}")  # a reference that leads nowhere, a value of another type
         raise BadFileError(f"its structure is damaged ({reason})", _REMEDY) from error
@@ -62,20 +112,20 @@ def read_glb(path: Path) -> list[Part]:
 
 def _split(content: bytes) -> tuple[Any, bytes]:
     """Return the JSON chunk and the binary chunk."""
-    if len(content) < _HEADER.size + _CHUNK.size or content[:4] != b"glTF":
+    if len(content) < HEADER.size + CHUNK.size or content[:4] != b"glTF":
         raise BadFileError("it is no binary glTF (it does not begin with 'glTF')", _REMEDY)
-    _, version, length = _HEADER.unpack_from(content)
+    _, version, length = HEADER.unpack_from(content)
     if version != 2 or length != len(content):
         raise BadFileError(f"version {version} with {length} of {len(content)} bytes, expected version 2", _REMEDY)
     chunks: list[tuple[int, bytes]] = []
-    offset = _HEADER.size
-    while offset + _CHUNK.size <= length and len(chunks) < 16:
-        size, kind = _CHUNK.unpack_from(content, offset)
-        offset += _CHUNK.size + size
+    offset = HEADER.size
+    while offset + CHUNK.size <= length and len(chunks) < 16:
+        size, kind = CHUNK.unpack_from(content, offset)
+        offset += CHUNK.size + size
         if offset > length:
             raise BadFileError("a chunk is longer than the file", _REMEDY)
         chunks.append((kind, content[offset - size : offset]))
-    if not chunks or chunks[0][0] != _JSON:
+    if not chunks or chunks[0][0] != JSON:
         raise BadFileError("its first chunk is not JSON", _REMEDY)
     if len(chunks[0][1]) > MOST_JSON_BYTES:
         raise BadFileError(f"its JSON has {len(chunks[0][1])} bytes, at most {MOST_JSON_BYTES} are read", "simplify it")
@@ -86,52 +136,80 @@ def _split(content: bytes) -> tuple[Any, bytes]:
     document = parse_json(text)
     if not isinstance(document, dict):
         raise BadFileError("its JSON is no object", _REMEDY)
-    return document, next((body for kind, body in chunks[1:] if kind == _BINARY), b"")
+    return document, next((body for kind, body in chunks[1:] if kind == BINARY), b"")
 
 
 class _Model:
     """Walks the nodes of one document."""
 
     def __init__(self, document: dict[str, Any], binary: bytes) -> None:
-        self.document, self.binary, self.work = document, binary, 0
+        self.document, self.binary, self.work, self.count = document, binary, 0, 0
         self.nodes = document.get("nodes", [])
-        required = document.get("extensionsRequired", [])
-        geometry = [e for e in required if any(word in str(e) for word in ("draco", "meshopt", "quantization"))]
-        if geometry:
-            raise BadFileError(f"its geometry is packed by {short(geometry[0])}", _REMEDY)
+        asset = document["asset"]
+        if asset["version"] != "2.0" or asset.get("minVersion", "2.0") != "2.0":
+            raise BadFileError(f"its glTF version is {short(asset)}, expected 2.0", _REMEDY)
+        self.required = document.get("extensionsRequired", [])
+        for name in self.required:
+            if not name.startswith(_HARMLESS) and name not in (*_PACKING, *_PLACING):
+                raise BadFileError(f"it needs the extension {short(name)}, which is not read", _REMEDY)
         if len(self.nodes) > MOST_NODES:
             raise BadFileError(f"it has {len(self.nodes)} nodes, at most {MOST_NODES} are read", "simplify it")
 
     def parts(self) -> list[Part]:
         scenes = self.document.get("scenes")
         if scenes:
-            roots = scenes[self.document.get("scene", 0)].get("nodes", [])
+            roots = self._at(scenes, self.document.get("scene", 0)).get("nodes", [])
         else:
             children = {c for node in self.nodes for c in node.get("children", [])}
             roots = [k for k in range(len(self.nodes)) if k not in children]
         found: list[Part] = []
         seen: set[int] = set()
-        count = 0
-        stack = [(index, np.eye(4)) for index in roots]
+        clips = self._clips()
+        top = _Spot({}, None, np.eye(4), frozenset(), hidden=False)
+        stack = [(index, top) for index in roots]
         while stack:
             index, above = stack.pop()
             if index in seen:
                 raise BadFileError(f"node {short(index)} has two parents, or is its own", _REMEDY)
             seen.add(index)
             node = self._at(self.nodes, index)
-            matrix = above @ _matrix(node)
-            stack += [(child, matrix) for child in node.get("children", [])]
+            visible = node.get("extensions", {}).get("KHR_node_visibility", {}).get("visible", True)
+            moved = above.clips | clips.get(index, frozenset())
+            parent = None if above is top else above.node
+            spot = _Spot(node, parent, above.matrix @ _matrix(node), moved, above.hidden or visible is False)
+            stack += [(child, spot) for child in node.get("children", [])]
             if "mesh" in node:
-                mesh = self._at(self.document["meshes"], node["mesh"])
-                triangles = self._triangles(mesh)
-                count += len(triangles)
-                if count > MOST_TRIANGLES:
-                    raise BadFileError(f"it has more than {MOST_TRIANGLES} triangles", "simplify its colliders")
-                placed = triangles @ matrix[:3, :3].T + matrix[:3, 3]
-                if not np.isfinite(placed).all() or np.abs(placed).max(initial=0.0) > FARTHEST:
-                    raise BadFileError("a corner lies infinitely far away", _REMEDY)
-                found.append(Part(f"{node.get('name', '')} {mesh.get('name', '')}", placed))
+                found.append(Part(self, spot, self._at(self.document["meshes"], node["mesh"])))
         return found
+
+    def _clips(self) -> dict[int, frozenset[str]]:
+        """Return {node: names of the animations that move it}; the first one, which plays by itself, adds ""."""
+        found: dict[int, frozenset[str]] = {}
+        for number, clip in enumerate(self.document.get("animations", [])):
+            names = frozenset([str(clip.get("name", number)), *([""] if number == 0 else [])])
+            for channel in clip["channels"]:
+                target = channel["target"]
+                if target["path"] != "weights" and "node" in target:
+                    found[target["node"]] = found.get(target["node"], frozenset()) | names
+        return found
+
+    def triangles(self, spot: _Spot, mesh: dict[str, Any]) -> Triangles:
+        """Return the triangles of a mesh where a node puts it, as they lie before any animation."""
+        placing = [name for name in _PLACING if name in spot.node.get("extensions", {})]
+        if placing:
+            raise BadFileError(f"its meshes are placed by {placing[0]}", _REMEDY)
+        weights = spot.node.get("weights", mesh.get("weights", []))
+        if any(weights):
+            raise BadFileError("its meshes are blended from several shapes (morph weights)", _REMEDY)
+        found = self._triangles(mesh)
+        self.count += len(found)
+        if self.count > MOST_TRIANGLES:
+            raise BadFileError(f"it has more than {MOST_TRIANGLES} triangles", "simplify its colliders")
+        turned = -1 if np.linalg.det(spot.matrix[:3, :3]) < 0 else 1  # a mirror image runs the other way round
+        placed = found[:, ::turned] @ spot.matrix[:3, :3].T + spot.matrix[:3, 3]
+        if not np.isfinite(placed).all() or np.abs(placed).max(initial=0.0) > FARTHEST:
+            raise BadFileError("a corner lies infinitely far away", _REMEDY)
+        return placed
 
     @staticmethod
     def _at(items: Any, index: Any) -> Any:
@@ -150,8 +228,13 @@ class _Model:
         for primitive in mesh["primitives"]:
             self._spend(100)
             mode = primitive.get("mode", 4)
-            if mode not in (4, 5, 6):
+            if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 6:
+                raise BadFileError(f"a primitive has mode {short(mode)}, expected 0 to 6", _REMEDY)
+            if mode < 4:
                 continue
+            packed = [n for n in _PACKING if n in self.required or n in primitive.get("extensions", {})]
+            if packed and packed != [_QUANTISED]:
+                raise BadFileError(f"its geometry is packed by {short(packed[0])}", _REMEDY)
             corners = self._accessor(primitive["attributes"]["POSITION"], "VEC3").astype(np.float64)
             order = np.arange(len(corners))
             if "indices" in primitive:
@@ -164,7 +247,8 @@ class _Model:
     def _accessor(self, index: Any, kind: str) -> NDArray[Any]:
         """Return [count, 3] float32 or [count, 1] whole numbers, bounds checked."""
         accessor = self._at(self.document["accessors"], index)
-        types = {5126: "<f4"} if kind == "VEC3" else _INDEX_TYPES
+        quantised = kind == "VEC3" and _QUANTISED in self.required
+        types = {**({5126: "<f4"} if kind == "VEC3" else _INDEX_TYPES), **(_SHORT_TYPES if quantised else {})}
         code, width = types.get(accessor["componentType"]), 3 if kind == "VEC3" else 1
         if accessor["type"] != kind or code is None or "sparse" in accessor or "bufferView" not in accessor:
             raise BadFileError("positions or indices are of a kind that is not read (sparse, quantised)", _REMEDY)
@@ -183,7 +267,10 @@ class _Model:
         if end > min(len(self.binary), view.get("byteOffset", 0) + view["byteLength"]):
             raise BadFileError("an accessor reaches beyond the file's data", _REMEDY)
         shape, strides = (count, width), (stride, np.dtype(code).itemsize)
-        return np.ndarray(shape, code, self.binary, start if count else 0, strides).copy()
+        numbers_read = np.ndarray(shape, code, self.binary, start if count else 0, strides).copy()
+        if quantised and accessor.get("normalized", False) and code != "<f4":
+            numbers_read = np.maximum(numbers_read / np.iinfo(code).max, -1.0)
+        return numbers_read
 
 
 def _triples(order: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
@@ -198,19 +285,24 @@ def _triples(order: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
 
 
 def _matrix(node: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the 4 x 4 matrix of a node."""
+    """Return the 4 x 4 matrix of a node; raises BadFileError for one that is no place."""
     if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    return transform(
-        node.get("translation", [0, 0, 0]), node.get("rotation", [0, 0, 0, 1]), node.get("scale", [1, 1, 1])
-    )
+        matrix = np.array(node["matrix"], np.float64).reshape(4, 4).T
+        if matrix[3].tolist() != [0, 0, 0, 1] or any(key in node for key in ("translation", "rotation", "scale")):
+            raise BadFileError("a node has a matrix that is no place, or a place beside it", _REMEDY)
+        return matrix
+    turn = np.array(node.get("rotation", [0, 0, 0, 1]), np.float64).reshape(4)
+    if turn @ turn < 1e-6:
+        raise BadFileError("a node is turned by a quaternion of length 0", _REMEDY)
+    return transform(node.get("translation", [0, 0, 0]), turn, node.get("scale", [1, 1, 1]))
 
 
-def transform(position: Sequence[float], rotation: Sequence[float], scale: Sequence[float]) -> NDArray[np.float64]:
-    """Return the 4 x 4 matrix that scales, turns by the quaternion (x, y, z, w), then moves."""
+def transform(
+    position: Sequence[float], rotation: Sequence[float] | NDArray[np.float64], scale: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return the 4 x 4 matrix that scales, turns by the quaternion (x, y, z, w) of any length but 0, then moves."""
     (x, y, z, w), matrix = (np.array(rotation, np.float64).reshape(4)), np.eye(4)
-    length = x * x + y * y + z * z + w * w
-    s = 2 / length if length > 1e-12 else 0.0
+    s = 2 / (x * x + y * y + z * z + w * w)
     turn = [
         [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
         [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
@@ -219,60 +311,3 @@ def transform(position: Sequence[float], rotation: Sequence[float], scale: Seque
     matrix[:3, :3] = np.array(turn) * np.array(scale, np.float64).reshape(3)
     matrix[:3, 3] = np.array(position, np.float64).reshape(3)
     return matrix
-
-
-@dataclass(frozen=True)
-class Solid:
-    """A mesh to write: boxes of one colour."""
-
-    name: str
-    colour: tuple[int, int, int]
-    boxes: NDArray[np.float64]
-    """[B, 2, 3]: lower and upper corner (x, y, z) of each box, metres"""
-    collider: bool = False
-    """whether to write it once more under a name that ends in `_collider`, as Decentraland marks what is solid"""
-
-
-_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-_FACES = np.array(
-    [
-        *([0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]),
-        *([2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]),
-    ]
-)
-
-
-def box_triangles(boxes: NDArray[np.float64]) -> Triangles:
-    """Return [12 B, 3, 3] triangles, seen from outside counter-clockwise, of boxes [B, 2, 3]."""
-    corners = boxes[:, :1] + (boxes[:, 1:] - boxes[:, :1]) * _CORNERS
-    triangles: Triangles = corners[:, _FACES].reshape(-1, 3, 3)
-    return triangles
-
-
-def write_glb(solids: Sequence[Solid], path: Path) -> None:
-    """Write boxes as binary glTF 2.0, one mesh and material per solid."""
-    document: dict[str, Any] = {"asset": {"version": "2.0", "generator": "metarl"}, "scene": 0}
-    document |= {key: [] for key in ("nodes", "meshes", "materials", "accessors", "bufferViews")}
-    binary = b""
-    for number, solid in enumerate(solids):
-        points = box_triangles(solid.boxes).reshape(-1, 3).astype("<f4")
-        view = {"buffer": 0, "byteOffset": len(binary), "byteLength": points.nbytes, "target": 34962}
-        binary += points.tobytes()
-        accessor = {"bufferView": number, "componentType": 5126, "count": len(points), "type": "VEC3"}
-        accessor |= {"min": points.min(0).tolist(), "max": points.max(0).tolist()}
-        red, green, blue = ((channel / 255) ** 2.2 for channel in solid.colour)  # sRGB to linear
-        surface = {"baseColorFactor": [red, green, blue, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.9}
-        document["bufferViews"].append(view)
-        document["accessors"].append(accessor)
-        document["materials"].append({"name": solid.name, "pbrMetallicRoughness": surface})
-        primitive = {"attributes": {"POSITION": number}, "material": number}
-        document["meshes"].append({"name": solid.name, "primitives": [primitive]})
-        document["nodes"].append({"name": solid.name, "mesh": number})
-        if solid.collider:
-            document["nodes"].append({"name": f"{solid.name}_collider", "mesh": number})
-    document["scenes"] = [{"nodes": list(range(len(document["nodes"])))}]
-    document["buffers"] = [{"byteLength": len(binary)}]
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    body = _CHUNK.pack(len(text), _JSON) + text + _CHUNK.pack(len(binary), _BINARY) + binary
-    path.write_bytes(_HEADER.pack(b"glTF", 2, _HEADER.size + len(body)) + body)

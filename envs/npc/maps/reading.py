@@ -114,9 +114,15 @@ class _BoundedTree(ElementTree.TreeBuilder):
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text holds; raises BadFileError for bad JSON, NaN, Infinity, huge numbers or deep nesting."""
+    """Return what a JSON text holds; raises BadFileError for bad JSON, doubled keys, NaN, huge numbers or depth."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_int, parse_float=_finite_float)
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite_float,
+            object_pairs_hook=_each_key_once,
+        )
     except RecursionError as error:
         raise BadFileError(f"nested deeper than {DEEPEST}", "simplify it") from error
     except ValueError as error:
@@ -133,6 +139,14 @@ def _children(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [v for v in value.values() if isinstance(v, dict | list)]
     return [v for v in value if isinstance(v, dict | list)] if isinstance(value, list) else []
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for k, (key, _) in enumerate(pairs) if key in (earlier for earlier, _ in pairs[:k]))
+        raise ValueError(f"the key {short(twice)} is there twice")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

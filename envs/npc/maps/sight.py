@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from .glb import Triangles
 
+_MOST_PAIRS = 100_000
+"""Lines times triangles that are looked at together."""
+
 
 def crossings(triangles: Triangles, start: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return int64 [K]: how many faces the straight lines from `start` [3] to each of `ends` [K, 3] go through.
@@ -18,15 +21,19 @@ def crossings(triangles: Triangles, start: NDArray[np.float64], ends: NDArray[np
     corner, one, two = (triangles[near, 0], *(triangles[near, k] - triangles[near, 0] for k in (1, 2)))
     along = ends - start
     counts = np.zeros(len(ends), np.int64)
-    for k, line in enumerate(along):
-        p = np.cross(line, two)
-        det = (one * p).sum(1)
+    away = start - corner
+    q = np.cross(away, one)
+    reach = (q * two).sum(1)
+    at_once = max(1, _MOST_PAIRS // max(len(corner), 1))
+    for first in range(0, len(along), at_once):
+        lines = along[first : first + at_once]
+        p = np.cross(lines[:, None], two)
+        det = (one * p).sum(2)
         flat = np.abs(det) < 1e-12
         scale = 1 / np.where(flat, 1.0, det)
-        away = start - corner
-        u = (away * p).sum(1) * scale
-        q = np.cross(away, one)
-        v, t = (q @ line) * scale, (q * two).sum(1) * scale
+        u, v, t = (away * p).sum(2) * scale, (lines @ q.T) * scale, reach * scale
         hit = ~flat & (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1)
-        counts[k] = len(np.unique(t[hit].round(6)))  # on the edge between two triangles of a face both are hit
+        for k in hit.any(1).nonzero()[0]:
+            # On the edge between two triangles of a face both are hit.
+            counts[first + k] = len(np.unique(t[k, hit[k]].round(6)))
     return counts

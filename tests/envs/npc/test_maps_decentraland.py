@@ -16,7 +16,8 @@ import trimesh
 from envs.npc.maps.decentraland import load_decentraland, read_decentraland
 from envs.npc.maps.export import WALL_M, export_glb
 from envs.npc.maps.faults import MapError
-from envs.npc.maps.glb import Solid, box_triangles, read_glb, transform, write_glb
+from envs.npc.maps.glb import read_glb, transform
+from envs.npc.maps.glb_write import Solid, box_triangles, write_glb
 from envs.npc.maps.raster import Raster
 from envs.npc.maps.reading import BadFileError
 from envs.npc.maps.samples import FOLDER, SCENE, load_sample
@@ -158,8 +159,8 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "no parcels": ("scene.json", lambda d: d["scene"].pop("parcels") and None, "it has no list 'scene.parcels'"),
     "parcel": ("scene.json", lambda d: d["scene"].update(parcels=["1;2"]), "a parcel is '1;2', expected e.g. '0,1'"),
     "far": ("scene.json", lambda d: d["scene"].update(parcels=["10,-4", "500,0"]), "its parcels lie far apart"),
-    "wide": ("scene.json", lambda d: d["scene"].update(parcels=["10,-4", "14,-4"]), "5 x 1 parcels are 82 x 18 cells"),
-    "spawn": ("scene.json", lambda d: d.update(spawnPoints=[{"position": {"x": "a"}}]), "a spawn point has x = 'a'"),
+    "wide": ("scene.json", lambda d: d["scene"].update(parcels=["10,-4", "14,-4"]), "its land is 82 x 18 cells"),
+    "spawn": ("scene.json", lambda d: d["spawnPoints"][0]["position"].update(x="a"), "a spawn point has x = 'a'"),
     "list": (COMPOSITE, lambda d: [1], "it has no list 'components'"),
     "entity": (COMPOSITE, lambda d: component(d, "core::Transform").update(x={}), "belongs to entity 'x'"),
     "loop": (
@@ -170,12 +171,12 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "shape": (
         COMPOSITE,
         lambda d: component(d, "core::MeshCollider")["517"]["json"].update(mesh={"$case": "torus"}),
-        "'Bench' has a MeshCollider of unknown shape 'torus'",
+        "core::MeshCollider of entity 517 has mesh = {'$case': 'torus'}, expected mesh to be a shape",
     ),
     "turn": (
         COMPOSITE,
         lambda d: component(d, "core::Transform")["513"]["json"].update(rotation={"x": "n"}),
-        "'nature_image_1' has a damaged Transform",
+        "core::Transform of entity 513 has rotation = {'x': 'n'}, expected rotation to be xyzw",
     ),
     "model": (
         COMPOSITE,
@@ -195,7 +196,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "many": (
         COMPOSITE,
         lambda d: component(d, "core::NftShape").update({str(600 + k): {"json": {}} for k in range(20)}),
-        "24 exhibits are on the floor from y = 0 to 4 m (1 on others), 1 to 16 fit",
+        "24 exhibits are on the floor from y = 0 to 4 m (1 elsewhere), 1 to 16 fit",
     ),
 }
 
@@ -298,7 +299,7 @@ def test_models_that_cannot_be_read_say_why(tmp_path: Path, case: str) -> None:
     assert len(read_glb(path)[0].triangles) == 12
     path.write_bytes(repack(path.read_bytes(), change))
     with pytest.raises(BadFileError) as caught:
-        read_glb(path)
+        sum(len(part.triangles) for part in read_glb(path))
     assert says in caught.value.what
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.npc.maps.glb import Solid, write_glb
+from envs.npc.maps.glb_write import Solid, write_glb
 from envs.npc.maps.scene import COMPOSITE
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
