@@ -60,7 +60,7 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def is_xml(text: str) -> bool:
-    """Return whether a file is XML, told as pytiled-parser tells: by the first character of the first line."""
+    """Return whether a file is XML: by the first character of the first line."""
     first = io.StringIO(text, newline=None).readline().strip()
     if not first:
         raise BadFileError("its first line is empty", "begin with '<' (XML) or '{' (JSON)")
