@@ -5,6 +5,7 @@ One table for code, tests and docs/maps.md: the reader notes what is not in it, 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 HONOURED, REFUSED, IGNORED = "honoured", "refused", "ignored"
@@ -35,7 +36,8 @@ ROWS = (
     Row("map", "infinite", HONOURED, "the world is the box around the walls"),
     Row("map", "properties", HONOURED, "`format`, `licence`, `name`, `cell_m`; " + _MISPLACED),
     Row("map", "layers:json tilesets:json type:json", HONOURED, "a `type` other than `map` is a fault"),
-    Row("map", "layer:tmx objectgroup:tmx imagelayer:tmx group:tmx tileset:tmx", HONOURED, "see below"),
+    Row("map", "layer:tmx objectgroup:tmx group:tmx tileset:tmx", HONOURED, "see below"),
+    Row("map", "imagelayer:tmx", IGNORED, _PICTURE),
     Row("map", "version tiledversion", IGNORED, "what is in the file counts, not who wrote it"),
     Row("map", "class", IGNORED, "what its members say is not in the file (see limits)"),
     Row("map", "renderorder backgroundcolor parallaxoriginx parallaxoriginy", IGNORED, _LOOKS),
@@ -115,11 +117,13 @@ ROWS = (
     Row("polyline", "points:tmx", HONOURED, "see `polyline` of an object"),
     Row("text", "text:json fontfamily pixelsize wrap color bold italic underline", IGNORED, _LOOKS),
     Row("text", "strikeout kerning halign valign", IGNORED, _LOOKS),
-    Row("imagelayer", "id name class type:json properties locked startx:json starty:json", IGNORED, _PICTURE),
+    Row("imagelayer", "type:json", HONOURED, "one of four, else a fault"),
+    Row("imagelayer", "id name class properties locked startx:json starty:json", IGNORED, _PICTURE),
     Row("imagelayer", "x y offsetx offsety parallaxx parallaxy visible opacity tintcolor mode", IGNORED, _PICTURE),
     Row("imagelayer", "image repeatx repeaty", IGNORED, _PICTURE),
     Row("imagelayer", "imagewidth:json imageheight:json transparentcolor:json", IGNORED, _PICTURE),
-    Row("group", "layers:json layer:tmx objectgroup:tmx imagelayer:tmx group:tmx type:json", HONOURED, "in order"),
+    Row("group", "layers:json layer:tmx objectgroup:tmx group:tmx type:json", HONOURED, "see above"),
+    Row("group", "imagelayer:tmx", IGNORED, _PICTURE),
     Row("group", "offsetx offsety parallaxx parallaxy x y", REFUSED, "as in the layers inside, which they move"),
     Row("group", "properties", REFUSED, _MISPLACED),
     Row("group", "visible", IGNORED, "as in the layers inside"),
@@ -133,6 +137,7 @@ ROWS = (
 )
 
 
+@cache
 def names(part: str) -> frozenset[str]:
     """Return every name that the format knows in a part, of either format."""
     return frozenset(name.split(":")[0] for row in ROWS if row.part == part for name in row.names.split())

@@ -315,7 +315,7 @@ def _read_tileset(raw: RawMap, folder: Path, tree: Tree) -> None:
 
 
 def _tileset(tree: Tree, firstgid: int) -> RawTileset:
-    if "tileproperties" in tree or isinstance(tree.get("tiles"), dict):
+    if {"tileproperties", "tilepropertytypes"} & tree.keys() or isinstance(tree.get("tiles"), dict):
         raise BadFileError("its tiles are written as Tiled before 1.2 wrote them", SAVE_AGAIN)
     count = None if tree.get("tilecount") is None else whole(tree["tilecount"], 0, FLIPS, "tilecount")
     tiles = {whole(t.get("id"), 0, 0x0FFFFFFF, "id of a tile"): t for t in objects(tree.get("tiles", []), "tiles")}

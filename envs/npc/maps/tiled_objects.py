@@ -67,7 +67,7 @@ class _Item:
         return self.shape.tile
 
     def __str__(self) -> str:
-        return f"{self.kind} {short(self.name)}"
+        return f"{self.kind or 'object'} {short(self.name)}"
 
 
 class ObjectReader:
@@ -117,7 +117,7 @@ class ObjectReader:
             what = f"{item} is drawn with gid {short(tree['gid'])}, which belongs to no tileset of the map"
             self._fault(item, what, "draw it again with a tileset of the map")
         elif not kind and truth(item.properties.get("solid")):
-            what = f"object {short(name)} has solid = true, but only tiles of tile layers are walls"
+            what = f"{item} has solid = true, but only tiles of tile layers are walls"
             self._fault(item, what, "draw it in a tile layer, or clear that property")
         if not kind:
             return None

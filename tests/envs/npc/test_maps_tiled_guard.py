@@ -14,6 +14,7 @@ import pytest
 
 from envs.npc.maps.samples import FOLDER
 from envs.npc.maps.tiled import load_tiled
+
 from .tiled_files import EXHIBIT, GIDS, SPAWN, TILESET, faults, tmx
 
 
