@@ -27,6 +27,9 @@ class Typed(NamedTuple):
     type: str
     value: Any
 
+    def __repr__(self) -> str:
+        return f"a {self.type} {self.value!r}"
+
 
 def read_tree(path: Path, root: str) -> Tree:
     """Return the map or tileset (`root`) in a file of either format; raises BadFileError."""
