@@ -43,7 +43,9 @@ ROWS = (
     Row("map", "renderorder backgroundcolor parallaxoriginx parallaxoriginy", IGNORED, _LOOKS),
     Row("map", "compressionlevel nextlayerid nextobjectid editorsettings", IGNORED, _COUNTER),
     Row("map", "hexsidelength staggeraxis staggerindex skewx skewy", IGNORED, "only maps that are refused have them"),
-    Row("editorsettings", "chunksize:tmx export:tmx", IGNORED, _COUNTER),
+    Row("editorsettings", "chunksize export", IGNORED, _COUNTER),
+    Row("chunksize", "width height", IGNORED, _COUNTER),
+    Row("export", "target format", IGNORED, _COUNTER),
     Row("tileset", "firstgid tilecount", HONOURED, "which tileset a tile is of; gaps in collections are fine"),
     Row("tileset", "source", HONOURED, "a `.tsx` or `.tsj` in the map's folder or below, any other place is a fault"),
     Row(
@@ -110,7 +112,7 @@ ROWS = (
     Row(
         "object", "properties", HONOURED, "those of its class; a note names others; `solid` without a class is a fault"
     ),
-    Row("object", "template", REFUSED, "templates are not opened"),
+    Row("object", "template", REFUSED, "template files (`.tx`, `.tj`) are not opened"),
     Row("object", "visible", IGNORED, "hidden objects count; a note names them"),
     Row("object", "id opacity", IGNORED, _LOOKS),
     Row("polygon", "points:tmx", HONOURED, "see `polygon` of an object"),

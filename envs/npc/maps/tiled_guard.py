@@ -23,9 +23,9 @@ MOST_CHUNK = 256
 """Longest side of a chunk of an infinite map, in tiles."""
 MOST_CHUNKS = 4096
 """Most chunks in all layers of a map together."""
-MOST_CELLS = 2**18
+MOST_CELLS = 2**19
 """Most tiles in all layers of a map together."""
-MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 64, 5000, 64
+MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 256, 5000, 256
 """Most of each in one map."""
 FARTHEST = 10**6
 """Farthest tile coordinate from the origin of an infinite map."""
@@ -305,13 +305,20 @@ def _read_tileset(raw: RawMap, folder: Path, tree: Tree) -> None:
     shown = short(tree.get("name", "") if source is None else source)
     try:
         if source is not None:
-            tree = read_tree(inside(folder, source, "the tileset"), "tileset")
+            tree = read_tree(_inside(folder, source), "tileset")
         raw.tilesets.append(_tileset(tree, firstgid))
     except BadFileError as bad:
         if shown in bad.what:
             raise
         raise BadFileError(f"in tileset {shown}: {bad.what}", bad.remedy) from bad
     raw.strangers |= strangers("tileset", tree).union(*(strangers("tile", t) for t in raw.tilesets[-1].tiles.values()))
+
+
+def _inside(folder: Path, source: str) -> Path:
+    try:
+        return inside(folder, source, "the tileset")
+    except BadFileError as bad:
+        raise BadFileError(bad.what, "put it beside the map or below, and refer to it there, or embed it") from bad
 
 
 def _tileset(tree: Tree, firstgid: int) -> RawTileset:

@@ -140,7 +140,8 @@ class ObjectReader:
             )
             return False
         if item.kind not in CLASSES:
-            what, remedy = f"unknown class {short(item.kind)}", nearest(item.kind, CLASSES)
+            what = f"unknown class {short(item.kind)}"
+            remedy = f"{nearest(item.kind, CLASSES)}; clear its class if it means nothing here"
         elif len(item.name) > LONGEST_TEXT or not item.name.isprintable():
             what = f"{item.kind} has a name that is longer than {LONGEST_TEXT} characters or not printable"
             remedy = "give it another name"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ PLACE: Doc = {"x": 0, "y": 0, "offsetx": 0, "offsety": 0, "parallaxx": 1, "paral
 WANG_TMX = """<wangsets><wangset name="w" class="" type="mixed" tile="1"><properties/>
 <wangcolor name="c" class="" color="" tile="-1" probability="1"><properties/></wangcolor>
 <wangtile tileid="0" wangid="0,1,0,1,0,1,0,1" hflip="0" vflip="0" dflip="0"/></wangset></wangsets>"""
+EDITOR: Doc = {"chunksize": {"width": 16, "height": 16}, "export": {"target": ".", "format": "tmx"}}
 GRID: Doc = {"orientation": "isometric", "width": 3, "height": 4}
 TURNS: Doc = {"hflip": True, "vflip": False, "rotate": True, "preferuntransformed": False}
 
@@ -60,7 +62,8 @@ def whole_map() -> Doc:
     return {
         "type": "map", "version": "1.12", "tiledversion": "1.12.0", "class": "", "orientation": "orthogonal",
         "renderorder": "right-down", "compressionlevel": -1, "width": W, "height": 5, "tilewidth": 10, "tileheight": 10,
-        "infinite": False, "backgroundcolor": "", "nextlayerid": 9, "nextobjectid": 9, "editorsettings": {"export": {}},
+        "infinite": False, "backgroundcolor": "", "nextlayerid": 9, "nextobjectid": 9,
+        "editorsettings": deepcopy(EDITOR),
         "properties": [prop("format", "npcworld/1"), prop("licence", "CC0-1.0"), prop("name", "m")],
         "tilesets": tilesets(), "layers": layers,
     }  # fmt: skip
@@ -148,7 +151,7 @@ def _pictures(tag: str, tree: Doc, attributes: dict[str, str]) -> list[ElementTr
         moved = {"image": "source", "imagewidth": "width", "imageheight": "height", "transparentcolor": "trans"}
         image = {new: attributes.pop(old) for old, new in moved.items() if old in attributes}
         found.append(ElementTree.Element("image", image))
-    editor = ("tileoffset", "grid", "transformations", "editorsettings")
+    editor = ("tileoffset", "grid", "transformations", "editorsettings", "chunksize", "export")
     found += [element(key, tree[key]) for key in editor if key in tree]
     if "terrains" in tree:
         found.append(_list("terraintypes", [element("terrain", t) for t in tree["terrains"]]))
