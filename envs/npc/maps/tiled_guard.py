@@ -326,6 +326,8 @@ def _tileset(tree: Tree, firstgid: int) -> RawTileset:
         raise BadFileError("its tiles are written as Tiled before 1.2 wrote them", SAVE_AGAIN)
     count = None if tree.get("tilecount") is None else whole(tree["tilecount"], 0, FLIPS, "tilecount")
     tiles = {whole(t.get("id"), 0, 0x0FFFFFFF, "id of a tile"): t for t in objects(tree.get("tiles", []), "tiles")}
+    if len(tiles) < len(tree.get("tiles", [])):
+        raise BadFileError("it describes a tile twice", SAVE_AGAIN)
     for part in (tree, *tiles.values()):
         settle(part)
     return RawTileset(tree, firstgid, count, tiles)

@@ -152,7 +152,9 @@ def _layer(element: ElementTree.Element) -> Tree:
 
 
 def _data(layer: Tree, data: ElementTree.Element) -> None:
-    """Put the tiles of a <data> element into its layer."""
+    """Put the tiles of a <data> element into its layer; raises BadFileError if it has some."""
+    if "data" in layer or "chunks" in layer:
+        raise BadFileError("it has two lists of tiles", SAVE_AGAIN, str(layer.get("name", "")))
     layer |= {"encoding": "csv"} | {k: v for k, v in data.attrib.items() if k in ("encoding", "compression")}
     chunks = data.findall("chunk")
     if chunks:
@@ -208,7 +210,9 @@ def _tile(element: ElementTree.Element) -> Tree:
 def _common(tree: Tree, child: ElementTree.Element) -> None:
     """Put a child element that any part may have into its tree: its properties; of others only that it is there."""
     if child.tag == "properties":
-        tree["properties"] = [_property(inner) for inner in child.findall("property")]
+        before = tree.get("properties")  # several lists count as one, the last value of a name counts, as in the editor
+        tree["properties"] = before if isinstance(before, list) else []
+        tree["properties"] += [_property(inner) for inner in child.findall("property")]
     else:
         tree.setdefault(child.tag, True)
 

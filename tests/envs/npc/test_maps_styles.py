@@ -1,4 +1,4 @@
-"""Maps in the styles that others draw in: as they are they are refused by sentences, with our layers added they load."""
+"""Maps in the styles of others: as they are they are refused by sentences, with our layers added they load."""
 
 from __future__ import annotations
 

@@ -135,6 +135,21 @@ def test_a_layer_of_an_infinite_map_may_be_empty_or_one_piece(write: Any) -> Non
     assert differences(load_tiled(write(infinite=1, layers=empty)), load_tiled(write())) == []
 
 
+def test_what_is_said_twice_counts_as_in_the_editor_or_is_a_fault(write: Any) -> None:
+    theme = '<properties><property name="theme" value="{}"/></properties>'
+    harp = EXHIBIT.replace("</object>", theme.format("game") + "</object>")
+    assert load_tiled(write(objects=SPAWN + harp)).exhibits.themes[0, 1] == 1  # the last one
+    dwell = EXHIBIT.replace("</object>", theme.format("9").replace("theme", "dwell") + "</object>")
+    layout = load_tiled(write(objects=SPAWN + dwell))
+    assert (layout.exhibits.dwell.tolist(), float(layout.exhibits.themes[0, 3])) == ([9], 1.0)  # none is lost
+    assert faults(write(data=csv(GIDS) * 2)) == [
+        "layer 'Walls': it has two lists of tiles; open it in Tiled and save it again"
+    ]
+    assert faults(write(tiles=tiles('value="true"') + tiles('value="false"'))) == [
+        "in tileset 't': it describes a tile twice; open it in Tiled and save it again"
+    ]
+
+
 def test_an_offset_along_one_axis_is_an_offset(write: Any) -> None:
     layer = f'<layer id="3" name="crowd" offsety="4" width="{W}" height="5">{csv([0] * 40)}</layer>'
     (fault,) = faults(write(layers=layer))
