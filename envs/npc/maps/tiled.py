@@ -137,7 +137,7 @@ def _remarks(raw: RawMap, faults: Faults) -> list[str]:
         for name in [n for n in TILE_PROPERTIES if n in part["properties"]]:
             remedy = f"give it to tiles of a tileset, and clear it {'here' if layer else 'there'}"
             faults.add(f"{what} has the property '{name}', which only tiles have", remedy, layer=layer)
-    for stranger in raw.tree["properties"].keys() - set(MAP_PROPERTIES):
+    for stranger in sorted(raw.tree["properties"].keys() - {*MAP_PROPERTIES}):
         notes += _likely(f"the map property {short(stranger)} means nothing", stranger, MAP_PROPERTIES)
     for layer_ in raw.layers:
         name = layer_.name.strip().casefold()

@@ -110,7 +110,10 @@ ROWS = (
     Row("object", "point ellipse capsule text", HONOURED, "the middle counts; a `closed_at` is a rectangle or point"),
     Row("object", "polygon polyline", HONOURED, "the middle of the box around its points; no `closed_at`"),
     Row(
-        "object", "properties", HONOURED, "those of its class; a note names others; `solid` without a class is a fault"
+        "object",
+        "properties",
+        HONOURED,
+        "those of its class, a note names others; without one `solid`, `district`, `crowd` are a fault",
     ),
     Row("object", "template", REFUSED, "template files (`.tx`, `.tj`) are not opened"),
     Row("object", "visible", IGNORED, "hidden objects count; a note names them"),

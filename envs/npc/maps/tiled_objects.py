@@ -67,7 +67,8 @@ class _Item:
         return self.shape.tile
 
     def __str__(self) -> str:
-        return f"{self.kind or 'object'} {short(self.name)}"
+        kind = self.kind if self.kind in CLASSES else short(self.kind) if self.kind else "object"
+        return f"{kind} {short(self.name)}"
 
 
 class ObjectReader:
@@ -120,6 +121,9 @@ class ObjectReader:
             what = f"{item} has solid = true, but only tiles of tile layers are walls"
             self._fault(item, what, "draw it in a tile layer, or clear that property")
         if not kind:
+            for stranger in [n for n in ("district", "crowd") if n in own]:
+                what = f"{item} has the property '{stranger}', which only tiles have"
+                self._fault(item, what, f"paint it with tiles in the layer of that name, or clear '{stranger}'")
             return None
         if not (layer.visible and flag(tree.get("visible", True), "'visible' of an object")):
             self.found.notes.append(f"{item} is hidden in the editor and counts; delete it if it should not")

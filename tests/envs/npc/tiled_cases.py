@@ -282,6 +282,10 @@ CASES: dict[tuple[str, str], list[tuple[Edit, Any]]] = {
             put(*THINGS, "objects", 3, "properties", [prop("solid", "true")]),
             "has solid = true, but only tiles of tile layers",
         ),
+        (
+            put(*THINGS, "objects", 3, "properties", [prop("district", 3, "int")]),
+            "object '' has the property 'district', which only tiles have; paint it with tiles in the layer",
+        ),
     ],
     ("object", "template"): [(put(*LUTE, "template", "t.tx"), "object is an instance of a template; choose Detach")],
     ("polygon", "points"): [(lambda doc: figure(doc, "polygon"), SAME)],
