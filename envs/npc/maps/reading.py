@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
+import re
 import stat
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any, NoReturn
 
 from .faults import Faults
 
-MOST_BYTES = 2 * 2**20
+MOST_BYTES = 4 * 2**20
 """Largest map or tileset file."""
 MOST_ELEMENTS = 100_000
 """Most XML elements or JSON values in one file."""
 DEEPEST = 40
 """Deepest nesting of either."""
 _LONGEST_SHOWN = 60
+_PLAIN_DOCTYPE = re.compile(r"<!DOCTYPE\s[^\[<>]*>")
+"""A document type that only names a file, as older Tiled versions write it; nothing opens that file."""
 
 
 class BadFileError(Exception):
@@ -60,11 +62,11 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def is_xml(text: str) -> bool:
-    """Return whether a file is XML, told as pytiled-parser tells: by the first character of the first line."""
-    first = io.StringIO(text, newline=None).readline().strip()
+    """Return whether a file is XML: by its first character."""
+    first = text.lstrip()[:1]
     if not first:
-        raise BadFileError("its first line is empty", "begin with '<' (XML) or '{' (JSON)")
-    return first[0] == "<"
+        raise BadFileError("there is nothing in it", "begin with '<' (XML) or '{' (JSON)")
+    return first == "<"
 
 
 def inside(folder: Path, reference: str, what: str) -> Path:
@@ -83,9 +85,11 @@ def inside(folder: Path, reference: str, what: str) -> Path:
 
 
 def parse_xml(text: str) -> ElementTree.Element:
-    """Return the root element; raises BadFileError for bad XML, a document type (entity bombs) or too much of it."""
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise BadFileError("it declares a document type or entities, which maps do not need", "remove <!DOCTYPE ...>")
+    """Return the root element; raises BadFileError for bad XML, entities (they could be bombs) or too much of it."""
+    if "<!ENTITY" in text or "<!DOCTYPE" in _PLAIN_DOCTYPE.sub("", text, count=1):
+        raise BadFileError(
+            "it declares a document type of its own or entities, which maps do not need", "remove <!DOCTYPE ...>"
+        )
     parser = ElementTree.XMLParser(target=_BoundedTree())
     try:
         parser.feed(text)

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-from metarl.errors import ConfigError
 
 from .faults import Faults
 from .geometry import Ground, geometry_faults
 from .layout import LONGEST_TEXT, Exhibits, Layout, Portal
 from .reading import short
-from .tiled_guard import check_file
-
-if TYPE_CHECKING:
-    from pytiled_parser import TiledMap
-
-    from .tiled_objects import Found
+from .tiled_cells import (
+    MEANT,
+    TILE_PROPERTIES,
+    crowd_grid,
+    district_grid,
+    frame_of,
+    read_picture,
+    solid_cells,
+    wall_grid,
+)
+from .tiled_guard import RawMap, read_raw, with_properties
+from .tiled_objects import CLASSES, Found, ObjectReader
+from .tiled_tree import real
 
 FORMAT = "npcworld/1"
 """Value of the map property `format`."""
 ENDINGS = (".tmx", ".tmj", ".json")
 """File names that are read."""
+MAP_PROPERTIES = ("format", "licence", "name", "cell_m")
+"""Properties of a map that mean something."""
+LIKE_SOLID = ("collides", "collision", "collidable", "blocked", "blocking", "obstacle", "impassable")
+"""Names that others give to the tile property `solid`."""
+LIKE_WALLS = ("collision", "collisions", "obstacles", "blocked")
+"""Names that others give to the layer `walls`."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,7 @@ class Reading:
 def load_tiled(path: Path | str) -> Layout:
     """Return the world in a `.tmx` or `.tmj` file.
 
-    Raises: MapError with everything that is wrong, by layer and tile coordinates; ConfigError if pytiled-parser is not
-    installed (extra `maps`).
+    Raises: MapError with everything that is wrong, by layer and tile coordinates.
     """
     return read_tiled(path).layout
 
@@ -51,42 +62,27 @@ def read_tiled(path: Path | str) -> Reading:
     faults = Faults(str(path))
     if file.suffix.casefold() not in ENDINGS:
         raise faults.fatal(f"a name that ends in {short(file.suffix)}", f"name a file with {' or '.join(ENDINGS)}")
-    raw = check_file(file, faults)
+    raw = read_raw(file, faults)
     if raw is None:
         faults.stop_if_any()
         raise AssertionError("a refused file has a fault")
-    return _convert(_parse(file, faults), raw.infinite, faults)
+    return _convert(raw, faults)
 
 
-def _parse(file: Path, faults: Faults) -> TiledMap:
-    """Return what pytiled-parser makes of a file that the guard let through."""
-    try:
-        import pytiled_parser
-    except ImportError as error:
-        raise ConfigError(f"reading {file} needs pytiled-parser: pip install 'metarl-worlds[maps]'") from error
-    try:
-        return pytiled_parser.parse_map(file, encoding="utf-8-sig")
-    except Exception as error:  # its parsers index and convert without looking
-        reason = short(f"{type(error).__name__}: {error}")
-        what = f"the Tiled reader cannot make sense of it ({reason})"
-        raise faults.fatal(what, "open it in Tiled and save it again") from error
-
-
-def _convert(tiled: TiledMap, infinite: bool, faults: Faults) -> Reading:
-    from .tiled_cells import crowd_grid, district_grid, frame_of, read_picture, solid_cells, wall_grid
-    from .tiled_objects import ObjectReader
-
-    head = _header(tiled, faults)
-    picture = read_picture(tiled, infinite, faults)
+def _convert(raw: RawMap, faults: Faults) -> Reading:
+    head = _header(raw, faults)
+    notes = _remarks(raw, faults)
+    picture = read_picture(raw, faults)
     solid = solid_cells(picture)
     if not picture.named("walls") and not solid:
-        faults.add("there is no layer 'walls' and no tile with solid=true", "add a tile layer named 'walls'")
-    frame = frame_of(tiled, infinite, solid, faults)
+        layers = ", ".join(short(name) for name, _ in picture.layers[:10]) or "none"
+        what = "there is no layer 'walls' and no tile with solid=true"
+        faults.add(what, f"add a tile layer named 'walls', or name one of its tile layers so ({layers})")
+    frame = frame_of(raw, solid, faults)
     if frame is None:
         faults.stop_if_any()
         raise AssertionError("a map without a frame has a fault")
-    size = int(tiled.tile_size.width), int(tiled.tile_size.height)
-    found = ObjectReader(picture, frame, size, faults).read()
+    found = ObjectReader(picture, frame, faults).read()
     wall = wall_grid(frame, solid)
     district, crowd = district_grid(picture, frame, faults), crowd_grid(picture, frame, faults)
     ground = Ground(wall, faults.file, origin=(frame.left, frame.top))
@@ -111,14 +107,12 @@ def _convert(tiled: TiledMap, infinite: bool, faults: Faults) -> Reading:
         source=faults.file,
         **head,
     )
-    return Reading(layout, tuple(found.notes))
+    return Reading(layout, (*notes, *found.notes))
 
 
-def _header(tiled: TiledMap, faults: Faults) -> dict[str, Any]:
+def _header(raw: RawMap, faults: Faults) -> dict[str, Any]:
     """Return name, cell_m and licence from the properties of the map."""
-    from .tiled_cells import number
-
-    properties = tiled.properties if isinstance(tiled.properties, dict) else {}
+    properties = raw.tree["properties"]
     remedy = "in Map > Map Properties > Custom Properties"
     if properties.get("format") != FORMAT:
         what = f"the map property 'format' is {short(properties.get('format'))}, expected '{FORMAT}'"
@@ -129,11 +123,43 @@ def _header(tiled: TiledMap, faults: Faults) -> dict[str, Any]:
             example = "'CC0-1.0'" if key == "licence" else "'Old town'"
             what = f"the map property '{key}' is {short(value)}, expected e.g. {example}"
             faults.add(what, f"set it {remedy}")
-    cell_m = number(properties.get("cell_m", 1.0))
+    cell_m = real(properties.get("cell_m", 1.0))
     if cell_m is None or not 0.05 <= cell_m <= 100:
         what = f"the map property 'cell_m' is {short(properties.get('cell_m'))}, expected 0.05 to 100 metres"
         faults.add(what, f"set it {remedy}")
     return {key: str(value).strip() for key, value in texts.items()} | {"cell_m": cell_m}
+
+
+def _remarks(raw: RawMap, faults: Faults) -> list[str]:
+    """Return notes about what has no meaning but looks as if it should; what belongs to tiles is a fault elsewhere."""
+    notes = []
+    for what, layer, part in with_properties(raw):
+        for name in [n for n in TILE_PROPERTIES if n in part["properties"]]:
+            remedy = f"give it to tiles of a tileset, and clear it {'here' if layer else 'there'}"
+            faults.add(f"{what} has the property '{name}', which only tiles have", remedy, layer=layer)
+    for stranger in sorted(raw.tree["properties"].keys() - {*MAP_PROPERTIES}):
+        notes += _likely(f"the map property {short(stranger)} means nothing", stranger, MAP_PROPERTIES)
+    for layer_ in raw.layers:
+        name = layer_.name.strip().casefold()
+        if layer_.kind == "tilelayer" and name not in MEANT:
+            notes += _likely(f"the tile layer {short(layer_.name)} is decoration", name, (*MEANT, *LIKE_WALLS))
+        if layer_.kind == "tilelayer" and not layer_.visible and name in MEANT[:2]:
+            notes.append(f"the layer {short(layer_.name)} is hidden in the editor and counts")
+    used = {name for tileset in raw.tilesets for tile in tileset.tiles.values() for name in tile["properties"]}
+    for stranger in sorted(used - set(TILE_PROPERTIES) - {n for own in CLASSES.values() for n in own}):
+        notes += _likely(
+            f"the property {short(stranger)} of tiles means nothing", stranger, (*TILE_PROPERTIES, *LIKE_SOLID)
+        )
+    if raw.strangers:
+        notes.append(f"ignored, as Tiled's format does not know it: {', '.join(sorted(raw.strangers)[:10])}")
+    return notes
+
+
+def _likely(what: str, name: str, known: tuple[str, ...]) -> list[str]:
+    """Return a note if a name is like a known one, however it is written."""
+    close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.75)
+    meant = {**dict.fromkeys(LIKE_SOLID, "solid"), **dict.fromkeys(LIKE_WALLS, "walls")}
+    return [f"{what}; did you mean {meant.get(close[0], close[0])!r}?"] if close else []
 
 
 def _exhibits(found: Found) -> Exhibits:

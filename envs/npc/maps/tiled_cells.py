@@ -2,102 +2,128 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytiled_parser import LayerGroup, ObjectLayer, TiledMap, TileLayer
-from pytiled_parser.layer import Layer as TiledLayer
 from torch import Tensor
 
 from .faults import Faults
 from .layout import MOST_DISTRICTS, SIZES
 from .reading import short
-from .tiled_guard import FLIPS
+from .tiled_guard import FLIPS, RawLayer, RawMap
+from .tiled_tree import Tree, real
 
 Sparse = dict[tuple[int, int], int]
 """{(x, y): gid} of the tiles that are there, flip bits removed."""
+MEANT = ("walls", "districts", "crowd")
+"""Names of the tile layers that mean something."""
+TILE_PROPERTIES = ("solid", "district", "crowd")
+"""Properties of tiles that mean something."""
 
 
 @dataclass
 class Picture:
     """The tile layers of a map, as far as the convention gives them a meaning."""
 
+    raw: RawMap
     layers: list[tuple[str, Sparse]]
     """(name, tiles) of every tile layer"""
-    objects: list[ObjectLayer]
-    """layers of objects"""
-    tiles: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """{gid: properties of that tile}"""
-    classes: dict[int, str] = field(default_factory=dict)
-    """{gid: class of that tile}"""
 
     def named(self, name: str) -> list[tuple[str, Sparse]]:
         """Return the tile layers of that name, whatever the case of its letters."""
-        return [(n, tiles) for n, tiles in self.layers if n.strip().casefold() == name]
+        return [(n, tiles) for n, tiles in self.layers if _plain(n) == name]
+
+    def tile(self, gid: int) -> Tree:
+        """Return what the tileset says about a tile."""
+        found = self.raw.tile(gid)
+        return found[1] if found else {}
+
+    def properties(self, gid: int) -> dict[str, Any]:
+        """Return the properties of a tile."""
+        own: dict[str, Any] = self.tile(gid).get("properties", {})
+        return own
 
 
-def read_picture(tiled: TiledMap, infinite: bool, faults: Faults) -> Picture:
-    """Return tile layers, object layers and tile properties; notes layers that are shifted and gids of no tileset."""
-    picture = Picture([], [])
-    known: list[range] = []
-    for firstgid, tileset in tiled.tilesets.items():
-        count = tileset.tile_count if isinstance(tileset.tile_count, int) else 0
-        known.append(range(firstgid, firstgid + count))
-        for local, tile in (tileset.tiles or {}).items():
-            if isinstance(local, int):
-                picture.tiles[firstgid + local] = tile.properties if isinstance(tile.properties, dict) else {}
-                picture.classes[firstgid + local] = tile.class_ if isinstance(tile.class_, str) else ""
-    for layer in _flat(tiled.layers):
-        name = _name(layer)
-        if isinstance(layer, TileLayer | ObjectLayer) and any(layer.offset):
-            what = f"the layer is shifted by {short(tuple(layer.offset))} pixels"
-            faults.add(what, "set its horizontal and vertical offset to 0", layer=name)
-        if isinstance(layer, ObjectLayer):
-            picture.objects.append(layer)
-        elif isinstance(layer, TileLayer):
-            tiles = _sparse(layer, infinite)
-            _check_gids(name, tiles, known, faults)
-            picture.layers.append((name, tiles))
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def truth(value: object) -> bool | None:
+    """Return a truth, or what its text says; None for anything else."""
+    return (
+        {"true": True, "false": False}.get(_plain(value))
+        if isinstance(value, str)
+        else value
+        if isinstance(value, bool)
+        else None
+    )
+
+
+def read_picture(raw: RawMap, faults: Faults) -> Picture:
+    """Return the tile layers; notes layers off the grid, gids of no tileset and tiles whose solidity is unclear."""
+    picture = Picture(raw, [])
+    for layer in raw.layers:
+        if layer.kind == "tilelayer":
+            tiles = _sparse(layer)
+            picture.layers.append((layer.name, tiles))
+            _check_tiles(picture, layer, tiles, faults)
     return picture
 
 
-def _name(layer: TiledLayer) -> str:
-    return layer.name if isinstance(layer.name, str) else short(layer.name)
-
-
-def _flat(layers: list[TiledLayer]) -> Iterator[TiledLayer]:
-    for layer in layers:
-        if isinstance(layer, LayerGroup):
-            if any(layer.offset):
-                for inner in layer.layers or []:
-                    inner.offset = layer.offset
-            yield from _flat(layer.layers or [])
-        else:
-            yield layer
-
-
-def _sparse(layer: TileLayer, infinite: bool) -> Sparse:
+def _sparse(layer: RawLayer) -> Sparse:
     tiles: Sparse = {}
-    blocks = [(0, 0, layer.data or [])]
-    if infinite:
-        blocks = [(int(c.coordinates.x), int(c.coordinates.y), c.data) for c in layer.chunks or []]
-    for left, top, rows in blocks:
-        for y, row in enumerate(rows):
-            for x, gid in enumerate(row):
-                if gid & ~FLIPS:
-                    tiles[left + x, top + y] = gid & ~FLIPS
+    for block in layer.blocks:
+        for k, gid in enumerate(block.gids):
+            cell = block.x + k % block.width, block.y + k // block.width
+            if gid & ~FLIPS:
+                tiles[cell] = gid & ~FLIPS
+            else:
+                tiles.pop(cell, None)  # chunks may overlap, the last one counts
     return tiles
 
 
-def _check_gids(name: str, tiles: Sparse, known: list[range], faults: Faults) -> None:
-    strangers = {gid for gid in set(tiles.values()) if not any(gid in gids for gids in known)}
-    if strangers:
-        foreign = [cell for cell, gid in tiles.items() if gid in strangers]
-        what = f"{len(foreign)} tiles belong to no tileset of the map (the first has gid {tiles[foreign[0]]})"
-        faults.add(what, "draw them again with a tileset of the map", layer=name, cells=foreign)
+def _check_tiles(picture: Picture, layer: RawLayer, tiles: Sparse, faults: Faults) -> None:
+    kinds = set(tiles.values())
+    strange = {gid for gid in kinds if picture.raw.tile(gid) is None}
+    if strange:
+        first = next(gid for gid in tiles.values() if gid in strange)
+        what = f"{_many(tiles, strange)} belong to no tileset of the map (the first has gid {first})"
+        faults.add(what, "draw them again with a tileset of the map", layer=layer.name, cells=_cells(tiles, strange))
+    said = {gid: picture.properties(gid)["solid"] for gid in kinds if "solid" in picture.properties(gid)}
+    unclear = {gid for gid, value in said.items() if truth(value) is None}
+    if unclear:
+        what = f"{_many(tiles, unclear)} have solid = {short(said[min(unclear)])}, expected true or false"
+        remedy = "give those tiles of the tileset a bool property 'solid'"
+        faults.add(what, remedy, layer=layer.name, cells=_cells(tiles, unclear))
+    name = _plain(layer.name)
+    shaped = {gid for gid in kinds - said.keys() if _has_shapes(picture.tile(gid))} if name not in MEANT else set()
+    if shaped:
+        what = f"{_many(tiles, shaped)} have collision shapes, but do not say whether they are walls"
+        remedy = "give those tiles of the tileset a bool property 'solid'"
+        faults.add(what, remedy, layer=layer.name, cells=_cells(tiles, shaped))
+    means = name in MEANT or any(truth(value) for value in said.values())
+    if means and layer.astray:
+        remedy = "set offset to 0 and parallax factor to 1, also of its groups"
+        faults.add(layer.astray, remedy, layer=layer.name)
+    kind = layer.tree.get("class", "")
+    if isinstance(kind, str) and _plain(kind) in MEANT and _plain(kind) != name:
+        what = f"the layer has class {short(kind)}, but layers are told by their names"
+        faults.add(what, f"name it {_plain(kind)!r}, or clear its class", layer=layer.name)
+
+
+def _many(tiles: Sparse, gids: Collection[int]) -> str:
+    return f"{len(_cells(tiles, gids))} tiles"
+
+
+def _cells(tiles: Sparse, gids: Collection[int]) -> list[tuple[int, int]]:
+    return [cell for cell, gid in tiles.items() if gid in gids]
+
+
+def _has_shapes(tile: Tree) -> bool:
+    shapes = tile.get("objectgroup")
+    return isinstance(shapes, dict) and bool(shapes.get("objects"))
 
 
 def solid_cells(picture: Picture) -> set[tuple[int, int]]:
@@ -109,8 +135,8 @@ def solid_cells(picture: Picture) -> set[tuple[int, int]]:
     solid = set()
     for _, tiles in picture.layers:
         by_default = id(tiles) in walls
-        kinds = {gid: picture.tiles.get(gid, {}).get("solid", by_default) for gid in set(tiles.values())}
-        solid |= {cell for cell, gid in tiles.items() if kinds[gid] is True}
+        kinds = {gid: truth(picture.properties(gid).get("solid", by_default)) for gid in set(tiles.values())}
+        solid |= {cell for cell, gid in tiles.items() if kinds[gid]}
     return solid
 
 
@@ -132,10 +158,10 @@ class Frame:
         return 0 <= tile[0] - self.left < self.width and 0 <= tile[1] - self.top < self.height
 
 
-def frame_of(tiled: TiledMap, infinite: bool, solid: set[tuple[int, int]], faults: Faults) -> Frame | None:
+def frame_of(raw: RawMap, solid: set[tuple[int, int]], faults: Faults) -> Frame | None:
     """Return the map or, of an infinite one, the box around its walls; None, with a fault, if that is no size."""
-    if not infinite:
-        return Frame(0, 0, int(tiled.map_size.width), int(tiled.map_size.height))
+    if not raw.infinite:
+        return Frame(0, 0, raw.tree["width"], raw.tree["height"])
     if not solid:
         faults.add("an infinite map without a wall has no size", "draw a border of wall tiles in a layer named 'walls'")
         return None
@@ -164,11 +190,11 @@ def district_grid(picture: Picture, frame: Frame, faults: Faults) -> Tensor:
     for name, tiles in _one_layer(picture, "districts", faults):
         bad = []
         for tile, gid in tiles.items():
-            number = picture.tiles.get(gid, {}).get("district", gid)
-            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MOST_DISTRICTS:
+            number = real(picture.properties(gid).get("district", gid))
+            if number is None or number != int(number) or not 0 <= number <= MOST_DISTRICTS:
                 bad.append(tile)
             elif frame.holds(tile):
-                grid[frame.cell(tile)] = number
+                grid[frame.cell(tile)] = int(number)
         if bad:
             what = f"{len(bad)} tiles stand for no district from 0 to {MOST_DISTRICTS}"
             faults.add(what, "give those tiles of the tileset an int property 'district'", layer=name, cells=bad)
@@ -182,7 +208,7 @@ def crowd_grid(picture: Picture, frame: Frame, faults: Faults) -> Tensor | None:
     for name, tiles in layers:
         bad = []
         for tile, gid in tiles.items():
-            value = number(picture.tiles.get(gid, {}).get("crowd"))
+            value = real(picture.properties(gid).get("crowd"))
             if value is None or not 0 <= value <= 1:
                 bad.append(tile)
             elif frame.holds(tile):
@@ -199,15 +225,3 @@ def _one_layer(picture: Picture, name: str, faults: Faults) -> list[tuple[str, S
     if len(layers) > 1:
         faults.add(f"there are {len(layers)} layers of that name, expected one", "merge or rename them", layer=name)
     return layers[:1]
-
-
-def number(value: object) -> float | None:
-    """Return a finite float of a property, whether it is a number or the text of one; None for anything else."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)

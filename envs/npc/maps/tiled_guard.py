@@ -1,273 +1,282 @@
-"""What is checked in a Tiled file before pytiled-parser reads it, so that no file can crash it, hang it or fill memory.
+"""What is in a Tiled file, checked so that no file can crash the reader, hang it or fill memory.
 
-pytiled-parser trusts its input: it opens whatever a tileset or template names, inflates without bound, and raises
-KeyError or ZeroDivisionError for what is missing. So sizes, encodings, references and the tile data are checked here
-first, on the raw tree.
+Sizes, counts, encodings, references and tile data are checked on the raw tree, before any of it is used.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import xml.etree.ElementTree as ElementTree
 import zlib
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .faults import Faults
 from .layout import SIZES
-from .reading import BadFileError, inside, is_xml, note, parse_json, parse_xml, read_text, short
+from .reading import BadFileError, inside, note, short
+from .tiled_tree import LAYERS, SAVE_AGAIN, Tree, flag, objects, read_tree, real, settle, strangers, whole
 
 MOST_CHUNK = 256
 """Longest side of a chunk of an infinite map, in tiles."""
 MOST_CHUNKS = 4096
 """Most chunks in all layers of a map together."""
-MOST_CELLS = 2**18
+MOST_CELLS = 2**19
 """Most tiles in all layers of a map together."""
-MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 64, 5000, 64
+MOST_LAYERS, MOST_OBJECTS, MOST_TILESETS = 256, 5000, 256
 """Most of each in one map."""
 FARTHEST = 10**6
 """Farthest tile coordinate from the origin of an infinite map."""
 FLIPS = 0xF0000000
 """Bits of a gid that say how its tile is flipped or rotated."""
-
-_TMX_ATTRIBUTES = (
-    "version", "tiledversion", "orientation", "renderorder", "width", "height", "tilewidth", "tileheight", "infinite",
-    "nextlayerid", "nextobjectid",
-)  # fmt: skip
-_TMJ_KEYS = (
-    "version", "orientation", "renderorder", "width", "height", "tilewidth", "tileheight", "nextobjectid", "layers",
-    "tilesets",
-)  # fmt: skip
-_SAVE_AGAIN = "open it in Tiled and save it again"
+_CHOOSE_CSV = "choose CSV in Map > Map Properties > Tile Layer Format"
 
 
-@dataclass(frozen=True)
-class RawGrid:
-    """Tile data of a layer, or of one chunk of it, as the file has it."""
+class Block(NamedTuple):
+    """The tiles of a layer, or of one chunk of it."""
 
-    layer: str
-    x: Any
-    y: Any
-    width: Any
-    height: Any
-    encoding: Any
-    compression: Any
-    payload: Any
+    x: int
+    y: int
+    width: int
+    gids: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass
+class RawLayer:
+    """A layer, groups resolved."""
+
+    kind: str
+    """a value of `tiled_tree.LAYERS`, never a group"""
+    name: str
+    tree: Tree
+    shift: tuple[float | None, float | None]
+    """pixels, of its groups and its own; None for what is no number"""
+    parallax: tuple[float | None, float | None]
+    visible: bool
+    blocks: list[Block] = field(default_factory=list)
+    """tiles of a tile layer"""
+
+    @property
+    def astray(self) -> str:
+        """What keeps it from lying on the grid of the map; "" if nothing does."""
+        if self.shift != (0, 0):
+            return f"the layer is shifted by {short(self.shift)} pixels"
+        return f"the layer scrolls at {short(self.parallax)} times the map's speed" if self.parallax != (1, 1) else ""
+
+
+@dataclass
+class RawTileset:
+    """A tileset, with the tiles that say anything."""
+
+    tree: Tree
+    firstgid: int
+    count: int | None
+    """tiles of its image; None if it does not say"""
+    tiles: dict[int, Tree]
+    """{number in the tileset: tile}"""
+
+
+@dataclass
 class RawMap:
-    """The parts of a map that the guard looks at, from either format."""
+    """A map that may be used."""
 
-    header: dict[str, Any]
+    tree: Tree
     infinite: bool
-    grids: list[RawGrid]
-    n_layers: int
-    n_objects: int
-    tilesets: list[tuple[Any, Any]]
-    """(firstgid, source or None)"""
-    templates: bool
-    """whether any object is drawn by a template file"""
+    layers: list[RawLayer]
+    tilesets: list[RawTileset] = field(default_factory=list)
+    """in the order of their first gids"""
+    strangers: set[str] = field(default_factory=set)
+    """what Tiled's format does not know"""
+
+    def tile(self, gid: int) -> tuple[RawTileset, Tree] | None:
+        """Return tileset and tile of a gid without its flip bits; None if it is in no tileset."""
+        at = bisect_right(self.tilesets, gid, key=lambda tileset: tileset.firstgid)
+        if not at:
+            return None
+        tileset = self.tilesets[at - 1]
+        number = gid - tileset.firstgid
+        known = number in tileset.tiles or tileset.count is None or number < tileset.count
+        return (tileset, tileset.tiles.get(number, {})) if known else None
 
 
-def check_file(path: Path, faults: Faults) -> RawMap | None:
-    """Return the raw map if pytiled-parser may read the file; else None, with the reasons among the faults."""
+def read_raw(path: Path, faults: Faults) -> RawMap | None:
+    """Return the map in a file if it may be used; else None, with the reasons among the faults."""
     before = len(faults.found)
     try:
-        raw = read_raw(path)
-        check_header(raw)
+        raw = _open(path)
     except BadFileError as bad:
         note(faults, bad)
         return None
-    for grid in raw.grids:
-        _noting(faults, check_grid, raw, grid)
-    for firstgid, source in raw.tilesets:
-        _noting(faults, _check_tileset, path.parent, firstgid, source)
+    for layer in raw.layers:
+        _noting(faults, _read_layer, raw, layer)
+    for tree in raw.tree["tilesets"]:
+        _noting(faults, _read_tileset, raw, path.parent, tree)
+    raw.tilesets.sort(key=lambda tileset: tileset.firstgid)
+    for one, other in zip(raw.tilesets, raw.tilesets[1:], strict=False):
+        if one.firstgid == other.firstgid:
+            faults.add(f"two tilesets begin at gid {one.firstgid}", SAVE_AGAIN)
     return raw if len(faults.found) == before else None
 
 
-def _noting(faults: Faults, check: Any, *arguments: Any) -> None:
+def _noting(faults: Faults, check: Callable[..., None], raw: RawMap, *arguments: Any) -> None:
     try:
-        check(*arguments)
+        check(raw, *arguments)
     except BadFileError as bad:
         note(faults, bad)
 
 
-def read_raw(path: Path) -> RawMap:
-    """Return the raw map in a .tmx or .tmj file; raises BadFileError."""
-    text = read_text(path)
-    return raw_tmx(parse_xml(text)) if is_xml(text) else raw_tmj(parse_json(text))
-
-
-def raw_tmx(root: ElementTree.Element) -> RawMap:
-    """Return the raw map of a <map> element."""
-    if root.tag != "map":
-        raise BadFileError(f"the root element is <{short(root.tag)}>, expected <map>", "name a map, not a tileset")
-    missing = [a for a in _TMX_ATTRIBUTES if a not in root.attrib]
+def _open(path: Path) -> RawMap:
+    """Return a map whose header and counts are fine, without tiles and tilesets; raises BadFileError."""
+    tree = read_tree(path, "map")
+    missing = [k for k in ("orientation", "width", "height", "tilewidth", "tileheight") if k not in tree]
     if missing:
-        raise BadFileError(f"<map> lacks {', '.join(missing)}", _SAVE_AGAIN)
-    grids = []
-    for layer in root.iter("layer"):
-        name, data = layer.get("name", ""), layer.find("data")
-        if data is None:
-            continue
-        if data.find("tile") is not None or data.find("chunk/tile") is not None:
-            what = "its tiles are written as XML elements, which is not read"
-            raise BadFileError(what, "choose CSV in Map > Map Properties > Tile Layer Format", name)
-        chunks = data.findall("chunk") or [layer]
-        for part in chunks:
-            payload = data.text if part is layer else part.text
-            size = (part.get("x", 0), part.get("y", 0), part.get("width"), part.get("height"))
-            encoding, compression = data.get("encoding", "csv"), data.get("compression", "")
-            grids.append(RawGrid(name, *size, encoding, compression, payload or ""))
-    layers = [e for e in root.iter() if e.tag in ("layer", "objectgroup", "imagelayer", "group")]
-    tilesets = [(e.get("firstgid"), e.get("source")) for e in root.findall("tileset")]
-    objects = list(root.iter("object"))
-    templates = any("template" in e.attrib for e in objects)
-    infinite = bool(whole(root.get("infinite"), 0, 1, "'infinite'"))
-    return RawMap(dict(root.attrib), infinite, grids, len(layers), len(objects), tilesets, templates)
-
-
-def raw_tmj(root: Any) -> RawMap:
-    """Return the raw map of a JSON object."""
-    if not isinstance(root, dict):
-        raise BadFileError("it holds no JSON object, expected a map", "name a map that Tiled saved as .tmj")
-    missing = [k for k in _TMJ_KEYS if k not in root]
-    if missing:
-        raise BadFileError(f"the map lacks {', '.join(missing)}", _SAVE_AGAIN)
-    grids: list[RawGrid] = []
-    counts = {"layers": 0, "objects": 0}
-    _walk_layers(root["layers"], grids, counts)
-    tilesets = []
-    for tileset in _dicts(root["tilesets"], "tilesets"):
-        tilesets.append((tileset.get("firstgid"), tileset.get("source")))
-    infinite = root.get("infinite", False) is True
-    return RawMap(root, infinite, grids, counts["layers"], counts["objects"], tilesets, _has_template(root))
-
-
-def _walk_layers(layers: Any, grids: list[RawGrid], counts: dict[str, int]) -> None:
-    for layer in _dicts(layers, "layers"):
-        counts["layers"] += 1
-        name = layer.get("name", "")
-        name = name if isinstance(name, str) else short(name)
-        encoding, compression = layer.get("encoding", "csv"), layer.get("compression", "")
-        if layer.get("chunks") is not None:
-            for chunk in _dicts(layer["chunks"], "chunks"):
-                x, y, width, height = (chunk.get(k) for k in ("x", "y", "width", "height"))
-                grids.append(RawGrid(name, x, y, width, height, encoding, compression, chunk.get("data")))
-        if layer.get("data") is not None:
-            width, height = layer.get("width"), layer.get("height")
-            grids.append(RawGrid(name, 0, 0, width, height, encoding, compression, layer["data"]))
-        counts["objects"] += len(_dicts(layer.get("objects", []), "objects"))
-        _walk_layers(layer.get("layers", []), grids, counts)
-
-
-def _dicts(value: Any, what: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise BadFileError(f"'{what}' is no list of objects", _SAVE_AGAIN)
-    return value
-
-
-def _has_template(value: Any) -> bool:
-    """Return whether any object at any depth names a template (tiles have objects, too)."""
-    if isinstance(value, dict):
-        return bool(value.get("template")) or any(_has_template(v) for v in value.values())
-    return isinstance(value, list) and any(_has_template(v) for v in value)
-
-
-def whole(value: Any, low: int, high: int, what: str) -> int:
-    """Return an int in [low, high] from a JSON int or its XML text; raises BadFileError."""
-    try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        number = None
-    if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-        raise BadFileError(f"{what} is {short(value)}, expected a whole number from {low} to {high}", _SAVE_AGAIN)
-    return number
-
-
-def check_header(raw: RawMap) -> None:
-    """Raise BadFileError for a map that is not orthogonal, too large, or made of too many parts."""
-    header, (low, high) = raw.header, SIZES
-    if header["orientation"] != "orthogonal":
-        what = f"its orientation is {short(header['orientation'])}, expected 'orthogonal'"
-        raise BadFileError(what, "choose it in Map > Map Properties")
-    for side in ("width", "height"):
-        size = whole(header[side], 0, FARTHEST, f"the {side} of the map")
-        if not raw.infinite and not low <= size <= high:
-            raise BadFileError(f"its {side} is {size} tiles, expected {low} to {high}", "use Map > Resize Map")
-    for side in ("tilewidth", "tileheight"):
-        whole(header[side], 1, 4096, f"the {side} of the map")
-    if raw.templates:
-        raise BadFileError("an object is an instance of a template", "choose Detach in the object's menu")
+        raise BadFileError(f"the map lacks {', '.join(missing)}", SAVE_AGAIN)
+    for part in ("layers", "tilesets"):
+        tree[part] = objects(tree.get(part, []), part)
+    infinite = flag(tree.get("infinite", False), "'infinite'")
+    _check_header(tree, infinite)
+    settle(tree)
+    raw = RawMap(tree, infinite, [], strangers=strangers("map", tree))
+    n_objects = _flatten(raw, tree["layers"], None)
     limits = {"layers": MOST_LAYERS, "objects": MOST_OBJECTS, "tilesets": MOST_TILESETS}
-    counts = {"layers": raw.n_layers, "objects": raw.n_objects, "tilesets": len(raw.tilesets)}
+    counts = {"layers": len(raw.layers), "objects": n_objects, "tilesets": len(tree["tilesets"])}
     for what, most in limits.items():
         if counts[what] > most:
             raise BadFileError(f"it has {counts[what]} {what}, at most {most} are read", "remove some")
-    if len(raw.grids) > MOST_CHUNKS or sum(_area(grid) for grid in raw.grids) > MOST_CELLS:
+    grids = [grid for layer in raw.layers if layer.kind == "tilelayer" for grid in _grids(layer.tree, infinite)]
+    if len(grids) > MOST_CHUNKS or sum(_area(grid) for grid in grids) > MOST_CELLS:
         raise BadFileError(f"its layers have more than {MOST_CELLS} tiles together", "make the map smaller")
+    return raw
 
 
-def _area(grid: RawGrid) -> int:
-    """Return the number of tiles that a grid says it has; sizes that are none are found by `check_grid`."""
-    try:
-        return max(int(grid.width), 0) * max(int(grid.height), 0)
-    except (TypeError, ValueError, OverflowError):
-        return 0
+def _check_header(tree: Tree, infinite: bool) -> None:
+    """Raise BadFileError for a map that is not orthogonal or too large."""
+    low, high = SIZES
+    if tree["orientation"] != "orthogonal":
+        what = f"its orientation is {short(tree['orientation'])}, expected 'orthogonal'"
+        raise BadFileError(what, "choose it in Map > Map Properties")
+    for side in ("width", "height"):
+        size = tree[side] = whole(tree[side], 0, FARTHEST, f"the {side} of the map")
+        if not infinite and not low <= size <= high:
+            raise BadFileError(f"its {side} is {size} tiles, expected {low} to {high}", "use Map > Resize Map")
+    for side in ("tilewidth", "tileheight"):
+        tree[side] = whole(tree[side], 1, 4096, f"the {side} of the map")
 
 
-def check_grid(raw: RawMap, grid: RawGrid) -> None:
-    """Raise BadFileError unless the tile data decode to exactly width x height gids."""
-    try:
-        if raw.infinite:
-            whole(grid.x, -FARTHEST, FARTHEST, "x of a chunk")
-            whole(grid.y, -FARTHEST, FARTHEST, "y of a chunk")
-            width = whole(grid.width, 1, MOST_CHUNK, "the width of a chunk")
-            height = whole(grid.height, 1, MOST_CHUNK, "the height of a chunk")
+def _flatten(raw: RawMap, trees: list[Tree], group: RawLayer | None) -> int:
+    """Put the layers into the map, those of groups in place of the group; return the number of objects in them."""
+    n_objects = 0
+    for tree in trees:
+        kind, name = tree.get("type"), tree.get("name", "")
+        name = name if isinstance(name, str) else short(name)
+        if not isinstance(kind, str) or kind not in LAYERS.values():
+            raise BadFileError(
+                f"a layer is of type {short(kind)}, expected {', '.join(LAYERS.values())}", SAVE_AGAIN, name
+            )
+        raw.strangers |= strangers("layer" if kind == "tilelayer" else kind, tree)
+        settle(tree)
+        layer = _placed(raw.tree, tree, kind, name, group)
+        if kind == "group":
+            n_objects += _flatten(raw, objects(tree.get("layers", []), "layers"), layer)
         else:
-            expected = int(raw.header["width"]), int(raw.header["height"])
-            width = whole(grid.width, 1, SIZES[1], "the width of the layer")
-            height = whole(grid.height, 1, SIZES[1], "the height of the layer")
-            if (width, height) != expected:
-                what = f"the layer has {width} x {height} tiles, the map {expected[0]} x {expected[1]}"
-                raise BadFileError(what, _SAVE_AGAIN)
-        found = _count_tiles(grid, width * height)
-        if found != width * height:
-            what = f"there are {found} tiles, expected {width} x {height} = {width * height}"
-            raise BadFileError(what, _SAVE_AGAIN)
+            raw.layers.append(layer)
+        for thing in objects(tree.get("objects", []), "objects") if kind == "objectgroup" else []:
+            raw.strangers |= strangers("object", thing)
+            settle(thing)
+            n_objects += 1
+    return n_objects
+
+
+def _placed(tree: Tree, own: Tree, kind: str, name: str, group: RawLayer | None) -> RawLayer:
+    """Return a layer with what its group adds to its place."""
+    shifts, factors = [], []
+    for axis, side in enumerate(("tilewidth", "tileheight")):
+        letter = "xy"[axis]
+        tiles, pixels = real(own.get(letter, 0)), real(own.get(f"offset{letter}", 0))
+        outer = group.shift[axis] if group else 0.0
+        broken = tiles is None or pixels is None or outer is None
+        shifts.append(None if broken else tiles * tree[side] + pixels + outer)
+        factor, outer = real(own.get(f"parallax{letter}", 1)), group.parallax[axis] if group else 1.0
+        factors.append(None if factor is None or outer is None else factor * outer)
+    visible = flag(own.get("visible", True), "'visible' of a layer") and (group is None or group.visible)
+    return RawLayer(kind, name, own, (shifts[0], shifts[1]), (factors[0], factors[1]), visible)
+
+
+def _grids(layer: Tree, infinite: bool) -> list[Tree]:
+    """Return the chunks of a tile layer or, where it has none, itself."""
+    if layer.get("chunks") is not None:
+        return objects(layer["chunks"], "chunks")
+    data = layer.get("data")
+    blank = isinstance(data, str) and not data.strip()  # an empty layer of an infinite map
+    return [] if data is None or (infinite and blank) else [layer | {"x": 0, "y": 0}]
+
+
+def _area(grid: Tree) -> int:
+    """Return the number of tiles that a grid says it has; sizes that are none are found by `_read_layer`."""
+    width, height = real(grid.get("width")), real(grid.get("height"))
+    return int(max(width or 0, 0) * max(height or 0, 0))
+
+
+def _read_layer(raw: RawMap, layer: RawLayer) -> None:
+    """Decode the tiles of a tile layer; raises BadFileError unless there are exactly width x height in each part."""
+    if layer.kind != "tilelayer":
+        return
+    try:
+        if layer.tree.get("chunks") is not None and not raw.infinite:
+            raise BadFileError("it has chunks, but the map is not infinite", SAVE_AGAIN)
+        for grid in _grids(layer.tree, raw.infinite):
+            layer.blocks.append(_read_block(raw, layer.tree, grid))
     except BadFileError as bad:
-        bad.layer = grid.layer
+        bad.layer = layer.name
         raise
 
 
-def _count_tiles(grid: RawGrid, n_cells: int) -> int:
-    payload = grid.payload
-    if grid.encoding == "base64" and isinstance(payload, str):
-        return _inflated_size(payload, grid.compression, 4 * n_cells) // 4
-    if grid.encoding != "csv":
-        raise BadFileError(f"its encoding is {short(grid.encoding)}, expected 'csv' or 'base64'", _SAVE_AGAIN)
+def _read_block(raw: RawMap, layer: Tree, grid: Tree) -> Block:
+    if raw.infinite:
+        x = whole(grid.get("x"), -FARTHEST, FARTHEST, "x of a chunk")
+        y = whole(grid.get("y"), -FARTHEST, FARTHEST, "y of a chunk")
+        width = whole(grid.get("width"), 1, MOST_CHUNK, "the width of a chunk")
+        height = whole(grid.get("height"), 1, MOST_CHUNK, "the height of a chunk")
+    else:
+        x, y, expected = 0, 0, (raw.tree["width"], raw.tree["height"])
+        width = whole(grid.get("width"), 1, SIZES[1], "the width of the layer")
+        height = whole(grid.get("height"), 1, SIZES[1], "the height of the layer")
+        if (width, height) != expected:
+            what = f"the layer has {width} x {height} tiles, the map {expected[0]} x {expected[1]}"
+            raise BadFileError(what, SAVE_AGAIN)
+    gids = _gids(layer, grid.get("data"), width * height)
+    if len(gids) != width * height:
+        what = f"there are {len(gids)} tiles, expected {width} x {height} = {width * height}"
+        raise BadFileError(what, SAVE_AGAIN)
+    return Block(x, y, width, gids)
+
+
+def _gids(layer: Tree, payload: Any, n_cells: int) -> list[int]:
+    encoding = layer.get("encoding", "csv")
+    if encoding == "base64" and isinstance(payload, str):
+        plain = _inflated(payload, layer.get("compression", ""), 4 * n_cells)
+        return [int.from_bytes(plain[k : k + 4], "little") for k in range(0, len(plain), 4)]
+    if encoding != "csv":
+        raise BadFileError(f"its encoding is {short(encoding)}, expected 'csv' or 'base64'", SAVE_AGAIN)
     if isinstance(payload, str):
         if len(payload) > 16 * n_cells + 1024:
-            raise BadFileError(f"its tile data have {len(payload)} characters", _SAVE_AGAIN)
+            raise BadFileError(f"its tile data have {len(payload)} characters", SAVE_AGAIN)
         payload = payload.split(",")
     if not isinstance(payload, list) or len(payload) > n_cells:
-        raise BadFileError(f"its tile data are no list of {n_cells} numbers", _SAVE_AGAIN)
-    for gid in payload:
-        whole(gid.strip() if isinstance(gid, str) else gid, 0, 2**32 - 1, "a gid")
-    return len(payload)
+        raise BadFileError(f"its tile data are no list of {n_cells} numbers", SAVE_AGAIN)
+    return [whole(gid, 0, 2**32 - 1, "a gid") for gid in payload]
 
 
-def _inflated_size(payload: str, compression: Any, n_bytes: int) -> int:
-    """Return the size of base64 data after inflating, bounded; -4 means other than expected."""
+def _inflated(payload: str, compression: Any, n_bytes: int) -> bytes:
+    """Return base64 data inflated, at most `n_bytes` of them."""
     if len(payload) > 2 * n_bytes + 4096:
-        raise BadFileError(f"its base64 data have {len(payload)} characters", _SAVE_AGAIN)
+        raise BadFileError(f"its base64 data have {len(payload)} characters", SAVE_AGAIN)
     try:
         packed = base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadFileError(f"its base64 data are damaged ({error})", _SAVE_AGAIN) from error
+        raise BadFileError(f"its base64 data are damaged ({error})", SAVE_AGAIN) from error
     if not compression:
         plain = packed
     elif compression in ("zlib", "gzip"):
@@ -275,37 +284,62 @@ def _inflated_size(payload: str, compression: Any, n_bytes: int) -> int:
         try:
             plain = inflate.decompress(packed, n_bytes + 1)
         except zlib.error as error:
-            raise BadFileError(f"its {compression} data are damaged ({error})", _SAVE_AGAIN) from error
+            raise BadFileError(f"its {compression} data are damaged ({error})", SAVE_AGAIN) from error
         if inflate.unused_data or (len(plain) <= n_bytes and not inflate.eof):
-            raise BadFileError(f"its {compression} data are cut off or followed by others", _SAVE_AGAIN)
+            raise BadFileError(f"its {compression} data are cut off or followed by others", SAVE_AGAIN)
     else:
-        what = f"its compression is {short(compression)}, expected none, 'zlib' or 'gzip'"
-        raise BadFileError(what, "choose CSV in Map > Map Properties > Tile Layer Format")
+        raise BadFileError(f"its compression is {short(compression)}, expected none, 'zlib' or 'gzip'", _CHOOSE_CSV)
     if len(plain) > n_bytes:
-        raise BadFileError(f"its data hold more than the expected {n_bytes // 4} tiles", _SAVE_AGAIN)
+        raise BadFileError(f"its data hold more than the expected {n_bytes // 4} tiles", SAVE_AGAIN)
     if len(plain) % 4:
-        raise BadFileError(f"its data end in the middle of a tile (after {len(plain)} bytes)", _SAVE_AGAIN)
-    return len(plain)
+        raise BadFileError(f"its data end in the middle of a tile (after {len(plain)} bytes)", SAVE_AGAIN)
+    return plain
 
 
-def _check_tileset(folder: Path, firstgid: Any, source: Any) -> None:
-    whole(firstgid, 1, 0x0FFFFFFF, "firstgid of a tileset")
-    if source is None:
-        return
-    if not isinstance(source, str):
-        raise BadFileError(f"the source of a tileset is {short(source)}, expected a path", _SAVE_AGAIN)
-    path = inside(folder, source, "the tileset")
+def _read_tileset(raw: RawMap, folder: Path, tree: Tree) -> None:
+    """Put a tileset into the map, from the file that it names or as it is; raises BadFileError."""
+    firstgid = whole(tree.get("firstgid"), 1, 0x0FFFFFFF, "firstgid of a tileset")
+    source = tree.get("source")
+    if source is not None and not isinstance(source, str):
+        raise BadFileError(f"the source of a tileset is {short(source)}, expected a path", SAVE_AGAIN)
+    shown = short(tree.get("name", "") if source is None else source)
     try:
-        text = read_text(path)
-        root: Any = parse_xml(text) if is_xml(text) else parse_json(text)
+        if source is not None:
+            tree = read_tree(_inside(folder, source), "tileset")
+        raw.tilesets.append(_tileset(tree, firstgid))
     except BadFileError as bad:
-        raise BadFileError(f"in tileset {short(source)}: {bad.what}", bad.remedy) from bad
-    if isinstance(root, ElementTree.Element):
-        good = root.tag == "tileset"
-        templates = any("template" in e.attrib for e in root.iter("object"))
-    else:
-        good, templates = isinstance(root, dict), _has_template(root)
-    if not good:
-        raise BadFileError(f"{short(source)} is no tileset", "refer to a .tsx or .tsj file")
-    if templates:
-        raise BadFileError(f"tileset {short(source)} uses object templates", "choose Detach in the object's menu")
+        if shown in bad.what:
+            raise
+        raise BadFileError(f"in tileset {shown}: {bad.what}", bad.remedy) from bad
+    raw.strangers |= strangers("tileset", tree).union(*(strangers("tile", t) for t in raw.tilesets[-1].tiles.values()))
+
+
+def _inside(folder: Path, source: str) -> Path:
+    try:
+        return inside(folder, source, "the tileset")
+    except BadFileError as bad:
+        raise BadFileError(bad.what, "put it beside the map or below, and refer to it there, or embed it") from bad
+
+
+def _tileset(tree: Tree, firstgid: int) -> RawTileset:
+    if {"tileproperties", "tilepropertytypes"} & tree.keys() or isinstance(tree.get("tiles"), dict):
+        raise BadFileError("its tiles are written as Tiled before 1.2 wrote them", SAVE_AGAIN)
+    count = None if tree.get("tilecount") is None else whole(tree["tilecount"], 0, FLIPS, "tilecount")
+    tiles = {whole(t.get("id"), 0, 0x0FFFFFFF, "id of a tile"): t for t in objects(tree.get("tiles", []), "tiles")}
+    if len(tiles) < len(tree.get("tiles", [])):
+        raise BadFileError("it describes a tile twice", SAVE_AGAIN)
+    for part in (tree, *tiles.values()):
+        settle(part)
+    return RawTileset(tree, firstgid, count, tiles)
+
+
+def with_properties(raw: RawMap) -> Iterator[tuple[str, str, Tree]]:
+    """Yield (what, name of a layer, part) for the map, its tilesets, groups and layers."""
+    yield "the map", "", raw.tree
+    for tileset in raw.tilesets:
+        yield f"tileset {short(tileset.tree.get('name', ''))}", "", tileset.tree
+    pending = list(raw.tree["layers"])
+    while pending:
+        tree = pending.pop(0)
+        yield "the layer", str(tree.get("name", "")), tree
+        pending += tree.get("layers", []) if tree["type"] == "group" else []

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pytiled_parser.tiled_object import Point, Rectangle, Text, TiledObject
-from pytiled_parser.tiled_object import Tile as TileObject
 from torch import Tensor
 
 from metarl.errors import nearest
@@ -17,13 +15,18 @@ from metarl.errors import nearest
 from .faults import Faults
 from .geometry import Place
 from .layout import LONGEST_TEXT, MOST_DWELL
-from .reading import short
+from .reading import BadFileError, short
 from .themes import THEMES, mixture, parse_weights
-from .tiled_cells import Frame, Picture, number
-from .tiled_guard import FARTHEST, FLIPS
+from .tiled_cells import Frame, Picture, truth
+from .tiled_guard import FARTHEST, RawLayer
+from .tiled_shapes import Shape, measured
+from .tiled_tree import Tree, flag, real
 
-CLASSES = ("exhibit", "spawn", "exit", "shop", "meeting", "portal", "closed_at")
-"""Classes ("type" in older editors) of objects that mean something."""
+CLASSES: dict[str, tuple[str, ...]] = {
+    "exhibit": ("theme", "themes", "popularity", "dwell"), "spawn": (), "exit": (), "shop": (), "meeting": (),
+    "portal": ("to",), "closed_at": ("episode",),
+}  # fmt: skip
+"""{class ("type" in older editors) of objects that mean something: properties that they have}."""
 DEFAULT_POPULARITY, DEFAULT_DWELL = 0.5, 3
 
 
@@ -52,75 +55,103 @@ class Found:
 class _Item:
     """One object with everything that a message about it needs."""
 
-    shape: TiledObject
+    shape: Shape
     layer: str
     kind: str
     name: str
     properties: Mapping[str, Any]
-    left: float
-    top: float
-    width: float
-    height: float
-    """rectangle in tiles, not pixels"""
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Tile (x, y) under its centre."""
-        return math.floor(self.left + self.width / 2), math.floor(self.top + self.height / 2)
+        """Tile (x, y) under its middle."""
+        return self.shape.tile
+
+    def __str__(self) -> str:
+        kind = self.kind if self.kind in CLASSES else short(self.kind) if self.kind else "object"
+        return f"{kind} {short(self.name)}"
 
 
 class ObjectReader:
     """Turns objects into places, noting faults."""
 
-    def __init__(self, picture: Picture, frame: Frame, tile_size: tuple[int, int], faults: Faults) -> None:
-        self.picture, self.frame, self.tile_size, self.faults = picture, frame, tile_size, faults
+    def __init__(self, picture: Picture, frame: Frame, faults: Faults) -> None:
+        self.picture, self.frame, self.faults = picture, frame, faults
         self.found = Found()
 
     def read(self) -> Found:
         """Return what all object layers say."""
         unnamed = 0
-        for layer in self.picture.objects:
-            name = layer.name if isinstance(layer.name, str) else short(layer.name)
-            for shape in layer.tiled_objects:
-                item = self._item(shape, name)
+        for layer in self.picture.raw.layers:
+            if layer.kind != "objectgroup":
+                continue
+            known = []
+            for tree in layer.tree.get("objects", []):
+                try:
+                    item = self._item(tree, layer)
+                except BadFileError as bad:
+                    what = f"object {short(tree.get('id'))} {short(tree.get('name', ''))}: {bad.what}"
+                    self.faults.add(what, bad.remedy, layer=layer.name)
+                    continue
                 unnamed += item is None
-                if item is not None and item.kind:
+                known += [item] if item else []
+            if known and layer.astray:
+                remedy = "set offset to 0 and parallax factor to 1, also of its groups"
+                self.faults.add(layer.astray, remedy, layer=layer.name)
+            for item in known:
+                if self._sound(item):
                     self._take(item)
         if unnamed:
             self.found.notes.append(f"{unnamed} objects without a class are ignored")
         return self.found
 
-    def _item(self, shape: TiledObject, layer: str) -> _Item | None:
-        """Return the object in tiles; None if it means nothing; kind "" if it is faulty (noted)."""
-        gid = shape.gid & ~FLIPS if isinstance(shape, TileObject) and isinstance(shape.gid, int) else 0
-        kind = shape.class_ if isinstance(shape.class_, str) else ""
-        kind = (kind or self.picture.classes.get(gid, "")).strip().casefold()
-        if isinstance(shape, Text) or not kind:
+    def _item(self, tree: Tree, layer: RawLayer) -> _Item | None:
+        """Return an object that has a class, its own or its tile's; None if it means nothing."""
+        raw = self.picture.raw
+        shape = measured(tree, raw)
+        kind = tree.get("class") or tree.get("type") or shape.tile_tree.get("class") or shape.tile_tree.get("type")
+        kind = kind.strip().casefold() if isinstance(kind, str) else short(kind) if kind else ""
+        own, taken = tree["properties"], shape.tile_tree.get("properties", {})
+        name = tree.get("name", "")
+        name = name.strip() if isinstance(name, str) else short(name)
+        item = _Item(shape, layer.name, kind, name, {**taken, **own})
+        if shape.stray_gid:
+            what = f"{item} is drawn with gid {short(tree['gid'])}, which belongs to no tileset of the map"
+            self._fault(item, what, "draw it again with a tileset of the map")
+        elif not kind and truth(item.properties.get("solid")):
+            what = f"{item} has solid = true, but only tiles of tile layers are walls"
+            self._fault(item, what, "draw it in a tile layer, or clear that property")
+        if not kind:
+            for stranger in [n for n in ("district", "crowd") if n in own]:
+                what = f"{item} has the property '{stranger}', which only tiles have"
+                self._fault(item, what, f"paint it with tiles in the layer of that name, or clear '{stranger}'")
             return None
-        name = shape.name.strip() if isinstance(shape.name, str) else short(shape.name)
-        own = shape.properties if isinstance(shape.properties, dict) else {}
-        measures = [number(v) for v in (*shape.coordinates, *shape.size, shape.rotation)]
-        numbers = [m for m in measures if m is not None and abs(m) < FARTHEST * 4096]
-        if len(numbers) != 5:
-            what = f"{kind} {short(name)} has no proper position and size ({short([*shape.coordinates, *shape.size])})"
-            self.faults.add(what, "draw it again", layer=layer)
-            return _Item(shape, layer, "", name, own, 0, 0, 0, 0)
-        x, y, width, height, rotation = numbers
-        wide, tall = self.tile_size
-        top = y - height if isinstance(shape, TileObject) else y  # tile objects stand on their lower left corner
-        properties = {**self.picture.tiles.get(gid, {}), **own}
-        item = _Item(shape, layer, kind, name, properties, x / wide, top / tall, width / wide, height / tall)
-        if kind not in CLASSES:
-            what, remedy = f"unknown class {short(kind)}", nearest(kind, CLASSES)
-        elif rotation % 360 and not isinstance(shape, Point):
-            what, remedy = f"{kind} {short(name)} is rotated by {rotation:g} degrees", "set its rotation to 0"
-        elif len(name) > LONGEST_TEXT or not name.isprintable():
-            what = f"{kind} has a name that is longer than {LONGEST_TEXT} characters or not printable"
+        if not (layer.visible and flag(tree.get("visible", True), "'visible' of an object")):
+            self.found.notes.append(f"{item} is hidden in the editor and counts; delete it if it should not")
+        for stranger in sorted(own.keys() - {*CLASSES[kind]}) if kind in CLASSES else ():
+            meant = nearest(stranger, CLASSES[kind]) if CLASSES[kind] else f"objects of class {kind} have none"
+            self.found.notes.append(f"{item}: the property {short(stranger)} means nothing here; {meant}")
+        return item
+
+    def _fault(self, item: _Item, what: str, remedy: str) -> None:
+        self.faults.add(what, remedy, layer=item.layer, cells=[item.tile])
+
+    def _sound(self, item: _Item) -> bool:
+        """Return whether an object can be taken for what its class says; else its fault is noted."""
+        what = remedy = ""
+        if not item.shape.proper:
+            self.faults.add(
+                f"{item} has no proper position and size ({item.shape.shown})", "draw it again", layer=item.layer
+            )
+            return False
+        if item.kind not in CLASSES:
+            what = f"unknown class {short(item.kind)}"
+            remedy = f"{nearest(item.kind, CLASSES)}; clear its class if it means nothing here"
+        elif len(item.name) > LONGEST_TEXT or not item.name.isprintable():
+            what = f"{item.kind} has a name that is longer than {LONGEST_TEXT} characters or not printable"
             remedy = "give it another name"
-        else:
-            return item
-        self.faults.add(what, remedy, layer=layer, cells=[item.tile])
-        return _Item(shape, layer, "", name, own, 0, 0, 0, 0)
+        if what:
+            self._fault(item, what, remedy)
+        return not what
 
     def _take(self, item: _Item) -> None:
         if item.kind == "closed_at":
@@ -142,11 +173,11 @@ class ObjectReader:
     def _exhibit(self, item: _Item, name: str) -> None:
         row = self._themes(item, name)
         self.found.themes.append(row)
-        popularity = number(item.properties.get("popularity", DEFAULT_POPULARITY))
+        popularity = real(item.properties.get("popularity", DEFAULT_POPULARITY))
         if popularity is None or not 0 <= popularity <= 1:
             what = f"exhibit {short(name)} has popularity {short(item.properties.get('popularity'))}"
             self.faults.add(f"{what}, expected 0 to 1", "change it", layer=item.layer, cells=[item.tile])
-        dwell = number(item.properties.get("dwell", DEFAULT_DWELL))
+        dwell = real(item.properties.get("dwell", DEFAULT_DWELL))
         if dwell is None or dwell != int(dwell) or not 0 <= dwell <= MOST_DWELL:
             what = f"exhibit {short(name)} has dwell {short(item.properties.get('dwell'))}, expected a whole number of"
             self.faults.add(f"{what} ticks from 0 to {MOST_DWELL}", "change it", layer=item.layer, cells=[item.tile])
@@ -178,18 +209,21 @@ class ObjectReader:
         return mixture({THEMES[0]: 1.0})
 
     def _close(self, item: _Item) -> None:
-        episode = number(item.properties.get("episode"))
+        episode = real(item.properties.get("episode"))
         if episode is None or episode != int(episode) or abs(episode) > FARTHEST:
             what = f"closed_at has episode {short(item.properties.get('episode'))}, expected a whole number from 1"
             self.faults.add(what, "set its int property 'episode'", layer=item.layer, cells=[item.tile])
             return
-        if not isinstance(item.shape, Rectangle | Point | TileObject):
-            what = f"closed_at is drawn as a {type(item.shape).__name__.lower()}, expected a rectangle or point"
-            self.faults.add(what, "draw it as a rectangle", layer=item.layer, cells=[item.tile])
+        if item.shape.kind not in ("rectangle", "point", "tile"):
+            what = f"closed_at is drawn as a {item.shape.kind}, expected a rectangle or point"
+            self._fault(item, what, "draw it as a rectangle")
+            return
+        if item.shape.rotation % 90:
+            what = f"closed_at is rotated by {item.shape.rotation:g} degrees"
+            self._fault(item, what, "set its rotation to 0")
             return
         frame = self.frame
-        left, right = math.ceil(item.left - 0.5), math.ceil(item.left + item.width - 0.5)
-        top, bottom = math.ceil(item.top - 0.5), math.ceil(item.top + item.height - 0.5)
+        left, top, right, bottom = (math.ceil(edge - 0.5) for edge in item.shape.box)
         if left >= right or top >= bottom:  # it holds no tile's middle: the tile under its own
             left, top = item.tile
             right, bottom = left + 1, top + 1

@@ -34,6 +34,8 @@ from envs.npc.maps.tiled import read_tiled
 from envs.npc.maps.tiled_save import save_tiled
 from metarl.provenance import provenance
 
+from .tiled_whole import save, whole_map
+
 LIMIT_S = 10.0
 """A file that takes more CPU time hangs."""
 KINDS = ("tmx", "tmj", "tsx", "scene", "composite", "glb")
@@ -76,6 +78,8 @@ class Corpus:
             for ending in ("tmx", "tmj"):
                 path = folder / f"more-{encoding}.{ending}"
                 save_tiled(worlds[number % 3], path, encoding=encoding, infinite=bool(number % 2))
+        for ending in ("tmx", "tmj"):  # offsets, alignments, polygons, collections, nearly all that the format can say
+            save(whole_map(), folder / f"whole.{ending}")
         self.maps = {e: [p.read_bytes() for p in sorted(folder.glob(f"*.{e}"))] for e in ("tmx", "tmj", "tsx")}
         self.scene = folder / SCENE
         self.parts = {"scene": Path("scene.json"), "composite": Path(COMPOSITE)}

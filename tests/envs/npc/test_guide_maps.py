@@ -23,7 +23,6 @@ SAMPLES = Path(guide_maps.__file__).parent / "maps" / "samples"
 @pytest.fixture(scope="module")
 def drawn() -> GuideTasks:
     """A family with two hand-drawn maps of different sizes."""
-    pytest.importorskip("pytiled_parser")
     return make_macro(maps=(str(SAMPLES / "museum.tmx"), str(SAMPLES / "old-town.tmj")))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from envs.npc.maps import tiled
+from envs.npc.maps import tiled_tree
 
 from .map_fuzzer import KINDS, HangError, damage, fuzz, time_limit
 
@@ -25,17 +26,8 @@ def test_three_hundred_damaged_worlds_load_or_are_refused(tmp_path: Path) -> Non
 
 
 def test_the_fuzzer_notices_a_reader_that_trusts_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trusting(file: Path, faults: object) -> object:
-        import pytiled_parser
-
-        return pytiled_parser.parse_map(file)
-
-    def unguarded(file: Path, faults: object) -> SimpleNamespace:
-        content = file.read_bytes()
-        return SimpleNamespace(infinite=b'infinite="1"' in content or b'"infinite": true' in content)
-
-    monkeypatch.setattr(tiled, "check_file", unguarded)
-    monkeypatch.setattr(tiled, "_parse", trusting)
+    monkeypatch.setattr(tiled_tree, "parse_xml", ElementTree.fromstring)
+    monkeypatch.setattr(tiled_tree, "parse_json", json.loads)
     assert len(fuzz(tmp_path, 36, seed=1).bad) > 3
 
 

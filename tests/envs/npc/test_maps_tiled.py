@@ -180,6 +180,10 @@ def exhibit(**properties: str) -> str:
     return f'<object id="2" name="Harp" type="exhibit" {place}><properties>{inner}</properties></object>'
 
 
+CLOSED = (
+    '<object id="7" type="closed_at" x="25" y="12" width="9" height="5"><properties>'
+    '<property name="episode" value="1"/></properties></object>'
+)
 OBJECTS = {
     "no spawn": (EXHIBIT, "there is no spawn point; place exactly one object of class 'spawn'"),
     "two spawns": (SPAWN * 2 + EXHIBIT, "layer 'things', tiles (x=1, y=1), (x=1, y=1): there are 2 spawn points"),
@@ -187,7 +191,10 @@ OBJECTS = {
         SPAWN + EXHIBIT.replace("exhibit", "exibit"),
         "tile (x=6, y=3): unknown class 'exibit'; did you mean 'exhibit'",
     ),
-    "rotated": (SPAWN + EXHIBIT.replace("width", 'rotation="45" width'), "exhibit 'Harp' is rotated by 45 degrees"),
+    "rotated": (
+        SPAWN + EXHIBIT + CLOSED.replace("width", 'rotation="45" width'),
+        "tile (x=2, y=1): closed_at is rotated by 45 degrees",
+    ),
     "no theme": (SPAWN + exhibit(dwell="3"), "tile (x=6, y=3): exhibit 'Harp' has theme None, expected e.g. 'music'"),
     "bad theme": (
         SPAWN + exhibit(theme="music:-1"),
@@ -241,7 +248,10 @@ HEADERS = {
     ),
     "no properties": ({"properties": ""}, "the map property 'licence' is None, expected e.g. 'CC0-1.0'"),
     "orientation": ({"header": HEADER.replace("orthogonal", "isometric")}, "its orientation is 'isometric'"),
-    "lacks": ({"header": HEADER.replace('nextlayerid="9"', "")}, "<map> lacks nextlayerid; open it in Tiled and save"),
+    "lacks": (
+        {"header": HEADER.replace('tilewidth="10"', "")},
+        "the map lacks tilewidth; open it in Tiled and save it again",
+    ),
     "tile size": (
         {"header": HEADER.replace('tilewidth="10"', 'tilewidth="0"')},
         "the tilewidth of the map is '0', expected",
@@ -252,7 +262,7 @@ HEADERS = {
     "long data": ({"data": csv([*GIDS, 1])}, "layer 'Walls': its tile data are no list of 40 numbers"),
     "words": ({"data": csv(GIDS).replace("0", "x", 1)}, "layer 'Walls': a gid is 'x', expected a whole number"),
     "gid": ({"data": csv([77, *GIDS[1:]])}, "layer 'Walls', tile (x=0, y=0): 1 tiles belong to no tileset of the map"),
-    "xml tiles": ({"data": "<data><tile gid='1'/></data>"}, "its tiles are written as XML elements"),
+    "xml tiles": ({"data": "<data><tile gid='1'/></data>"}, "layer 'Walls': there are 1 tiles, expected 8 x 5 = 40"),
     "zstd": (
         {"data": '<data encoding="base64" compression="zstd">AAAA</data>'},
         "its compression is 'zstd', expected none",
@@ -273,10 +283,11 @@ def test_what_is_wrong_with_a_map_is_said_before_anything_is_trusted(write: Any,
 def test_a_shifted_layer_and_a_second_layer_of_districts_are_faults(write: Any) -> None:
     layer = f'<layer id="3" name="districts" width="{W}" height="5">{csv([0] * 40)}</layer>'
     found = faults(
-        write(layers=layer * 2 + layer.replace("districts", "sky").replace("width", 'offsetx="3" offsety="0" width'))
+        write(layers=layer * 2 + layer.replace("districts", "crowd").replace("width", 'offsetx="3" offsety="0" width'))
     )
     assert found == [
-        "layer 'sky': the layer is shifted by (3.0, 0.0) pixels; set its horizontal and vertical offset to 0",
+        "layer 'crowd': the layer is shifted by (3.0, 0.0) pixels; set offset to 0 and parallax factor to 1, also of "
+        "its groups",
         "layer 'districts': there are 2 layers of that name, expected one; merge or rename them",
     ]
 
