@@ -63,7 +63,7 @@ def _parse(file: Path, faults: Faults) -> TiledMap:
     try:
         import pytiled_parser
     except ImportError as error:
-        raise ConfigError(f"reading {file} needs pytiled-parser: pip install 'metarl-worlds[maps]'") from error
+        raise ConfigError(f"reading {file} needs pytiled-parser: pip install pytiled-parser") from error
     try:
         return pytiled_parser.parse_map(file, encoding="utf-8-sig")
     except Exception as error:  # its parsers index and convert without looking
