@@ -35,7 +35,7 @@ test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there,
 kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (minutes; the suite does three of them)
 	$(PY) -m tests.experiments.kill_every_agent
 
-learn: setup  ## published experiments again, results into experiments/results (NAMES= chooses; hours for all)
+learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)
 	$(PY) -m experiments reproduce $(NAMES)
 
 lint: setup  ## ruff: errors, style, formatting

@@ -81,6 +81,7 @@ class Finetune:
 
     name = FinetuneConfig.algorithm
     parallel_episodes = True
+    learning_state = ("optimiser",)
 
     def __init__(
         self, config: FinetuneConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu"

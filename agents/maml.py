@@ -53,6 +53,7 @@ class MAML:
 
     name = MAMLConfig.algorithm
     parallel_episodes = True
+    learning_state = ("outer",)
 
     def __init__(self, config: MAMLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `MAMLConfig.build`."""

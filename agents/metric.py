@@ -52,6 +52,7 @@ class Metric:
 
     name = MetricConfig.algorithm
     parallel_episodes = True
+    learning_state = ("library/first", "library/second", "library/steps", "metric/adam")
 
     def __init__(self, config: MetricConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `MetricConfig.build`."""

@@ -174,6 +174,9 @@ class PEARL:
 
     name = PEARLConfig.algorithm
     parallel_episodes = False
+    learning_state = (
+        "adam", "sac/actor_adam", "sac/temperature_adam", "slots", "replay", "context", "oldest_trial", "n_updates",
+    )  # fmt: skip
 
     def __init__(self, config: PEARLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `PEARLConfig.build`."""

@@ -174,6 +174,7 @@ class RL2:
 
     name = "rl2"
     parallel_episodes = False
+    learning_state = ("optimiser",)
 
     def __init__(self, config: RL2Config, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """Build networks, optimiser and statistics; raises ConfigError for unsupported spaces."""

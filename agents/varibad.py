@@ -122,6 +122,7 @@ class VariBAD:
 
     name = "varibad"
     parallel_episodes = False
+    learning_state = ("optimiser", "vae_adam", "buffer")
 
     def __init__(
         self, config: VariBADConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu"

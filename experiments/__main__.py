@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 
+from .safe_text import one_line, set_up_streams
 from .siblings import shadowed
 
 COMMANDS = {
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started with a closed one, as some service managers do
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # open until the process ends
+    set_up_streams()
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -84,7 +86,7 @@ def _run(argv: list[str]) -> int:
         code = load_target(COMMANDS[command][0], "command")(rest)
         return int(code)
     except MetarlError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print("error: " + one_line(" ".join(str(error).split())), file=sys.stderr)
         return 2
 
 
@@ -108,7 +110,7 @@ def _beyond_this_machine(error: Exception) -> str:
 def _one_line_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return f"warning: {message}\n"
+    return f"warning: {one_line(' '.join(str(message).split()))}\n"
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ from metarl.errors import ConfigError, nearest
 from . import codec
 from .build import read_config
 from .config import AgentConfig, AnyConfig, ExperimentConfig, WorldConfig
+from .help_text import reflow
 from .presets import load_preset
+from .warm_start import flat, split_source
 
 PROG = "python -m experiments train"
 A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
 Resume = Literal["no", "yes", "auto"]
 
-CHANGEABLE = ("train.n_iterations", "log.")
-"""What may differ when a run goes on; anything else would make it another run."""
+CHANGEABLE = ("train.n_iterations", "log.", "device")
+"""What may differ when a run goes on; anything else would make it another run. Another device costs bits, not sense."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class TrainArguments(Generic[A_co]):
     """Directory of the run (default: runs/PRESET-SEED-TIME)."""
     resume: Resume = "no"
     """`--resume`: go on with the run in --run-dir; `--resume auto`: go on if there is one, else start it."""
+    start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[:CHECKPOINT]")] = None
+    """Start with the parameters and running statistics of an earlier run (its last checkpoint, or last, best or an
+    iteration after a colon); optimiser, schedules and stored experience begin anew."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Request:
     run_dir: Path | None
     going_on: bool
     """True: `run_dir` is a run that shall go on."""
+    start_from: str | None = None
+    """The earlier run that a new one starts from: RUN[:CHECKPOINT]."""
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -59,19 +66,42 @@ def parse(argv: Sequence[str]) -> Request:
     """
     words = _spell_out_resume(argv)
     preset = words.pop(0) if words and not words[0].startswith("-") else None
-    run_dir, resume = _peek(words, "--run-dir"), _peek(words, "--resume") or "no"
-    if preset is None and not {"-h", "--help"} & set(words) and (run_dir is None or resume == "no"):
-        raise ConfigError(f"name a preset first ({PROG} PRESET ...), or add --run-dir DIR --resume to go on with a run")
-    base = load_preset(preset) if preset is not None else read_config(Path(run_dir or ""))
-    arguments = parse_overrides(base, words)
-    config, where = arguments.config, arguments.run_dir
+    arguments = parse_overrides(_base(preset, words), words)
+    config, where, source = arguments.config, arguments.run_dir, arguments.start_from
     if arguments.resume == "no":
-        return Request(config, where, going_on=False)
+        return Request(config, where, going_on=False, start_from=source)
     if where is None:
         raise ConfigError(f"--resume {arguments.resume} needs --run-dir DIR: which run shall go on?")
     if arguments.resume == "auto" and not run.is_run(where):
-        return Request(config, where, going_on=False)
+        return Request(config, where, going_on=False, start_from=source)
+    if source is not None:
+        _check_source(where, source)
     return Request(check_changes(read_config(where), config), where, going_on=True)
+
+
+def _base(preset: str | None, words: Sequence[str]) -> AnyConfig:
+    """Return the config that the command line changes: a preset's, or that of the run which goes on or is started from.
+
+    Raises: ConfigError if none is named.
+    """
+    run_dir, resume, source = _peek(words, "--run-dir"), _peek(words, "--resume") or "no", _peek(words, "--from")
+    if preset is not None:
+        return load_preset(preset)
+    if source is not None and not (resume != "no" and run_dir is not None and run.is_run(Path(run_dir))):
+        return read_config(split_source(source)[0])
+    if not {"-h", "--help"} & set(words) and (run_dir is None or resume == "no"):
+        raise ConfigError(f"name a preset first ({PROG} PRESET ...), or add --run-dir DIR --resume to go on with a run")
+    return read_config(Path(run_dir or ""))
+
+
+def _check_source(run_dir: Path, source: str) -> None:
+    """Raise ConfigError unless the run that goes on was started from `source`; that run need not be there any more."""
+    before = run.read_json(run_dir, run.FACTS).get("warm_start", {}).get("from")
+    if before != source:
+        raise ConfigError(
+            f"{run_dir} was started from {before or 'fresh parameters'} and cannot become one from {source} when it "
+            f"goes on; leave out --from, or choose another --run-dir"
+        )
 
 
 def parse_overrides(base: AnyConfig, words: Sequence[str]) -> TrainArguments[Any]:
@@ -93,20 +123,15 @@ def check_changes(stored: AnyConfig, wanted: AnyConfig) -> AnyConfig:
     """
     if wanted.threads is None:
         wanted = dataclasses.replace(wanted, threads=stored.threads)
-    before, after = _flat(codec.to_json(stored)), _flat(codec.to_json(wanted))
+    before, after = flat(codec.to_json(stored)), flat(codec.to_json(wanted))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(CHANGEABLE):
             raise ConfigError(
                 f"{key} is {before.get(key)!r} in this run and cannot become {after.get(key)!r} when it goes on; only "
-                f"train.n_iterations and log.* can. Start a new run for other values"
+                f"train.n_iterations, log.* and device can. For other values start a new run; --from keeps what was "
+                f"learnt"
             )
     return wanted
-
-
-def _flat(stored: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(stored, dict):
-        return {path: stored}
-    return {k: v for key, value in stored.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
 
 
 def _spell_out_resume(argv: Sequence[str]) -> list[str]:
@@ -136,7 +161,7 @@ def _check_names(kind: Any, default: Any, words: Sequence[str]) -> None:
         except SystemExit:
             return  # --help, or a value that is wrong: the real parse says so
     if unknown:
-        known = [f"--{name}" for name in _flat(_names(default))] + ["--wandb"]
+        known = [f"--{name}" for name in flat(_names(default))] + ["--wandb"]
         first = unknown[0].partition("=")[0]
         if first.startswith("-"):
             raise ConfigError(f"unknown setting {first!r}; {nearest(first.replace('_', '-'), known)}")
@@ -152,19 +177,20 @@ def _names(value: Any) -> dict[str, Any]:
         if field.name == "config" and nested is not None:
             names |= nested
         else:
-            names[field.name.replace("_", "-")] = nested
+            names["from" if field.name == "start_from" else field.name.replace("_", "-")] = nested
     return names
 
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn tyro's boxed messages into one ConfigError; its help passes through."""
-    caught = io.StringIO()
+    """Turn tyro's boxed messages into one ConfigError, and print its help in whole sentences."""
+    caught, said = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(caught):
+        with contextlib.redirect_stderr(caught), contextlib.redirect_stdout(said):
             yield
     except SystemExit as stop:
         if not stop.code:
+            print(reflow(said.getvalue()))
             raise
         lines = [re.sub(r"[│╭╮╰╯]|^[─ ]*|─{2,}.*─{2,}", "", line).strip() for line in caught.getvalue().splitlines()]
         rule = next((i for i, line in enumerate(caught.getvalue().splitlines()) if "│ ──" in line), len(lines))

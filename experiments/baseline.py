@@ -6,7 +6,6 @@ env steps, and plays the strict protocol's scored episodes before and after. Nee
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import time
@@ -31,6 +30,7 @@ from metarl.world import World
 
 from .options import parse_options
 from .parser import Parser, check_writable
+from .safe_text import one_line
 from .sb3_options import ALGORITHMS, SB3Config
 from .tables import interval
 
@@ -154,14 +154,12 @@ def _join(parts: Sequence[Evaluation], family: TaskDistribution, protocol: Proto
 
 def _need_sb3() -> None:
     if importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError("stable-baselines3 is not installed; pip install 'metarl-worlds[baselines]'")
+        raise ConfigError("stable-baselines3 is not installed; pip install stable-baselines3 sb3-contrib")
 
 
 def _parser() -> Parser:
     default = SB3Config()
-    parser = Parser(
-        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("world", help="a name that `python -m experiments worlds` lists")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the world")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
@@ -209,5 +207,5 @@ def main(argv: Sequence[str]) -> int:
         print(f"{part + ' training:':<17}" + ", ".join(f"{k} {interval(v['mean'], k)}" for k, v in scores.items()))
     if arguments.into is not None:
         replace_file(arguments.into, (json.dumps(found, allow_nan=False) + "\n").encode())
-        print(f"numbers  {arguments.into}")
+        print(f"numbers  {one_line(arguments.into)}")
     return 0

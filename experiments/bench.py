@@ -35,9 +35,9 @@ from .bench_raw import Raw
 from .bench_report import print_cells, print_scaling, print_targets, speed_figure, verdict
 from .bench_rounds import Cell, run_rounds
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
-from .doctor import wide_console
 from .parser import Parser, check_writable
 from .plots import save_png
+from .safe_text import make_console
 
 PROG = "python -m experiments bench"
 RESULTS = Path("experiments/results")
@@ -88,7 +88,7 @@ QUICK = BenchSettings(
 def main(argv: Sequence[str]) -> int:
     """Measure, print tables and, unless quick, store them."""
     arguments = _parser().parse_args(list(argv))
-    console = wide_console()
+    console = make_console()
     if arguments.device != "cpu" and arguments.what != "agents":
         raise ConfigError(f"--device {arguments.device}: only `bench agents` measures elsewhere than on the CPU")
     if arguments.collect:

@@ -38,6 +38,7 @@ from .bench_clock import machine
 from .build import LoadedRun, build_agent, build_tasks, configure_torch
 from .config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from .fresh_process import measured_in_a_process
+from .help_text import HelpFormatter
 from .profile import profile, wait_for
 
 MEASURES: dict[str, str] = {
@@ -337,7 +338,7 @@ def run_agents(
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("case", choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="one iteration")
     parser.add_argument("--device", default="cpu", help="torch device")

@@ -24,6 +24,8 @@ from metarl.checkpoint import replace_file
 from metarl.provenance import provenance
 from metarl.seeding import generator
 
+from .help_text import HelpFormatter
+
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "navigation, first layer": (20, 2000, 2, 64),
     "navigation, hidden layer": (20, 2000, 64, 64),
@@ -127,7 +129,7 @@ def show(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--into", type=Path, help="write the figures to this JSON file")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each variant")
     arguments = parser.parse_args()

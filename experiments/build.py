@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metarl.world import World
 
 from . import codec
 from .config import AnyConfig, check_device
+from .safe_text import path_word
 
 
 def usable_cpus() -> int:
@@ -114,6 +116,7 @@ class LoadedRun:
     """A run directory's agent, as far as it was trained."""
 
     config: AnyConfig
+    """The run's config; `device` is where the agent is now."""
     agent: Agent
     tasks: TaskDistribution
     iteration: int
@@ -142,6 +145,32 @@ def check_fingerprint(run_dir: Path, tasks: TaskDistribution) -> dict[str, Any]:
     return facts
 
 
+def run_device(config: AnyConfig, wanted: str | None = None) -> str:
+    """Return where to play a run: `wanted`, or else where it was trained; a GPU that is not here becomes the CPU.
+
+    The change is told in one line on stderr. Raises: ConfigError if `wanted` is not there.
+    """
+    if wanted is not None:
+        check_device(wanted)
+        return wanted
+    try:
+        check_device(config.device)
+    except ConfigError:
+        if not config.device.startswith("cuda"):
+            raise
+        print(f"note: this run was trained on {config.device}, which is not here; using cpu", file=sys.stderr)
+        return "cpu"
+    return config.device
+
+
+def open_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None) -> LoadedRun:
+    """Set up torch as the run wants it, then load the run: on `device`, or where `run_device` says."""
+    config = read_config(run_dir)
+    where = run_device(config, device)
+    configure_torch(replace(config, device=where))
+    return load_run(run_dir, checkpoint, device=where)
+
+
 def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None) -> LoadedRun:
     """Rebuild the agent of a run directory from its newest good checkpoint, the "best" one, or a given iteration.
 
@@ -151,22 +180,24 @@ def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | Non
     Raises: CheckpointError if there is no such checkpoint, it is damaged, or the tasks changed since.
     """
     config = read_config(run_dir)
-    where = check_device(device or config.device)
+    config = replace(config, device=run_device(config, device))
     tasks = build_tasks(config)
     check_fingerprint(run_dir, tasks)
-    point = _find(run_dir, checkpoint)
-    agent = build_agent(config, tasks, where)
+    point = find_point(run_dir, checkpoint)
+    agent = build_agent(config, tasks, torch.device(config.device))
     agent.load_state_dict(point.agent_state)
     return LoadedRun(config, agent, tasks, point.iteration, point.env_steps)
 
 
-def _find(run_dir: Path, checkpoint: str | int) -> run.ResumePoint:
-    """Return the checkpoint that "last", "best" or an iteration stands for."""
+def find_point(run_dir: Path, checkpoint: str | int) -> run.ResumePoint:
+    """Return the checkpoint that "last", "best" or an iteration stands for; raises MetarlError if there is none."""
     text = str(checkpoint)
     if text == "last":
         point = run.newest_point(run_dir)
         if point.agent_state is None:
-            raise CheckpointError(f"{run_dir} has no checkpoint yet; train it with --run-dir {run_dir} --resume")
+            raise CheckpointError(
+                f"{run_dir} has no checkpoint yet; train it with --run-dir {path_word(run_dir)} --resume"
+            )
         return point
     if text == "best":
         best = CheckpointStore(run_dir / run.CHECKPOINTS).best()

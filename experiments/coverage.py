@@ -29,8 +29,9 @@ from metarl.seeding import derive
 from metarl.tasks import TaskDistribution, Tasks
 from metarl.trial import run_trial
 
-from .build import build_agent, configure_torch, load_run, read_config
-from .parser import Parser, check_writable
+from .build import build_agent, open_run
+from .parser import Parser, add_device, check_writable
+from .safe_text import one_line
 from .tables import text_table
 
 PROG = "python -m experiments coverage"
@@ -38,15 +39,14 @@ Flags = NDArray[np.bool_]
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="run directories that `train` wrote")
     parser.add_argument("--episodes", type=int, default=4000, help="episodes to play per agent (default %(default)s)")
     parser.add_argument("--radius", type=float, default=1.0, help="how near counts as met (default %(default)s)")
     parser.add_argument("--batch", type=int, default=20, help="episodes before adaptation (default %(default)s)")
     parser.add_argument("--split", default="test", help="split whose goals count (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="root of the noise (default %(default)s)")
+    add_device(parser)
     parser.add_argument("--into", type=Path, help="JSON file to write")
     return parser
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
             "provenance": provenance(), "runs": runs,
         }  # fmt: skip
         replace_file(arguments.into, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
-        print(f"numbers  {arguments.into}")
+        print(f"numbers  {one_line(arguments.into)}")
     return 0
 
 
@@ -80,14 +80,14 @@ def run_coverage(run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]
     Raises: ConfigError for a world without goals in the plane that its observations show; CheckpointError for a run
     directory that cannot be read.
     """
-    device = configure_torch(read_config(run_dir))
-    loaded = load_run(run_dir)
+    loaded = open_run(run_dir, device=arguments.device)
+    device = torch.device(loaded.config.device)
     fresh = build_agent(loaded.config, loaded.tasks, device)
     agents: dict[str, Agent] = {"trained": loaded.agent, "fresh": fresh}
     found = {
         name: coverage(
             agent, loaded.tasks, split=arguments.split, n_episodes=arguments.episodes, radius=arguments.radius,
-            batch=arguments.batch, seed=arguments.seed,
+            batch=arguments.batch, seed=arguments.seed, device=device,
         )
         for name, agent in agents.items()
     }  # fmt: skip
@@ -96,9 +96,10 @@ def run_coverage(run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]
 
 
 def coverage(
-    agent: Agent, tasks: TaskDistribution, *, split: str, n_episodes: int, radius: float, batch: int, seed: int
-) -> dict[str, Any]:
-    """Return which goals the agent visits in at least `n_episodes` episodes, each a trial of its own.
+    agent: Agent, tasks: TaskDistribution, *, split: str, n_episodes: int, radius: float, batch: int, seed: int,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:  # fmt: skip
+    """Return which goals the agent, which is on `device`, visits in at least `n_episodes` episodes, each its own trial.
 
     Each task is played equally often. "steps_paid": share of all steps that would pay something other than 0, were that
     the goal. "nearest": share of episodes that end nearest to each goal. "met" and "paid": share of episodes that come
@@ -111,8 +112,9 @@ def coverage(
     chosen = tasks.all(split)
     if chosen is None or "goal" not in chosen.values:
         raise ConfigError(f"coverage needs a finite list of goals; split {split!r} of {tasks.name!r} has none")
+    chosen = chosen.to(torch.device(device))
     rows = chosen.repeat(-(-n_episodes // len(chosen)))
-    world = tasks.make_world(len(rows))
+    world = tasks.make_world(len(rows), device=device)
     try:
         if not isinstance(world, PointWorld):
             raise ConfigError(f"coverage needs a world of points in the plane; {tasks.name!r} is none")
@@ -123,7 +125,7 @@ def coverage(
     away = torch.linalg.vector_norm(query.next_obs[:, :, None] - chosen.values["goal"], dim=-1)  # [T, B, goals]
     met = ((away <= radius) & query.valid[..., None]).any(0)
     last = query.valid.sum(0) - 1
-    nearest = away[last, torch.arange(len(last))].argmin(-1)
+    nearest = away[last, torch.arange(len(last), device=last.device)].argmin(-1)
     # Groups must mix the tasks, of which an agent with memory may have learnt something within the episode.
     order = torch.randperm(len(met), generator=torch.Generator().manual_seed(derive(seed, "coverage-groups")))
     return {
@@ -131,8 +133,8 @@ def coverage(
         "n_episodes": len(met),
         "steps_paid": (paying.sum((0, 1)) / query.valid.sum()).tolist(),
         "nearest": (nearest.bincount(minlength=len(chosen)) / len(met)).tolist(),
-        "met": together(met[order].numpy(), batch),
-        "paid": together(paying.any(0)[order].numpy(), batch),
+        "met": together(met.cpu()[order].numpy(), batch),
+        "paid": together(paying.any(0).cpu()[order].numpy(), batch),
     }
 
 

@@ -24,6 +24,7 @@ from metarl.tasks import TaskDistribution
 from .config import check_device
 from .options import parse_options
 from .parser import Parser, check_writable
+from .safe_text import make_console
 
 PROG = "python -m experiments doctor"
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json is not None:
         stored = {"world": arguments.world, "findings": [asdict(f) for f in findings]}
         replace_file(arguments.json, (json.dumps(stored, indent=2) + "\n").encode())
-    print_findings(arguments.world, findings, wide_console())
+    print_findings(arguments.world, findings, make_console())
     return int(any(f.status == "fail" for f in findings))
 
 
@@ -94,9 +95,3 @@ def print_findings(name: str, findings: Sequence[Finding], console: Console) -> 
     console.print(
         f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped (torch {torch.__version__})"
     )
-
-
-def wide_console() -> Console:
-    """Return a console for tables: the terminal's width, or 160 columns where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,11 +25,11 @@ from metarl.evaluation import Evaluation, Protocol, evaluate
 from metarl.provenance import provenance
 
 from . import codec, upstream
-from .build import LoadedRun, configure_torch, load_run, read_config
-from .config import check_device
-from .parser import Parser, check_folder
+from .build import LoadedRun, load_run, open_run, read_config
+from .parser import Parser, add_device, check_folder
 from .plots import Shown, adaptation_figure, save_png
 from .report import results_path, write_report
+from .safe_text import one_line
 from .tables import scores_table, text_table
 
 PROG = "python -m experiments evaluate"
@@ -49,7 +50,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--greedy-adaptation", action=argparse.BooleanOptionalAction, help="adaptation episodes take the mode"
     )
-    parser.add_argument("--device", help="torch device, if another than the run's")
+    add_device(parser)
     upstream.add_flags(parser)
     return parser
 
@@ -78,10 +79,9 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate one run and return the exit code."""
     arguments = _parser().parse_args(list(argv))
     config = read_config(arguments.run_dir)
-    check_device(arguments.device or config.device)
     protocol = protocol_of(arguments, config.evaluation)
-    device = configure_torch(replace(config, device=arguments.device or config.device))
-    loaded = load_run(arguments.run_dir, arguments.checkpoint, device=str(device))
+    loaded = open_run(arguments.run_dir, arguments.checkpoint, device=arguments.device)
+    device = torch.device(loaded.config.device)
     check_results(arguments.run_dir, protocol.split)
     asked = upstream.Request(arguments, loaded.agent, loaded.tasks, protocol) if arguments.upstream else None
     note = Ticker()
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
             "run": arguments.run_dir.resolve().name,
             "world_options": dict(loaded.config.world.options),
             "train_seed": loaded.config.seed,
-            "train_env_steps": loaded.env_steps,
+            **_training(arguments.run_dir, loaded),
             "device": device.type,
             "command": f"{PROG} {' '.join(argv)}",
         },
@@ -114,6 +114,14 @@ def main(argv: Sequence[str]) -> int:
         on_cpu = loaded if device.type == "cpu" else load_run(arguments.run_dir, loaded.iteration, device="cpu")
         upstream.show(arguments.run_dir, asked.play(on_cpu.agent), evaluation)
     return 0
+
+
+def _training(run_dir: Path, loaded: LoadedRun) -> dict[str, Any]:
+    """Return what went into the agent: env steps of this run and of those that it was started from."""
+    begin = run.read_json(run_dir, run.FACTS).get("warm_start")
+    if begin is None:
+        return {"train_env_steps": loaded.env_steps}
+    return {"train_env_steps": begin["env_steps"] + loaded.env_steps, "warm_start": begin}
 
 
 def _random_policy(loaded: LoadedRun, device: torch.device) -> Agent | None:
@@ -137,7 +145,7 @@ def show(run_dir: Path, evaluation: Evaluation) -> None:
     target = results_path(run_dir, split)
     target.parent.mkdir(exist_ok=True)
     replace_file(target, (json.dumps(evaluation.to_json(), allow_nan=False) + "\n").encode())
-    shown = Shown(run_dir.resolve().name, evaluation, run.history(run_dir))
+    shown = Shown(one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
     picture = target.with_name(f"adaptation-{split}.png")
     save_png(adaptation_figure([shown]), picture)
     page = write_report([shown], target.with_name("report.html"))
@@ -145,8 +153,8 @@ def show(run_dir: Path, evaluation: Evaluation) -> None:
     print(text_table(header, rows))
     print(f"intervals: {shown.summary['bootstrap']['text']}")
     for line in evaluation.world["notes"]:
-        print(f"note: {line}")
-    print(f"numbers  {target}\npicture  {picture}\npage     {page}")
+        print(f"note: {one_line(line)}")
+    print(f"numbers  {one_line(target)}\npicture  {one_line(picture)}\npage     {one_line(page)}")
 
 
 class Ticker:

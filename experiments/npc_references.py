@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from envs.npc.family import NpcFamily, golden_file
 from envs.npc.reference import measure
@@ -14,6 +13,8 @@ from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.provenance import package_versions
 from metarl.tasks import TaskDistribution, check_split
+
+from .tables import text_table
 
 _MOST_TRIALS = 100_000
 
@@ -38,27 +39,23 @@ def measure_references(
             raise ConfigError("--write keeps the values of all splits together; leave out --split")
     found = measure(family, n=n, seed=seed, splits=None if split is None else (split,))
     for name, policies in found["splits"].items():
-        console.print(_table(name, policies, n))
+        console.print(_table(name, policies, n, console.width), soft_wrap=True)
     if write:
         path = golden_file(family.name)
-        kept = json.loads(path.read_text()) if path.exists() else {}
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         kept[family.fingerprint()] = found | {"packages": package_versions()}
         path.parent.mkdir(exist_ok=True)
         replace_file(path, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
         console.print(f"kept in {path}")
 
 
-def _table(split: str, policies: dict[str, Any], n: int) -> Table:
-    title = f"undiscounted return per episode (± standard error), {split} split, {n} trials"
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("policy")
+def _table(split: str, policies: dict[str, Any], n: int, width: int) -> str:
     episodes = len(next(iter(policies.values()))["mean"])
-    for episode in range(episodes):
-        table.add_column(f"{episode}", justify="right")
-    for column in ("mean", "cost"):
-        table.add_column(column, justify="right")
+    header = ["policy", *map(str, range(episodes)), "mean", "cost"]
+    rows = []
     for name, values in policies.items():
         cells = [f"{m:.3f}±{s:.3f}" for m, s in zip(values["mean"], values["se"], strict=True)]
         means = [f"{sum(values[k]) / episodes:.3f}" for k in ("mean", "cost")]
-        table.add_row(name.replace("_", " "), *cells, *means)
-    return table
+        rows.append([name.replace("_", " "), *cells, *means])
+    title = f"undiscounted return per episode (± standard error), {split} split, {n} trials"
+    return f"{title}\n{text_table(header, rows, width)}"

@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the comparison, print a summary and write it as JSON; returns 1 if the engine is not upstream."""
     arguments = _parser().parse_args(list(argv))
     if arguments.table:
-        print(markdown(json.loads(arguments.table.read_text())))
+        print(markdown(json.loads(arguments.table.read_text(encoding="utf-8"))))
         return 0
     settings = Settings(
         arguments.goals, arguments.goals_v1, arguments.episodes, arguments.steps, tuple(arguments.rewards),

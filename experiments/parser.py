@@ -6,13 +6,19 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from metarl.errors import ConfigError, nearest
+
+from .help_text import HelpFormatter
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError, with the nearest names for an unknown flag, instead of exiting."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Make a parser as argparse does, with help in whole sentences."""
+        super().__init__(**{"formatter_class": HelpFormatter} | settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""
@@ -21,6 +27,11 @@ class Parser(argparse.ArgumentParser):
         unknown = next((w for w in words if w not in flags), None)
         hint = nearest(unknown, flags) if unknown and "unrecognized" in message else f"see {self.prog} --help"
         raise ConfigError(f"{message}; {hint}")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device` to a command that plays a run; `experiments.build.open_run` takes its value."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the run's, or cpu if not here)")
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -27,6 +27,7 @@ from .build import load_run
 from .options import parse_options
 from .parser import Parser, check_writable
 from .play_words import did, scene
+from .safe_text import one_line
 from .watch import npc_family, render
 from .watch_record import record_agent, record_policy
 
@@ -47,9 +48,7 @@ class Quit(Exception):
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("world", help="name of an NPC world, e.g. npc/companion")
     parser.add_argument("--as", dest="role", choices=("visitor", "npc"), default="visitor", help="whom you play")
     parser.add_argument("--npc", type=Path, metavar="RUN", help="run directory of the NPC that you meet")
@@ -77,8 +76,8 @@ def main(argv: Sequence[str]) -> int:
         print("ended; nothing was kept")
         return 0
     page = render(recording | {"references": {}}, who, arguments.split)
-    replace_file(arguments.out, page.encode())
-    print(f"page     {arguments.out}")
+    replace_file(arguments.out, page.encode(errors="backslashreplace"))
+    print(f"page     {one_line(arguments.out)}")
     return 0
 
 

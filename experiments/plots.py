@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 
 from metarl.results import Evaluation
 
+from . import safe_text
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers tell apart."""
 
@@ -112,7 +114,8 @@ def _curve(axes: Axes, run: Shown, metric: str, colour: str, *, alone: bool) -> 
     value, low, high = (np.asarray(estimate[k], dtype=float) for k in ("value", "low", "high"))
     at = np.arange(len(value))
     band = f"{run.summary['bootstrap']['level']:.0%} interval"
-    name = f"{run.label}: mean over tasks and seeds, {band}" if alone else run.label
+    label = safe_text.figure(run.label)
+    name = f"{label}: mean over tasks and seeds, {band}" if alone else label
     if not run.evaluation.agent["parallel_episodes"]:
         axes.fill_between(at, low, high, color=colour, alpha=0.22, linewidth=0)
         marker = "o" if len(at) <= 40 else ""
@@ -140,7 +143,7 @@ def _references(axes: Axes, run: Shown, metric: str) -> None:
         others = [name for name in evaluation.references if name not in REFERENCES]
         styles = dict(zip(others, cycle(_OTHERS), strict=False))
         for name, values in evaluation.references.items():
-            label, dashes, colour = REFERENCES.get(name) or (name.replace("_", " "), *styles[name])
+            label, dashes, colour = REFERENCES.get(name) or (safe_text.figure(name.replace("_", " ")), *styles[name])
             _dashed(axes, np.asarray(values, dtype=float), label, dashes, colour)
     measured = run.summary.get("random_policy", {}).get(metric)
     if measured is not None:
@@ -207,7 +210,7 @@ def _training(axes: Axes, run: Shown, metric: str, index: int, *, alone: bool) -
     if alone:
         lines.insert(0, ("pre", "before adaptation", COLOURS[(index + 1) % len(COLOURS)]))
     for part, text, colour in lines:
-        label = text if alone else run.label
+        label = text if alone else safe_text.figure(run.label)
         steps, values = series(run.records, f"train/{part}_{metric}")
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values), color=colour, linewidth=1.7, label=f"{label}, training tasks")
@@ -255,7 +258,7 @@ def classes_figure(run: Shown) -> Figure | None:
             value, low, high = (np.array([float(m[k]) for m in means]) for k in ("value", "low", "high"))
             error = np.maximum(0.0, np.stack([value - low, high - value]))
             axes.errorbar(value, rows + shift, xerr=error, fmt=marker, color=colour, label=label, capsize=2)
-        axes.set_yticks(rows, list(groups))
+        axes.set_yticks(rows, [safe_text.figure(name) for name in groups])
         axes.set_xlabel(METRICS[metric])
         axes.grid(axis="y", visible=False)
         if metric.startswith("success"):

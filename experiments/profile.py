@@ -26,12 +26,12 @@ from metarl.loop import meta_train
 from metarl.provenance import provenance
 from metarl.tasks import TaskDistribution
 
-from .build import LoadedRun, build_agent, build_tasks, configure_torch, load_run, read_config
+from .build import LoadedRun, build_agent, build_tasks, configure_torch, open_run
 from .config import AnyConfig
-from .doctor import wide_console
 from .limit import BareSlices, describe
-from .parser import Parser, check_writable
+from .parser import Parser, add_device, check_writable
 from .presets import load_preset
+from .safe_text import make_console
 
 PROG = "python -m experiments profile"
 
@@ -164,34 +164,38 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--iterations", type=int, default=3, metavar="N", help="iterations to measure")
     parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="iterations before, not measured")
     parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks per iteration, if other than configured")
+    add_device(parser)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
     arguments = parser.parse_args(list(argv))
     if arguments.iterations < 1 or arguments.warm_up < 0:
         raise ConfigError("--iterations must be at least 1 and --warm-up at least 0")
     if arguments.json is not None:
         check_writable(arguments.json, "--json")
-    loaded = find_run(arguments.run)
+    loaded = find_run(arguments.run, arguments.device)
     if arguments.n_tasks is not None:
         settings = replace(loaded.config.train, n_tasks=arguments.n_tasks)
         loaded = replace(loaded, config=replace(loaded.config, train=settings))
     found = profile(loaded, arguments.iterations, arguments.warm_up)
     if arguments.json is not None:
         replace_file(arguments.json, (json.dumps(found, indent=2) + "\n").encode())
-    print_profile(found, wide_console())
+    print_profile(found, make_console())
     return 0
 
 
-def find_run(name: str) -> LoadedRun:
-    """Return the run in directory `name` at its newest checkpoint, or the untrained agent of preset `name`."""
+def find_run(name: str, device: str | None = None) -> LoadedRun:
+    """Return the run in directory `name` at its newest checkpoint, or the untrained agent of preset `name`.
+
+    It is on `device`, or on its own one.
+    """
     if run.is_run(Path(name)):
-        configure_torch(read_config(Path(name)))
-        return load_run(Path(name))
+        return open_run(Path(name), device=device)
     if Path(name).is_dir():
         raise ConfigError(f"{name} is not a run directory: it has no {run.CONFIG}")
     config: AnyConfig = load_preset(name)
-    device = configure_torch(config)
+    config = replace(config, device=device or config.device)
+    where = configure_torch(config)
     tasks = build_tasks(config)
-    return LoadedRun(config, build_agent(config, tasks, device), tasks, 0, 0)
+    return LoadedRun(config, build_agent(config, tasks, where), tasks, 0, 0)
 
 
 def profile(loaded: LoadedRun, n_iterations: int, warm_up: int = 1) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from .safe_text import make_console, one_line
+
 Mode = Literal["auto", "rich", "plain", "off"]
 
 _REFRESH_PER_S = 2.0
 _SMOOTHING = 0.9
 """Weight of the past in the smoothed time per iteration."""
 
-_LINE_KEYS = {"iteration": "iter", "env_steps": "env_steps", "wall_s": "wall_s", "steps_per_s": "steps_per_s"}
-"""Record keys that lead a plain line, and their names there."""
+_LONGEST_LINE = 120
+_LINE = (
+    "iter", "env_steps", "train/post_return", "validation/post_return", "train/post_success", "validation/post_success",
+    "eta_s", "train/pre_return", "validation/pre_return", "steps_per_s", "train/pre_success", "validation/pre_success",
+)  # fmt: skip
+"""What a plain line says, the most important first: what does not fit into `_LONGEST_LINE` is left out."""
 
 
 def make_progress(
@@ -39,7 +44,8 @@ def make_progress(
     n_iterations = int(config_json["train"]["n_iterations"])
     if mode == "plain" or (mode == "auto" and not sys.stdout.isatty()):
         return Lines(n_iterations)
-    return LiveTable(title_of(config_json), n_iterations, [f"run directory {run_dir}", wandb], notices)
+    places = [f"run directory {one_line(run_dir)}", one_line(wandb)]
+    return LiveTable(one_line(title_of(config_json)), n_iterations, places, notices)
 
 
 def title_of(config_json: Mapping[str, Any]) -> str:
@@ -72,7 +78,10 @@ class Clock:
 
 
 class Lines:
-    """One line per iteration: `iter=12 env_steps=3600 ... train/post_return=3.1`, pairs with a blank between."""
+    """One line per iteration: `iter=12 env_steps=3600 train/post_return=3.1 ...`, pairs with a blank between.
+
+    It holds the essentials in at most 120 characters; metrics.jsonl has the rest.
+    """
 
     def __init__(self, n_iterations: int, stream: TextIO | None = None) -> None:
         self.stream, self.clock = stream, Clock(n_iterations)
@@ -80,19 +89,22 @@ class Lines:
     def log(self, record: Mapping[str, Any]) -> None:
         """Print one line and flush it."""
         self.clock.tick()
-        pairs = {name: record[key] for key, name in _LINE_KEYS.items() if key in record}
-        pairs["eta_s"] = round(self.clock.eta_s(int(record["iteration"])), 1)
-        pairs |= {k: v for k, v in record.items() if "/" in k}
-        print(" ".join(f"{k}={_plain(v)}" for k, v in pairs.items()), file=self.stream or sys.stdout, flush=True)
+        values = {**record, "iter": record["iteration"], "eta_s": round(self.clock.eta_s(int(record["iteration"])), 1)}
+        line = ""
+        for key in _LINE:
+            pair = f"{key}={_short(values[key])}" if key in values else ""
+            if pair and len(line) + 1 + len(pair) <= _LONGEST_LINE:
+                line += f" {pair}" if line else pair
+        print(line, file=self.stream or sys.stdout, flush=True)
 
     def close(self, exit_code: int = 0) -> None:
         """Nothing is pending."""
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool | str):
-        return json.dumps(value)
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+def _short(value: float) -> str:
+    """Return a number with four digits that count, or all those of an integer."""
+    whole = isinstance(value, int) or 1e4 <= abs(value) < 1e12
+    return str(round(value)) if whole else f"{value:.4g}"
 
 
 class LiveTable:
@@ -112,7 +124,10 @@ class LiveTable:
         self.clock = Clock(n_iterations)
         self._logged = time.perf_counter()
         self._live = Live(
-            console=console, get_renderable=self.render, refresh_per_second=_REFRESH_PER_S, vertical_overflow="visible"
+            console=console or make_console(),
+            get_renderable=self.render,
+            refresh_per_second=_REFRESH_PER_S,
+            vertical_overflow="visible",
         )
         self._live.start()
 
@@ -128,6 +143,8 @@ class LiveTable:
         """Leave the last state on the screen and give the terminal back."""
         self._live.refresh()
         self._live.stop()
+        if not self._live.console.is_terminal:
+            self._live.console.print()  # there the last state ends without a line break
 
     def render(self) -> RenderableType:
         """Return the table as it is now."""

@@ -20,6 +20,7 @@ from metarl.results import SCHEMA_VERSION, Evaluation, plain
 from .comparison import comparable, improvement_table, methods, methods_table
 from .parser import Parser
 from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
+from .safe_text import one_line
 from .tables import groups_table, interval, scores_table, tasks_table
 
 PROG = "python -m experiments report"
@@ -53,13 +54,13 @@ def load_shown(run_dir: Path, split: str | None = None, label: str | None = None
             f"{found[chosen]} is damaged ({error}); write it again with `python -m experiments evaluate {run_dir}`"
         ) from error
     evaluation = Evaluation.from_json(stored)
-    return Shown(label or run_dir.resolve().name, evaluation, run.history(run_dir))
+    return Shown(label or one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
 
 
 def write_report(shown: Sequence[Shown], target: Path, configs: Sequence[Mapping[str, Any]] | None = None) -> Path:
     """Write the page about `shown` to `target`; `configs` (config.json of each run) make it a comparison."""
     page = _environment().get_template("report_template.html.j2").render(**page_values(shown, configs))
-    replace_file(target, page.encode())
+    replace_file(target, page.encode(errors="backslashreplace"))  # names of files need not be text
     return target
 
 
@@ -186,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
     arguments: argparse.Namespace = parser.parse_args(list(argv))
     dirs: list[Path] = list(dict.fromkeys(p.resolve() for p in arguments.run_dirs))
     names = [d.name for d in dirs]
-    labels = [d.name if names.count(d.name) == 1 else f"{d.parent.name}/{d.name}" for d in dirs]
+    labels = [one_line(d.name if names.count(d.name) == 1 else f"{d.parent.name}/{d.name}") for d in dirs]
     shown = [load_shown(d, arguments.split, label) for d, label in zip(dirs, labels, strict=True)]
     configs = [run.read_json(d, run.CONFIG) for d in dirs]
     default = dirs[0] / "results" / ("report.html" if len(dirs) == 1 else "comparison.html")
@@ -196,6 +197,6 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error}; choose another --output") from error
     for one in shown:
-        print(f"{one.label}: {headline(one)}")
-    print(f"page     {target}")
+        print(one_line(f"{one.label}: {headline(one)}"))
+    print(f"page     {one_line(target)}")
     return 0

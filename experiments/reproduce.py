@@ -7,7 +7,6 @@ commit, seed, costs, levels and the evaluation's summary; `metrics.jsonl`; the a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
+from .config import check_device
 from .parser import Parser, check_folder
 from .reproductions import REPRODUCTIONS
 from .subcommand import run_subcommand
@@ -39,11 +39,11 @@ def main(argv: list[str]) -> int:
         prog="python -m experiments reproduce",
         description=(__doc__ or "").splitlines()[0],
         epilog=f"reproductions:\n{listing}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--table", action="store_true", help="only print the committed results as Markdown tables")
     parser.add_argument("names", nargs="*", metavar="NAME", help='one or more reproductions, or "all"')
     parser.add_argument("--seed", type=int, default=0, help="training seed (default 0)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N, if another than the published run's")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(argv)
     if args.table:
@@ -57,23 +57,27 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"unknown reproduction {name!r}; {nearest(name, REPRODUCTIONS)}")
     if args.seed < 0:
         raise ConfigError(f"--seed must be >= 0, got {args.seed}")
+    if args.device is not None:
+        check_device(args.device)
     existing = next(folder for folder in (args.into, *args.into.parents) if folder.exists())
     check_folder(existing, "--into")
-    return max([reproduce(name, args.seed, args.into) for name in names])
+    return max([reproduce(name, args.seed, args.into, args.device) for name in names])
 
 
-def reproduce(name: str, seed: int, into: Path) -> int:
-    """Train, evaluate, write the result; returns 1 if a level was missed."""
+def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> int:
+    """Train (on `device`, or the plan's), evaluate, write the result; returns 1 if a level was missed."""
     plan = REPRODUCTIONS[name]
     label = name if seed == 0 else f"{name}-seed{seed}"
     folder = RUNS / label
     began = provenance()
-    train = ["train", plan.preset, "--seed", str(seed), *plan.train, "--run-dir", str(folder), "--resume", "auto"]
+    where = ["--device", device] if device else []
+    train = ["train", plan.preset, "--seed", str(seed), *plan.train, *where]
+    train += ["--run-dir", str(folder), "--resume", "auto"]
     costs = {"train": run_subcommand(train, caller="reproduce")}
-    costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate], caller="reproduce")
+    costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate, *where], caller="reproduce")
     for study in plan.studies:
-        costs[study] = run_subcommand([study, str(folder)], caller="reproduce")
-    stored = json.loads((folder / "results" / "evaluation-test.json").read_text())
+        costs[study] = run_subcommand([study, str(folder), *where], caller="reproduce")
+    stored = json.loads((folder / "results" / "evaluation-test.json").read_text(encoding="utf-8"))
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
     for level in plan.levels:
@@ -89,7 +93,7 @@ def reproduce(name: str, seed: int, into: Path) -> int:
         )
     target = into / label
     target.mkdir(parents=True, exist_ok=True)
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     result = {
         "reproduction": name,
         "about": plan.about,
@@ -101,7 +105,7 @@ def reproduce(name: str, seed: int, into: Path) -> int:
         "costs": costs,
         "training": _training(records),
         "levels": levels,
-        "config": json.loads((folder / "config.json").read_text()),
+        "config": json.loads((folder / "config.json").read_text(encoding="utf-8")),
         "evaluation": {
             "protocol": stored["protocol"],
             "world": stored["world"],
@@ -149,7 +153,9 @@ def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def tables(folder: Path) -> str:
     """Return the results in `folder` as two Markdown tables: levels reached, and what the runs cost."""
-    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))}
+    found = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/result.json"))
+    }
     levels = ["| run | measure | value | level | compares with |", "|---|---|---|---|---|"]
     costs = ["| run | iterations | env steps | train CPU min | steps/s collecting | steps/s in all | commit |"]
     costs.append("|---|---|---|---|---|---|---|")

@@ -67,7 +67,7 @@ def _recurrent_ppo() -> Any:
     try:
         from sb3_contrib import RecurrentPPO
     except ImportError as error:
-        raise ConfigError("recurrent-ppo needs sb3-contrib; pip install 'metarl-worlds[baselines]'") from error
+        raise ConfigError("recurrent-ppo needs sb3-contrib; pip install sb3-contrib") from error
     return RecurrentPPO
 
 

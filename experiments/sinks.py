@@ -21,6 +21,7 @@ from metarl.errors import ConfigError
 from metarl.log import read_records
 
 from .progress import make_progress
+from .safe_text import one_line
 
 _LOG = logging.getLogger("metarl.sinks")
 
@@ -30,6 +31,8 @@ _SECRET = re.compile(
 )
 
 _INIT_TIMEOUT_S = 30.0
+_LONGEST_NAME = 128
+"""Characters of a run's name that W&B takes."""
 
 
 class LogSettings(Protocol):
@@ -66,7 +69,7 @@ def check(settings: LogSettings) -> None:
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
             "log.tensorboard is on, but the package tensorboard is not installed; "
-            "run `pip install 'metarl-worlds[tensorboard]'` or pass --log.no-tensorboard"
+            "run `pip install tensorboard` or pass --log.no-tensorboard"
         )
     if settings.wandb == "disabled":
         return
@@ -204,14 +207,16 @@ class WandbSink:
         os.environ.update(variables)
         import wandb
 
+        name = one_line(config.get("name", run_id))[:_LONGEST_NAME]
         quiet = wandb.Settings(
             silent=True, console="off", disable_code=True, disable_git=True, save_code=False, host="", program="",
             x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True, x_save_requirements=False,
             init_timeout=_INIT_TIMEOUT_S, x_transaction_log_flush_interval=2.0,
         )  # fmt: skip
         try:
+            str(folder).encode()  # W&B's own threads would fail later, and loudly
             run = wandb.init(
-                mode=settings.wandb, dir=str(folder), id=run_id, resume="allow", name=str(config.get("name", run_id)),
+                mode=settings.wandb, dir=str(folder), id=run_id, resume="allow", name=name,
                 project=settings.wandb_project, entity=settings.wandb_entity, group=settings.wandb_group,
                 config=scrub(dict(config)), settings=quiet,
             )  # fmt: skip
@@ -219,8 +224,9 @@ class WandbSink:
             wandb.teardown(exit_code=1)  # or the run id stays "in use" in this process
             self._leave()
             reason = (str(error) or repr(error)).splitlines()[0]
+            others = "disabled" if settings.wandb == "offline" else "offline, or disabled"
             raise ConfigError(
-                f"W&B does not start in mode {settings.wandb!r} ({reason}); pass --log.wandb offline, or disabled"
+                f"W&B does not start in mode {settings.wandb!r} ({reason}); pass --log.wandb {others}"
             ) from error
         run.define_metric("env_steps")
         run.define_metric("*", step_metric="env_steps")

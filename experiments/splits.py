@@ -7,7 +7,6 @@ task (1), and beside the best of the exact filters, if there are any.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,11 @@ from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 
-from .build import build_tasks, read_config
+from .build import build_tasks, read_config, run_device
 from .npc_scores import CEILING, FLOOR, normalised
-from .parser import Parser
+from .parser import Parser, add_device
 from .report import load_shown
+from .safe_text import one_line
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
 
@@ -34,21 +34,23 @@ FILTERS = "bayes"
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    parser = Parser(
-        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run directory that `train` wrote")
     parser.add_argument("--only", nargs="+", metavar="SPLIT", help="splits to play (default: all but train)")
+    add_device(parser)
     arguments = parser.parse_args(list(argv))
     folder: Path = arguments.run_dir
-    known = [s for s in build_tasks(read_config(folder)).splits if s != "train"]
+    config = read_config(folder)
+    known = [s for s in build_tasks(config).splits if s != "train"]
     for name in arguments.only or ():
         if name not in known:
             raise ConfigError(f"no held-out split {name!r}; {nearest(name, known)}")
     chosen = [s for s in known if not arguments.only or s in arguments.only]
+    where = run_device(config, arguments.device)  # once: each evaluation would say it again
+    elsewhere = ["--device", where] if where != config.device else []
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
     for split in chosen:
-        costs[split] = run_subcommand(["evaluate", str(folder), "--split", split], caller="splits")
+        costs[split] = run_subcommand(["evaluate", "--split", split, *elsewhere, "--", str(folder)], caller="splits")
         found[split] = score(load_shown(folder, split).evaluation)
     result = {
         "kind": "metarl.splits",
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     }
     into = folder / "results" / "splits.json"
     replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
-    print(f"\n{table(found)}\nnumbers  {into}")
+    print(f"\n{table(found)}\nnumbers  {one_line(into)}")
     return 0
 
 

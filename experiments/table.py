@@ -7,12 +7,11 @@ any gets its second, so that a budget is spent evenly.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,17 @@ from metarl.errors import ConfigError, nearest
 from .parser import Parser, check_folder
 from .plots import REFERENCES, save_png
 from .reproduce import RESULTS as REPRODUCED
+from .safe_text import grid, one_line
 from .table_plot import table_figure
 from .table_reuse import reuse
 from .table_rows import ROWS, Row
 from .table_runs import costs_of, read_result, run_row
-from .tables import interval, number
+from .tables import interval, number, text_table
 
 RUNS, RESULTS = Path("runs/table"), Path("experiments/results/table")
 LEVEL = 0.95
 Array = NDArray[np.float64]
+AsText = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,7 +62,6 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m experiments table", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds per row, 0, 1, ... (default %(default)s)")
@@ -190,8 +190,8 @@ def t_quantile(freedom: int, level: float = LEVEL) -> float:
     return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle + angle[0])))
 
 
-def markdown(table: Mapping[str, Any]) -> str:
-    """Return the table as Markdown: a section per world."""
+def markdown(table: Mapping[str, Any], as_text: AsText = grid) -> str:
+    """Return the table as Markdown, a section per world; `as_text` makes text of header and rows."""
     parts = [
         "# Agents and references",
         f"Mean over training seeds, with Student t intervals ({table['level']:.0%}) over them; every task counts once. "
@@ -203,16 +203,16 @@ def markdown(table: Mapping[str, Any]) -> str:
         unit = "return of an episode"
         if trial:
             unit = "return of a whole trial (before: of its episodes before any adaptation)"
-        parts += [f"## {world}", f"Score: {unit}.", _world_table(found)]
+        parts += [f"## {world}", f"Score: {unit}.", as_text(*_world_cells(found))]
     if table["missing"]:
-        parts += ["## Still to run", _missing_table(table["missing"])]
+        parts += ["## Still to run", as_text(*_missing_cells(table["missing"]))]
     return "\n\n".join(parts) + "\n"
 
 
-def _world_table(found: Mapping[str, Any]) -> str:
+def _world_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = ["agent", "seeds", "tasks", "before", "after", "adaptation", "training env steps", "wall s", "CPU s",
               "published"]  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    rows = []
     for row in found["rows"]:
         learns = f"{row['adapt_episodes']} episodes"
         if row["steps_per_task"] is not None:
@@ -223,27 +223,27 @@ def _world_table(found: Mapping[str, Any]) -> str:
             interval(row["before"]), interval(row["after"]), learns, f"{row['train_env_steps']:,.0f}",
             f"{least}{row['wall_s']:.0f}", f"{least}{row['cpu_s']:.0f}", row["published"] or "–",
         ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
     for name, value in found["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
-        lines.append("| " + " | ".join([f"*{label}*", "", "", "", number(value), *[""] * (len(header) - 5)]) + " |")
-    return "\n".join(lines)
+        rows.append([f"*{label}*", "", "", "", number(value), *[""] * (len(header) - 5)])
+    return header, rows
 
 
-def _missing_table(missing: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| agent | world | missing seeds | CPU min they need |", "|---|---|---|---|"]
+def _missing_cells(missing: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = []
     for row in missing:
         minutes = "unknown" if row["cpu_s"] is None else f"{row['cpu_s'] / 60:.1f}"
-        lines.append(f"| {row['agent']} | {row['world']} | {', '.join(map(str, row['seeds']))} | {minutes} |")
-    return "\n".join(lines)
+        rows.append([row["agent"], row["world"], ", ".join(map(str, row["seeds"])), minutes])
+    return ["agent", "world", "missing seeds", "CPU min they need"], rows
 
 
 def write(table: Mapping[str, Any], into: Path) -> None:
-    """Write table.json, table.md and table.png, and print the Markdown."""
+    """Write table.json, table.md and table.png, and print what they say."""
     text = markdown(table)
     into.mkdir(parents=True, exist_ok=True)
     replace_file(into / "table.json", (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
     replace_file(into / "table.md", text.encode())
     if table["worlds"]:
         save_png(table_figure(table), into / "table.png")
-    print(text)
+    print(f"{markdown(table, text_table)}\ntable    {one_line(into / 'table.md')}")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .plots import COLOURS, REFERENCES, STYLE
+from .safe_text import figure
 
 _BEFORE, _AFTER = COLOURS[5], COLOURS[0]
 
@@ -20,13 +21,13 @@ def table_figure(table: Mapping[str, Any]) -> Figure:
     worlds = table["worlds"]
     heights = [1.5 + len(found["rows"]) for found in worlds.values()]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 0.36 * sum(heights) + 0.8), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(len(worlds), 1, gridspec_kw={"height_ratios": heights}))
+        drawing = Figure(figsize=(8.0, 0.36 * sum(heights) + 0.8), layout="constrained")
+        panels = np.atleast_1d(drawing.subplots(len(worlds), 1, gridspec_kw={"height_ratios": heights}))
         for axes, (world, found) in zip(panels, worlds.items(), strict=True):
             _panel(axes, world, found)
-        handles = {h.get_label(): h for a in figure.axes for h in a.get_legend_handles_labels()[0]}
-        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=2.4)
-    return figure
+        handles = {h.get_label(): h for a in drawing.axes for h in a.get_legend_handles_labels()[0]}
+        drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=2.4)
+    return drawing
 
 
 def _panel(axes: Axes, world: str, found: Mapping[str, Any]) -> None:
@@ -48,7 +49,7 @@ def _panel(axes: Axes, world: str, found: Mapping[str, Any]) -> None:
         if value is not None and name in REFERENCES:
             label, dashes, colour = REFERENCES[name]
             axes.axvline(value, color=colour, linestyle=dashes, linewidth=1.3, label=label, zorder=1)
-    axes.set_yticks(range(len(rows)), [f"{row['agent']} ({len(row['seeds'])})" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{figure(row['agent'])} ({len(row['seeds'])})" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_title(world)
+    axes.set_title(figure(world))
     axes.set_xlabel("return of a trial" if rows[0]["measure"] == "trial" else "return per episode")

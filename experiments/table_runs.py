@@ -133,7 +133,7 @@ def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
     found = sorted((folder / "results").glob("evaluation-*.json"), key=lambda p: p.stat().st_mtime)
     evaluation = Evaluation.from_json(json.loads(found[-1].read_bytes()))
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     columns = slice(0, evaluation.pre_episodes), evaluation.query
     if row.measure == "trial":
         columns = columns[0], slice(0, evaluation.protocol.n_episodes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .plots import REFERENCES, Shown
+from .safe_text import columns, one_line
 
 HEADINGS = {
     "return": "return",
@@ -108,13 +110,45 @@ def tasks_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as aligned text: first column to the left, the others to the right."""
-    table = [list(header), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+_NAMES = 34
+"""Columns that names keep where a table has to be folded."""
 
-    def line(row: list[str]) -> str:
-        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        return "  ".join(cells).rstrip()
 
-    return "\n".join([line(table[0]), "  ".join("-" * w for w in widths), *map(line, table[1:])])
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Return rows as aligned text in at most `width` columns: first column to the left, the others to the right.
+
+    Without `width` that is the terminal's, or 100. What is too wide is folded: headings and names over several lines,
+    then the last columns into a block of their own below, which begins with the names again.
+    """
+    room = width or columns()
+    table = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    natural = [max(len(row[i]) for row in table) for i in range(len(header))]
+    if sum(natural) + 2 * (len(header) - 1) <= room:
+        return _block(table, natural)
+    least = [max(len(row[i]) for row in table[1:] or table) for i in range(len(header))]
+    widths = [max([w, *map(len, h.split())]) for w, h in zip(least, table[0], strict=True)]
+    widths[0] = min(natural[0], max(_NAMES, room - sum(w + 2 for w in widths[1:])))
+    blocks: list[list[int]] = [[]]
+    for i in range(1, len(header)):
+        if blocks[-1] and widths[0] + sum(widths[k] + 2 for k in (*blocks[-1], i)) > room:
+            blocks.append([])
+        blocks[-1].append(i)
+    parts = [[0, *block] for block in blocks]
+    return "\n\n".join(_block([[row[i] for i in p] for row in table], [widths[i] for i in p]) for p in parts)
+
+
+def _block(table: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+    """Return a header, a rule and rows, cells folded into their columns."""
+    lines = []
+    for number, row in enumerate(table):
+        cells = [textwrap.wrap(cell, max(w, 1)) or [""] for cell, w in zip(row, widths, strict=True)]
+        height = max(map(len, cells))
+        for k in range(height):
+            # Headings stand on the rule, numbers on the first line of a long name.
+            at = [k - (height - len(c)) if number == 0 else k for c in cells]
+            words = [c[j] if 0 <= j < len(c) else "" for c, j in zip(cells, at, strict=True)]
+            pairs = enumerate(zip(words, widths, strict=True))
+            lines.append("  ".join(t.rjust(w) if i else t.ljust(w) for i, (t, w) in pairs).rstrip())
+        if number == 0:
+            lines.append("  ".join("-" * w for w in widths))
+    return "\n".join(lines)

@@ -17,7 +17,7 @@ import torch
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore
-from metarl.errors import ConfigError
+from metarl.errors import CheckpointError, ConfigError, NumericalError
 from metarl.loop import Plan, Worlds, meta_train
 from metarl.provenance import kernels, package_versions, provenance
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
@@ -32,11 +32,15 @@ from .build import (
     check_fingerprint,
     configure_torch,
     load_run,
+    read_config,
     try_out,
     usable_cpus,
 )
-from .config import AnyConfig
+from .config import AnyConfig, check_device
+from .help_text import fill, help_width
 from .presets import describe_presets
+from .safe_text import one_line, path_word
+from .warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
 
@@ -55,13 +59,15 @@ def main(argv: list[str]) -> int:
 
 def overview() -> str:
     """Return the help text of `train` without a preset."""
-    return (
+    return fill(
         f"usage: {PROG} PRESET [--SETTING VALUE ...] [--run-dir DIR] [--resume [auto]]\n"
-        f"       {PROG} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE]\n\n"
+        f"       {PROG} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE] [--device NAME]\n"
+        f"       {PROG} [PRESET] --from RUN[:CHECKPOINT] [--SETTING VALUE ...]\n\n"
         f"presets:\n{describe_presets()}\n"
         f"  package.module:function   a preset of your own: a function that returns an ExperimentConfig\n\n"
         f"`{PROG} PRESET --help` lists every setting, e.g. --seed, --device, --wandb, --agent.*, --train.*,\n"
-        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}."
+        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}.",
+        help_width(),
     )
 
 
@@ -76,15 +82,20 @@ def start(request: Request, signals: StopSignals) -> int:
         run.check_free(folder)
     elif _is_finished(folder, config):
         return 0
+    else:
+        _check_device_of(folder, config)
     device = configure_torch(config)
     sinks.check(config.log)
     tasks = build_tasks(config)
     for note in getattr(tasks, "notes", ()):
-        print(f"note: {note}", flush=True)
+        print(f"note: {one_line(note)}", flush=True)
     agent = build_agent(config, tasks, device)
     Plan.of(agent, config.train)
     if request.going_on:
         return _go_on(config, folder, tasks, agent, device, signals)
+    begin = find_start(request.start_from, config, agent) if request.start_from else None
+    if begin is not None:
+        agent.load_state_dict(begin.state)
     worlds = Worlds.build(agent, tasks, config.train, device)
     try:
         try_out(agent, tasks, worlds.train, config.train.n_tasks)
@@ -92,11 +103,15 @@ def start(request: Request, signals: StopSignals) -> int:
             worlds.close()
             print("stopped before the first iteration; nothing was written", file=sys.stderr)
             return EXIT_STOPPED
-        lock = run.create_run(folder, codec.to_json(config), facts(config, tasks))
+        about = facts(config, tasks) | ({"warm_start": begin.facts} if begin else {})
+        lock = run.create_run(folder, codec.to_json(config), about, agent.state_dict() if begin else None)
     except BaseException:
         worlds.close()
         raise
     try:
+        if begin is not None:
+            source = one_line(split_source(begin.facts["from"])[0])
+            print(f"starting from iteration {begin.facts['iteration']} of {source}")
         return _train(config, folder, tasks, agent, worlds, run.ResumePoint(0, 0, None), signals)
     except ConfigError:
         if not run.history(folder):
@@ -114,7 +129,7 @@ def _is_finished(folder: Path, config: AnyConfig) -> bool:
     point = run.newest_point(folder)  # reads it: a damaged last checkpoint means that the run is not finished
     finished = point.iteration >= config.train.n_iterations
     if finished:
-        print(f"{folder} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
+        print(f"{one_line(folder)} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
     return finished
 
 
@@ -130,12 +145,42 @@ def _go_on(
         _warn_of_versions(before)
         if point.agent_state is not None:
             agent.load_state_dict(point.agent_state)
+        elif "warm_start" in before:
+            raise CheckpointError(
+                f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run with "
+                f"--from {before['warm_start'].get('from')}"
+            )
+        _note_device(folder, before, config, point.iteration)
         run.write_json(folder / run.CONFIG, codec.to_json(config))
-        print(f"{folder}: going on after iteration {point.iteration} of {config.train.n_iterations}")
+        print(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
         worlds = Worlds.build(agent, tasks, config.train, device)
         return _train(config, folder, tasks, agent, worlds, point, signals)
     finally:
         lock.release()
+
+
+def _check_device_of(folder: Path, config: AnyConfig) -> None:
+    """Raise ConfigError if a run that goes on needs a GPU which is not here: to go elsewhere is for the user."""
+    try:
+        check_device(config.device)
+    except ConfigError as error:
+        if read_config(folder).device != config.device:
+            raise
+        raise ConfigError(
+            f"{folder} was trained on {config.device}, which is not here, and elsewhere it cannot go on bit for bit; "
+            f"go on all the same with --device cpu (run.json will say so), or where there is a GPU"
+        ) from error
+
+
+def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iteration: int) -> None:
+    """Write into run.json that a run goes on elsewhere: from there on its bits are not those of one device."""
+    before = read_config(folder).device
+    if before == config.device:
+        return
+    change = {"after_iteration": iteration, "from": before, "to": config.device}
+    print(f"note: going on on {config.device} instead of {before}: not bit for bit what it would have been there")
+    known = [c for c in facts.get("device_changes", []) if c != change]  # a kill may have come between the two files
+    run.write_json(folder / run.FACTS, {**facts, "device_changes": [*known, change]})
 
 
 def _train(
@@ -170,12 +215,16 @@ def _train(
             worlds=worlds,
         )
         code = 0 if outcome["finished"] else EXIT_STOPPED
+    except NumericalError as error:
+        raise NumericalError(f"{error}: {advice(folder, config)}") from error
     finally:
         recorder.close(code)
     word = "finished" if code == 0 else "stopped"
-    command = f"python -m experiments evaluate {folder}" if code == 0 else f"{PROG} --run-dir {folder} --resume"
+    where = path_word(folder)
+    command = f"python -m experiments evaluate {where}" if code == 0 else f"{PROG} --run-dir {where} --resume"
     with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
-        print(f"{word} after iteration {outcome['iteration']} ({outcome['env_steps']} environment steps): {folder}")
+        steps = f"{outcome['iteration']} ({outcome['env_steps']} environment steps)"
+        print(f"{word} after iteration {steps}: {one_line(folder)}")
         print(f"next: {command}", flush=True)
     return code
 

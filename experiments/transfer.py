@@ -33,8 +33,9 @@ from metarl.tasks import TaskDistribution, Tasks
 from metarl.trial import run_trial
 from metarl.world import World
 
-from .build import configure_torch, load_run, read_config
-from .parser import Parser, check_folder
+from .build import open_run
+from .parser import Parser, add_device, check_folder
+from .safe_text import one_line
 from .tables import text_table
 
 LEAST_TASKS = 3
@@ -50,13 +51,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--split", default="test", help="where they come from (default %(default)s)")
     parser.add_argument("--finetunings", type=int, default=2, help="phases of fine-tuning after the start, >= 0")
     parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    add_device(parser)
     arguments = parser.parse_args(list(argv))
     for name, low in (("episodes", 1), ("n_tasks", 1), ("finetunings", 0), ("seed", 0)):
         if getattr(arguments, name) < low:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least {low}")
     check_folder(arguments.run_dir, "RUN_DIR")
-    configure_torch(read_config(arguments.run_dir))
-    loaded = load_run(arguments.run_dir)
+    loaded = open_run(arguments.run_dir, device=arguments.device)
     if not isinstance(loaded.agent, Metric):
         raise ConfigError(f"{arguments.run_dir} holds a {loaded.agent.name!r} agent; transfer needs a metric-based one")
     found = measure(loaded.agent, loaded.tasks, arguments)
@@ -65,13 +66,13 @@ def main(argv: Sequence[str]) -> int:
     target.parent.mkdir(exist_ok=True)
     replace_file(target, (json.dumps(result, indent=1) + "\n").encode())
     print(_show(found))
-    print(f"written: {target}")
+    print(f"written: {one_line(target)}")
     return 0
 
 
 def measure(agent: Metric, tasks: TaskDistribution, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return both answers as nested dicts of numbers."""
-    settings = {k: v for k, v in vars(arguments).items() if k != "run_dir"}
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("run_dir", "device")}
     return {
         "settings": settings,
         "known_tasks": known_tasks(agent, tasks, arguments.episodes, arguments.seed),

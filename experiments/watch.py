@@ -25,10 +25,11 @@ from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol, select_tasks
 from metarl.tasks import check_split
 
-from .build import load_run
+from .build import open_run
 from .doctor import find_family
 from .options import parse_options
-from .parser import Parser, check_writable
+from .parser import Parser, add_device, check_writable
+from .safe_text import one_line
 from .watch_record import record_agent, record_policy
 
 PROG = "python -m experiments watch"
@@ -39,9 +40,7 @@ _MOST_SHOWN = 32
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog=PROG, description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("target", help="run directory that `train` wrote, or with --policy the name of an NPC world")
     parser.add_argument("--policy", metavar="NAME", help="a reference policy of the world, e.g. random or oracle")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
@@ -51,6 +50,7 @@ def _parser() -> Parser:
     parser.add_argument("--shown", type=int, default=4, metavar="M", help="trials that can be watched")
     parser.add_argument("--seed", type=int, default=0, help="root of the noise")
     parser.add_argument("--greedy", action="store_true", help="the agent takes its most likely action")
+    add_device(parser)
     parser.add_argument("--out", type=Path, metavar="PATH", help="where the page goes (RUN/watch-SPLIT.html)")
     return parser
 
@@ -65,10 +65,12 @@ def main(argv: Sequence[str]) -> int:
         )
     out = arguments.out or _default_target(arguments)
     check_writable(out, "--out")
+    if arguments.policy and arguments.device:
+        raise ConfigError("--device is for a run; reference policies play on the CPU, leave it out")
     recording, who = _of_policy(arguments) if arguments.policy else _of_run(arguments)
-    page = render(recording, who, arguments.split)
-    replace_file(out, page.encode())
-    print(f"page     {out} ({len(page.encode()) / 1024:.0f} KiB); open it in any browser")
+    page = render(recording, who, arguments.split).encode(errors="backslashreplace")
+    replace_file(out, page)
+    print(f"page     {one_line(out)} ({len(page) / 1024:.0f} KiB); open it in any browser")
     return 0
 
 
@@ -81,7 +83,7 @@ def _default_target(arguments: argparse.Namespace) -> Path:
 def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if arguments.option:
         raise ConfigError("--option is for a world with --policy; a run keeps its own options")
-    loaded = load_run(Path(arguments.target), arguments.checkpoint)
+    loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device)
     family = npc_family(loaded.tasks, arguments.split)
     tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
     device = torch.device(loaded.config.device)
@@ -145,7 +147,7 @@ def render(recording: dict[str, Any], who: str, split: str) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=world,
-        style=Markup((PAGE / "style.css").read_text()),
-        scripts=[Markup((PAGE / name).read_text()) for name in SCRIPTS],
+        style=Markup((PAGE / "style.css").read_text(encoding="utf-8")),
+        scripts=[Markup((PAGE / name).read_text(encoding="utf-8")) for name in SCRIPTS],
         data=Markup(text),
     )

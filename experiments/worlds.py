@@ -17,9 +17,11 @@ from metarl.errors import ConfigError
 from metarl.registry import Entry
 from metarl.tasks import TaskDistribution, Tasks, check_distribution
 
-from .doctor import find_family, wide_console
+from .doctor import find_family
 from .options import parse_options
 from .parser import Parser
+from .safe_text import make_console
+from .tables import text_table
 
 PROG = "python -m experiments worlds"
 _MOST_EPISODES = 1000
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")
     if arguments.write and arguments.measure is None:
         raise ConfigError("--write keeps what --measure found; add --measure N")
-    console = wide_console()
+    console = make_console()
     if arguments.world is None:
         if arguments.option or arguments.references or arguments.measure:
             raise ConfigError("--option, --references and --measure are about one world; name it: `worlds NAME ...`")
@@ -133,10 +135,7 @@ def print_references(family: TaskDistribution, n_episodes: int, console: Console
     if not references:
         console.print("no reference policies are known for this world")
         return
-    table = Table(title=f"undiscounted return per episode, {split} split", title_justify="left", box=None)
-    table.add_column("policy")
-    for episode in range(n_episodes):
-        table.add_column(f"episode {episode}", justify="right")
-    for name, values in references.items():
-        table.add_row(name, *(f"{v:.3f}" for v in values))
-    console.print(table)
+    console.print(f"undiscounted return per episode, {split} split")
+    header = ["policy", *(f"episode {episode}" for episode in range(n_episodes))]
+    rows = [[name, *(f"{v:.3f}" for v in values)] for name, values in references.items()]
+    console.print(text_table(header, rows, console.width), soft_wrap=True)

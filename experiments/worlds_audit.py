@@ -17,8 +17,8 @@ from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 
-from .doctor import wide_console
 from .parser import Parser, check_writable
+from .safe_text import make_console
 
 PROG = "python -m experiments worlds audit"
 _MOST_TRIALS = 100_000
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     with torch.no_grad():
         for name in arguments.names or audits:
             found[name] = audits[name](arguments.trials)
-            wide_console().print(_table(name, found[name], arguments.trials))
+            make_console().print(_table(name, found[name], arguments.trials))
     if arguments.json is not None:
         kept = {name: [asdict(check) for check in checks] for name, checks in found.items()}
         stored = {"trials": arguments.trials, "command": f"{PROG} {' '.join(argv)}", "found": kept, **provenance()}

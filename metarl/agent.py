@@ -100,7 +100,9 @@ class Agent(Protocol):
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
     and a trial may run on several copies at once. False for agents with memory: one copy per trial.
 
-    An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`."""
+    An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`;
+    and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run started from another one
+    does not take over: optimiser moments, counters of schedules, stored experience (`metarl.warm_start`)."""
     train_phases: tuple[int, ...]
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 

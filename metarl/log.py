@@ -24,7 +24,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
         bad = [k for k, v in record.items() if isinstance(v, float) and (v != v or v in (float("inf"), -float("inf")))]
         raise NumericalError(
             f"iteration {record.get('iteration')}: {', '.join(map(repr, bad)) or 'a value'} of the log record is not "
-            f"finite; look at the last records of metrics.jsonl and lower the learning rate"
+            f"finite; the last good checkpoint is untouched, start a new run from it with smaller steps"
         ) from error
 
 

@@ -19,6 +19,8 @@ from .tasks import TaskDistribution
 from .trial import copies_per_task, run_trial
 from .world import World
 
+_REMEDY = "the last good checkpoint is untouched, start a new run from it with smaller steps"
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -241,8 +243,7 @@ def check_log_probs(trial: Trial, iteration: int) -> None:
             t, b = bad[0].tolist()
             raise NumericalError(
                 f"iteration {iteration}: log_prob is {float(rollout.log_prob[t, b])} for task "
-                f"{trial.tasks.names[b // rollout.n_copies]!r}, phase {phase}, step {t}; resume from the last "
-                f"checkpoint with a new --run-dir and a lower learning rate"
+                f"{trial.tasks.names[b // rollout.n_copies]!r}, phase {phase}, step {t}; {_REMEDY}"
             )
 
 
@@ -252,7 +253,7 @@ def check_metrics(metrics: Mapping[str, float], iteration: int) -> None:
     if bad:
         raise NumericalError(
             f"iteration {iteration}: update metric {', '.join(f'{k}={v}' for k, v in bad.items())} is not finite; "
-            f"the last good checkpoint is untouched, lower the learning rate and start again from it"
+            f"{_REMEDY}"
         )
 
 
@@ -263,8 +264,7 @@ def check_state(state: Any, iteration: int) -> None:
         return  # one wait for the device, however many tensors
     path = next(path for path, t in named if not bool(t.isfinite().all()))
     raise NumericalError(
-        f"iteration {iteration}: tensor {path!r} of the agent is not finite after the update; the last good checkpoint "
-        f"is untouched, lower the learning rate and start again from it"
+        f"iteration {iteration}: tensor {path!r} of the agent is not finite after the update; {_REMEDY}"
     )
 
 

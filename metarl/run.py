@@ -85,10 +85,11 @@ def check_free(folder: Path) -> None:
         raise ConfigError(f"{folder} exists and is not an empty folder; choose another --run-dir")
 
 
-def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunLock:
+def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any], agent_state: Any = None) -> RunLock:
     """Create a run directory in one step, complete or not at all, and return its lock, taken.
 
-    Raises: ConfigError if there is something else at `folder` or it cannot be written.
+    `agent_state` becomes the checkpoint of iteration 0: a run that did not begin with fresh parameters holds what it
+    began with. Raises: ConfigError if there is something else at `folder` or it cannot be written.
     """
     check_free(folder)
     beside = folder.absolute().with_name(f".{folder.absolute().name}.creating-{os.getpid()}")
@@ -98,6 +99,8 @@ def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
         write_json(beside / FACTS, facts)
         write_json(beside / CONFIG, config)
         (beside / METRICS).touch()
+        if agent_state is not None:
+            CheckpointStore(beside / CHECKPOINTS).save(0, {"iteration": 0, "env_steps": 0, "agent": agent_state})
         beside.rename(folder)
         flush_folder(folder.absolute().parent)
     except OSError as error:

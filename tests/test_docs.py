@@ -1,7 +1,10 @@
 """README and docs say what is true: their code runs, their commands, targets and links exist."""
 
+import contextlib
+import io
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -113,6 +116,66 @@ def test_every_command_and_preset_that_is_mentioned_exists() -> None:
     presets = {(name, words[1]) for name, words in used if words[:1] == ["train"] and not words[1].startswith("-")}
     assert presets
     assert {(name, preset) for name, preset in presets if preset not in PRESETS} == set()
+
+
+def flags_of(text: str) -> set[str]:
+    """Return the options that a text names."""
+    return set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", text))
+
+
+@pytest.fixture(scope="module")
+def known_flags() -> set[str]:
+    """Return all options of all commands, those of train for one preset per kind of agent."""
+    from experiments.__main__ import COMMANDS, main
+
+    presets = ("rl2-gridworld", "maml-navigation", "pearl-sparse-point-robot", "varibad-gridworld", "metric-navigation")
+    verbs = [[verb] for verb in COMMANDS] + [["worlds", "check"], ["worlds", "audit"]]
+    said = io.StringIO()
+    for words in (*verbs, *(["train", preset] for preset in presets)):
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+    return flags_of(said.getvalue())
+
+
+def test_every_option_that_a_document_names_exists(known_flags: set[str]) -> None:
+    others = {"--index-url", "--files"}  # of pip, and of modules that are no commands
+    assert len(known_flags) > 150
+    code = {path.name: re.findall(r"`([^`\n]+)`", path.read_text()) for path in DOCUMENTS}
+    lines = {path.name: blocks(str(path.relative_to(ROOT)), "bash") for path in DOCUMENTS}
+    named = {(name, flag) for texts in (code, lines) for name, found in texts.items() for flag in flags_of(str(found))}
+    assert len(named) > 40
+    assert {(name, flag) for name, flag in named if flag not in known_flags | others} == set()
+
+
+def test_every_extra_that_is_named_exists_and_every_one_there_is_has_a_use() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    texts = [path.read_text() for path in DOCUMENTS]
+    sources = [
+        p.read_text() for room in ("metarl", "envs", "agents", "experiments") for p in (ROOT / room).rglob("*.py")
+    ]
+    assert {name for text in texts for name in re.findall(r"extra `(\w+)`", text)} <= extras
+    # The distribution is on no index: advice to install it by name would lead to nothing.
+    assert [text for text in (*texts, *sources) if re.search(r"pip install '?metarl", text)] == []
+    used = {"baselines": "sb3_contrib", "tensorboard": "tensorboard", "video": "imageio", "maps": "pytiled_parser"}
+    assert extras - {"dev"} <= set(used)
+    assert [name for name in extras - {"dev"} if not any(used[name] in source for source in sources)] == []
+
+
+def test_every_preset_and_reproduction_that_a_document_names_exists() -> None:
+    from agents import AGENTS
+    from experiments.presets import PRESETS
+    from experiments.reproductions import REPRODUCTIONS
+
+    known = {*PRESETS, *REPRODUCTIONS, *AGENTS.builtin}
+    kinds = {name.partition("-")[0] for name in PRESETS} - {"ml1"}
+    named = {
+        (path.name, name)
+        for path in DOCUMENTS
+        for name in re.findall(r"`([a-z0-9]+-[a-z0-9-]*[a-z0-9])`", path.read_text())
+        if name.partition("-")[0] in kinds
+    }
+    assert len(named) > 30
+    assert {(document, name) for document, name in named if name not in known} == set()
 
 
 def test_make_demo_is_what_the_readme_says() -> None:

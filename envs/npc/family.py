@@ -120,4 +120,4 @@ def golden_file(name: str) -> Path:
 def golden(name: str) -> dict[str, Any]:
     """Return the committed reference values of a family by fingerprint; see `reference.measure`."""
     path = golden_file(name)
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

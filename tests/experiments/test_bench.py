@@ -25,7 +25,7 @@ from experiments.bench_memory import memory_per_copy
 from experiments.bench_raw import Raw
 from experiments.bench_rounds import Cell, rotation, run_rounds
 from experiments.bench_trajectories import SCENARIOS, Recording, Windows, record
-from experiments.doctor import wide_console
+from experiments.safe_text import make_console
 from metarl.errors import ConfigError
 
 SMALL = Windows(n=2, length=6, spacing=6)
@@ -227,7 +227,7 @@ def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.C
 def test_missed_targets_memory_and_absent_contenders_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     cells = [cell(COMPILED, 8, [10.0]), cell(RAW, 8, [5.0])]
     memory = {COMPILED: {"mb_per_extra_copy": 0.75}}
-    print_all(Measured(QUICK, cells, memory, {}, {"envpool": "not installed"}, 0.0, 1.0), wide_console())
+    print_all(Measured(QUICK, cells, memory, {}, {"envpool": "not installed"}, 0.0, 1.0), make_console())
     lines = capsys.readouterr().out.splitlines()
     assert any("raw mj_step, per CPU second" in line and "0.50" in line and "missed" in line for line in lines)
     assert any("0.75 MB" in line and "missed" in line for line in lines)
@@ -239,13 +239,13 @@ def test_collecting_is_split_into_parts_that_make_up_the_whole(capsys: pytest.Ca
     settings = CollectSettings(
         ("ml1-reach-quick", "maml-ml1-reach"), "metaworld/ML1", copies=(6,), horizon=8, rounds=2, most_tasks=4
     )
-    found = measure_collect(settings, wide_console())
+    found = measure_collect(settings, make_console())
     assert [(one.preset, one.n_tasks) for one in found] == [("ml1-reach-quick", 6), ("maml-ml1-reach", 3)]
     for one in found:
         assert len(one.rounds) == 2
         assert all(part > 0 for parts in one.rounds for part in parts)
         assert one.shares[0] == pytest.approx(one.rounds[0][0] / sum(one.rounds[0]))
-    print_collected(found, wide_console())
+    print_collected(found, make_console())
     assert capsys.readouterr().out.count("≥ 0.70") == 2
     rows = stored(found, settings, 0.0)["rows"]
     assert [row["met"] for row in rows] == [row["share"]["value"] >= 0.7 for row in rows]

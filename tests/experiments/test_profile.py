@@ -13,8 +13,8 @@ import torch
 from experiments.__main__ import main as command
 from experiments.build import build_agent, build_tasks
 from experiments.config import WorldConfig
-from experiments.doctor import wide_console
 from experiments.profile import OTHER, Counting, Stopwatch, Timed, find_run, main, print_profile, profile
+from experiments.safe_text import make_console
 from experiments.train import main as train
 from metarl.errors import ConfigError
 
@@ -144,7 +144,7 @@ def test_a_gymnasium_world_is_compared_with_its_bare_environments(capsys: pytest
     expected = limit["collect_env_steps_per_cpu_s"] / limit["bare_env_steps_per_cpu_s"]  # one process does it all
     assert limit["share_of_limit_estimated"] == pytest.approx(expected)
     assert 0.05 < expected < 1.0  # the adapter, the agent, the rollouts and the resets cost something
-    print_profile(found, wide_console())
+    print_profile(found, make_console())
     assert "bare env.step in one process" in capsys.readouterr().out
 
 

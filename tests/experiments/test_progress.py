@@ -133,3 +133,31 @@ def test_numbers_and_durations_read_well() -> None:
         "-", "1,234,567", "12.3", "-0.00123", "123.5", "1,500,000",
     ]  # fmt: skip
     assert [duration(s) for s in (41.6, 185, 7385)] == ["42 s", "3:05", "2:03:05"]
+
+
+def test_a_line_holds_the_essentials_in_120_characters_whatever_the_record_says() -> None:
+    stream = io.StringIO()
+    many = {f"update/a_metric_of_some_agent_{i}": 0.123456789 for i in range(20)}
+    long = RECORD | VALIDATION | many | {"iteration": 123_456, "env_steps": 123_456_789_012, "wall_s": 1e6 / 3}
+    Lines(10**6, stream).log(long | {"train/post_return": -12345.678901, "validation/post_return": -1 / 3})
+    line = stream.getvalue().rstrip("\n")
+    assert len(line) <= 120
+    for part in (
+        "iter=123456 ",
+        "env_steps=123456789012 ",
+        "train/post_return=-12346",
+        "validation/post_return=-0.3333",
+    ):
+        assert part in line
+    assert "a_metric" not in line
+
+
+def test_the_table_shows_a_name_with_brackets_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"name": "[red]a[/red]", "train": {"n_iterations": 3}}
+    table = make_progress("rich", config, tmp_path / "[bold]\n", "W&B [disabled]", [])
+    assert table is not None
+    table.log(RECORD)
+    table.close()
+    said = capsys.readouterr().out
+    for part in ("[red]a[/red]: agent on ?, seed 0", "[bold]\\n", "W&B [disabled]"):
+        assert part in "".join(line.strip("│ ") for line in said.splitlines())

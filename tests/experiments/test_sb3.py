@@ -11,8 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-pytest.importorskip("stable_baselines3", reason="needs the extra `baselines` (pip install 'metarl-worlds[baselines]')")
-pytest.importorskip("sb3_contrib", reason="needs the extra `baselines` (pip install 'metarl-worlds[baselines]')")
+pytest.importorskip("stable_baselines3", reason="needs the extra `baselines` (pip install -e '.[baselines]')")
+pytest.importorskip("sb3_contrib", reason="needs the extra `baselines` (pip install -e '.[baselines]')")
 
 from stable_baselines3.common.vec_env import VecMonitor
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -201,7 +200,7 @@ def test_an_online_run_goes_on_where_the_server_stands(tmp_path: Path, monkeypat
 
 def test_a_missing_tensorboard_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=re.escape("metarl-worlds[tensorboard]")):
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
         check(Settings(tensorboard=True, wandb="disabled"))
     with pytest.raises(ConfigError, match="pip install wandb"):
         check(Settings())

@@ -198,7 +198,11 @@ def test_a_row_is_run_written_and_not_run_again(
     assert row["per_seed"]["after"][0] != row["per_seed"]["after"][1]
     assert "oracle" in stored["worlds"]["toy land"]["references"]
     assert (tmp_path / "results" / "table.png").stat().st_size > 5000
-    assert (tmp_path / "results" / "table.md").read_text().strip() in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"table    {tmp_path / 'results' / 'table.md'}" in said
+    assert "| Tiny" in (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
+    assert any(line.startswith("Tiny²  ") for line in said.splitlines())  # aligned, not Markdown
+    assert "| Tiny" not in said
 
 
 def reproduced(folder: Path, **changes: Any) -> None:

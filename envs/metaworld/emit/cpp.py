@@ -48,7 +48,7 @@ def emit_cpp(programs: Sequence[Program]) -> dict[str, str]:
     """
     programs = [simplify(program) for program in programs]
     fused = dot_is_fused(dot_lengths(programs))
-    header = (Path(__file__).parent / "program.hpp").read_text()
+    header = (Path(__file__).parent / "program.hpp").read_text(encoding="utf-8")
     files = {"program.hpp": f"#define METARL_DOT_FMA {int(fused)}\n{header}", "programs.cpp": _table(programs)}
     for i in range(0, len(programs), PROGRAMS_PER_FILE):
         functions = [_function(program) for program in programs[i : i + PROGRAMS_PER_FILE]]
