@@ -156,7 +156,7 @@ def test_every_extra_that_is_named_exists_and_every_one_there_is_has_a_use() -> 
     assert {name for text in texts for name in re.findall(r"extra `(\w+)`", text)} <= extras
     # The distribution is on no index: advice to install it by name would lead to nothing.
     assert [text for text in (*texts, *sources) if re.search(r"pip install '?metarl", text)] == []
-    used = {"baselines": "sb3_contrib", "tensorboard": "tensorboard", "video": "imageio", "maps": "pytiled_parser"}
+    used = {"baselines": "sb3_contrib", "tensorboard": "tensorboard", "video": "imageio"}
     assert extras - {"dev"} <= set(used)
     assert [name for name in extras - {"dev"} if not any(used[name] in source for source in sources)] == []
 
