@@ -174,6 +174,8 @@ class PEARL:
 
     name = PEARLConfig.algorithm
     parallel_episodes = False
+    adapts_within_episode = False
+    """An episode follows one z; only `adapt` moves the belief."""
 
     def __init__(self, config: PEARLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `PEARLConfig.build`."""

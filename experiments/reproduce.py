@@ -20,8 +20,10 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
+from .evaluate import evaluation_path
 from .parser import Parser, check_folder
 from .reproductions import REPRODUCTIONS
+from .stored import picture_path
 from .subcommand import run_subcommand
 
 _RESUMED = 0.02
@@ -73,7 +75,8 @@ def reproduce(name: str, seed: int, into: Path) -> int:
     costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate], caller="reproduce")
     for study in plan.studies:
         costs[study] = run_subcommand([study, str(folder)], caller="reproduce")
-    stored = json.loads((folder / "results" / "evaluation-test.json").read_text())
+    scored = evaluation_path(folder, plan.evaluate)
+    stored = json.loads(scored.read_text())
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
     for level in plan.levels:
@@ -114,11 +117,11 @@ def reproduce(name: str, seed: int, into: Path) -> int:
     }
     if plan.scores is not None:
         result["scores"] = plan.scores(evaluation)
-    (target / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    (target / "result.json").write_text(json.dumps(plain(result), indent=1) + "\n")
     shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
     for study in plan.studies:
         shutil.copy(folder / "results" / f"{study}.json", target / f"{study}.json")
-    shutil.copy(folder / "results" / PICTURE, target / PICTURE)
+    shutil.copy(picture_path(scored), target / PICTURE)
     print(f"\n{label}: {plan.about}")
     for found in levels:
         verdict = "reached" if found["reached"] else "MISSED"
@@ -159,8 +162,7 @@ def tables(folder: Path) -> str:
         for level in result["levels"]:
             verdict = "" if level["reached"] else " (missed)"
             levels.append(
-                f"| {name} | {level['name']} | {level['value']:.2f} | ≥ {level['at_least']:g}{verdict} | "
-                f"{level['source']} |"
+                f"| {name} | {level['name']} | {_value(level)} | ≥ {level['at_least']:g}{verdict} | {level['source']} |"
             )
         costs.append(
             f"| {name} | {training['iterations']} | {training['env_steps']:,} | {_minutes(result)} | "
@@ -168,6 +170,11 @@ def tables(folder: Path) -> str:
             f"{str(result['provenance']['git']['commit'])[:7]} |"
         )
     return "\n".join([*levels, "", *costs])
+
+
+def _value(level: Mapping[str, Any]) -> str:
+    """Return what was measured; a dash for the end of an interval that there is not."""
+    return "–" if level["value"] is None else f"{level['value']:.2f}"
 
 
 def _minutes(result: Mapping[str, Any]) -> str:
