@@ -170,6 +170,26 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     assert "Still to run" not in markdown({**found, "missing": []})
 
 
+def test_classes_of_tasks_count_alike_as_in_an_evaluation(tmp_path: Path) -> None:
+    store(tmp_path, TINY, 0, [0.0, 0.0, 0.0], [1.0, 1.0, 4.0], task_groups=["easy", "easy", "hard"])
+    found = aggregate([TINY], tmp_path, 1)["worlds"]["toy land"]["rows"][0]
+    assert found["after"]["value"] == 2.5  # the mean over tasks is 2
+
+
+def test_unequal_budgets_and_agents_that_adapt_within_an_episode_are_named_in_the_table(tmp_path: Path) -> None:
+    remembers = Row("toy land", "Memory", "tests.experiments.tiny_presets:rl2")
+    store(tmp_path, TINY, 0, [0.0], [1.0])
+    store(tmp_path, remembers, 0, [0.0], [1.0], train_env_steps=900, adapt_episodes=5)
+    text = markdown(aggregate([TINY, remembers], tmp_path, 1))
+    assert "Unequal training side by side, in env steps: Tiny²: 100; Memory: 900." in text
+    assert "Unequal adaptation side by side, in episodes per task: Tiny²: 2; Memory: 5." in text
+    assert "| Memory † |" in text
+    assert "| Tiny² |" in text
+    assert "95% intervals (Student's t) over training seeds" in text
+    store(tmp_path, remembers, 0, [0.0], [1.0])
+    assert "Unequal" not in markdown(aggregate([TINY, remembers], tmp_path, 1))
+
+
 def test_a_row_is_run_written_and_not_run_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
