@@ -177,6 +177,8 @@ class PEARL:
     learning_state = (
         "adam", "sac/actor_adam", "sac/temperature_adam", "slots", "replay", "context", "oldest_trial", "n_updates",
     )  # fmt: skip
+    adapts_within_episode = False
+    """An episode follows one z; only `adapt` moves the belief."""
 
     def __init__(self, config: PEARLConfig, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> None:
         """See `PEARLConfig.build`."""

@@ -29,7 +29,7 @@ from metarl.provenance import package_versions, provenance
 from .bench_clock import machine
 from .bench_contenders import Async, Contender, Envpool, Serial, has_envpool
 from .bench_engine import LABELS, Engine, Starts, engine_world, find_starts
-from .bench_figures import busy_share, cell_json, find_all, found_json
+from .bench_figures import ABOUT_INTERVALS, busy_share, cell_json, find_all, found_json
 from .bench_memory import memory_per_copy
 from .bench_raw import Raw
 from .bench_report import print_cells, print_scaling, print_targets, speed_figure, verdict
@@ -270,6 +270,7 @@ def store(found: Measured, path: Path) -> None:
     }
     stored = {
         "about": "Cost of an env step of Meta-World: our engine, upstream's environments, envpool, and MuJoCo alone",
+        "intervals": ABOUT_INTERVALS,
         "command": f"{PROG} metaworld",
         "settings": asdict(found.settings),
         "machine": machine() | {"load_before": found.load_before, "wall_beyond_cpu": round(busy_share(found.cells), 4)},

@@ -28,7 +28,7 @@ from metarl.tasks import TaskDistribution
 from metarl.world import World
 
 from .bench_clock import machine, no_garbage_collection, timed
-from .bench_figures import interval_json, median_of_rounds
+from .bench_figures import ABOUT_INTERVALS, interval_json, median_of_rounds
 from .bench_report import ratio, verdict
 from .build import configure_torch, usable_cpus
 from .presets import load_preset
@@ -174,7 +174,7 @@ def run_collect(out: Path | None, console: Console, *, quick: bool) -> int:
 def print_collected(found: Sequence[Collected], console: Console) -> None:
     """Print one row per agent and size."""
     table = Table(title="collecting on ML10, wall µs per step of the batch", title_justify="left", box=None)
-    for column in ("agent", "N", "tasks", *PARTS, "physics [95 %]", "target"):
+    for column in ("agent", "N", "tasks", *PARTS, "physics [95 % over rounds]", "target"):
         table.add_column(column, justify="left" if column == "agent" else "right")
     table.add_column("")
     for one in found:
@@ -191,6 +191,7 @@ def stored(found: Sequence[Collected], settings: CollectSettings, load_before: f
     """Return the result as JSON values; `load_before` is the load average when it began."""
     return {
         "about": "Share of physics in the wall time of collecting on ML10 with a policy in the loop",
+        "intervals": ABOUT_INTERVALS,
         "command": "python -m experiments bench metaworld --collect",
         "settings": asdict(settings),
         "machine": machine() | {"torch_threads": usable_cpus(), "load_before": load_before},

@@ -1,4 +1,4 @@
-"""From rounds to figures: medians and paired ratios with bootstrap intervals, and the targets they are held to."""
+"""From rounds to figures: medians and paired ratios with their intervals, and the targets they are held to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metarl.seeding import derive
-from metarl.statistics import Array, Interval, stratified_bootstrap
+from metarl.statistics import Array, Interval, median_interval
 
 from .bench_engine import LABELS
 from .bench_rounds import Cell
@@ -17,16 +16,12 @@ from .bench_rounds import Cell
 Clock = Literal["cpu", "wall"]
 
 
-def median(scores: Array) -> Array:
-    """Return the median over rounds of scores [..., rounds, 1]."""
-    return np.asarray(np.median(scores, axis=-2)[..., 0])
+ABOUT_INTERVALS = "95 % for the median, between two of the rounds (sign test); null for fewer than 6 rounds"
 
 
 def median_of_rounds(rounds: Sequence[float]) -> Interval:
-    """Return the median over rounds and its 95 % percentile bootstrap interval, rounds drawn anew."""
-    scores = np.asarray(rounds, dtype=np.float64)[:, None]
-    generator = np.random.default_rng(derive(0, "bench", "bootstrap"))
-    return stratified_bootstrap(scores, median, generator)
+    """Return the median over rounds and its 95 % interval, which takes 6 rounds; see `median_interval`."""
+    return median_interval(np.asarray(rounds, dtype=np.float64))
 
 
 def times(cell: Cell, clock: Clock) -> Array:
@@ -163,9 +158,10 @@ def found_json(found: Found) -> dict[str, Any]:
     }
 
 
-def interval_json(interval: Interval) -> dict[str, float]:
-    """Return a statistic with its 95 % interval as JSON values."""
-    return {name: round(float(getattr(interval, name)), 4) for name in ("value", "low", "high")}
+def interval_json(interval: Interval) -> dict[str, float | None]:
+    """Return a median over rounds with its 95 % interval as JSON values; None where there were too few rounds."""
+    found = {name: float(getattr(interval, name)) for name in ("value", "low", "high")}
+    return {name: None if np.isnan(x) else round(x, 4) for name, x in found.items()}
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -37,7 +38,8 @@ def number(value: float) -> str:
 
 def ratio(interval: Interval) -> str:
     """Return "1.23 [1.20, 1.25]"."""
-    return f"{float(interval.value):.2f} [{float(interval.low):.2f}, {float(interval.high):.2f}]"
+    value, low, high = map(float, interval)
+    return f"{value:.2f} [–]" if math.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def print_cells(cells: Sequence[Cell], console: Console) -> None:
@@ -77,7 +79,12 @@ def _same(cells: Sequence[Cell]) -> str:
 def print_targets(found: Sequence[Found], console: Console) -> None:
     """Print each target beside what was reached at the worst size."""
     table = Table(title="targets (the size where the ratio is lowest)", title_justify="left", box=None)
-    for column, justify in (("", "left"), ("scenario", "left"), ("N", "right"), ("ratio [95 %]", "right")):
+    for column, justify in (
+        ("", "left"),
+        ("scenario", "left"),
+        ("N", "right"),
+        ("median ratio [95 % over rounds]", "right"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     table.add_column("target", justify="right")
     table.add_column("")

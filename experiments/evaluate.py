@@ -1,5 +1,6 @@
 """`python -m experiments evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
 
+Each protocol has files of its own: what is changed of the run's stands in their names (`evaluation-test+adapt20.json`).
 With --upstream, Meta-World's own evaluation plays the same agent afterwards; its number is put beside the strict one.
 """
 
@@ -28,9 +29,10 @@ from . import codec, upstream
 from .build import LoadedRun, load_run, open_run, read_config
 from .parser import Parser, add_device, check_folder
 from .plots import Shown, adaptation_figure, save_png
-from .report import results_path, write_report
+from .report import shots, write_report
 from .safe_text import one_line
-from .tables import scores_table, text_table
+from .stored import FOLDER, make_room, page_path, picture_path, results_path, variant
+from .tables import about_before, scores_table, text_table
 
 PROG = "python -m experiments evaluate"
 
@@ -82,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     protocol = protocol_of(arguments, config.evaluation)
     loaded = open_run(arguments.run_dir, arguments.checkpoint, device=arguments.device)
     device = torch.device(loaded.config.device)
-    check_results(arguments.run_dir, protocol.split)
+    check_results(arguments.run_dir)
     asked = upstream.Request(arguments, loaded.agent, loaded.tasks, protocol) if arguments.upstream else None
     note = Ticker()
     evaluation = evaluate(
@@ -109,10 +111,11 @@ def main(argv: Sequence[str]) -> int:
         progress=note,
     )
     note.close()
-    show(arguments.run_dir, evaluation)
+    show(arguments.run_dir, evaluation, config.evaluation)
     if asked is not None:
         on_cpu = loaded if device.type == "cpu" else load_run(arguments.run_dir, loaded.iteration, device="cpu")
-        upstream.show(arguments.run_dir, asked.play(on_cpu.agent), evaluation)
+        end = variant(config.evaluation, protocol, arguments.checkpoint)
+        upstream.show(arguments.run_dir, asked.play(on_cpu.agent), evaluation, end)
     return 0
 
 
@@ -132,28 +135,44 @@ def _random_policy(loaded: LoadedRun, device: torch.device) -> Agent | None:
         return None
 
 
-def check_results(run_dir: Path, split: str) -> None:
+def evaluation_path(run_dir: Path, flags: Sequence[str]) -> Path:
+    """Return where `evaluate RUN_DIR` with `flags` stores what it measures."""
+    arguments = _parser().parse_args([str(run_dir), *flags])
+    base = read_config(run_dir).evaluation
+    protocol = protocol_of(arguments, base)
+    return results_path(run_dir, protocol.split, variant(base, protocol, arguments.checkpoint))
+
+
+def check_results(run_dir: Path) -> None:
     """Raise MetarlError, before anything is played, if the history is damaged or results cannot be written."""
     run.history(run_dir)
-    folder = results_path(run_dir, split).parent
+    folder = run_dir / FOLDER
     check_folder(folder if folder.exists() else run_dir, "evaluate")
 
 
-def show(run_dir: Path, evaluation: Evaluation) -> None:
-    """Write JSON, PNG and HTML under the run's results/, and print a table and where they are."""
+def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
+    """Write JSON, PNG and HTML under the run's results/, and print a table and where they are.
+
+    `base` is the run's own protocol, whose files have the short names.
+    """
     split = evaluation.protocol.split
-    target = results_path(run_dir, split)
+    end = variant(base, evaluation.protocol, evaluation.agent["checkpoint"])
+    target = results_path(run_dir, split, end)
     target.parent.mkdir(exist_ok=True)
+    moved = make_room(run_dir, base, evaluation, target)
     replace_file(target, (json.dumps(evaluation.to_json(), allow_nan=False) + "\n").encode())
     shown = Shown(one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
-    picture = target.with_name(f"adaptation-{split}.png")
+    picture = picture_path(target)
     save_png(adaptation_figure([shown]), picture)
-    page = write_report([shown], target.with_name("report.html"))
+    page = write_report([shown], page_path(target, base.split), several=shots([(run_dir, shown)]))
     header, rows = scores_table(shown)
     print(text_table(header, rows))
-    print(f"intervals: {shown.summary['bootstrap']['text']}")
+    print(f"note: brackets are {shown.summary['intervals']['text']}")
+    print(f"note: {about_before(shown)}")
     for line in evaluation.world["notes"]:
         print(f"note: {one_line(line)}")
+    if moved is not None:
+        print(f"note: an evaluation under another protocol lay there; it is now {one_line(moved)}")
     print(f"numbers  {one_line(target)}\npicture  {one_line(picture)}\npage     {one_line(page)}")
 
 

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl import statistics
 from metarl.errors import ConfigError
-from metarl.results import Evaluation
+from metarl.results import Evaluation, plain
 
 FLOOR, FORGETFUL, CEILING = "non_adaptive", "forgetful", "oracle"
-_RESAMPLES = 2000
-_LEVEL = 0.95
+ABOUT = (
+    "95 % intervals (Student's t) over tasks, each with its mean over evaluation seeds; the references are taken as "
+    "exact, other training seeds are not covered"
+)
 
 Array = NDArray[np.float64]
 
@@ -33,45 +36,31 @@ def returns_of(evaluation: Evaluation) -> Array:
     return found
 
 
-def resampled_means(returns: Array, *, seed: int = 0, n: int = _RESAMPLES) -> Array:
-    """Return bootstrap means per episode, tasks being what is drawn again: [n, episodes]."""
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(returns), np.full(len(returns), 1 / len(returns)), size=n)
-    means: Array = counts @ returns / len(returns)
-    return means
-
-
 def normalised(evaluation: Evaluation, ceiling: str = CEILING) -> dict[str, Any]:
     """Return the normalised scores A_k = (R_k - floor_k) / (ceiling_k - floor_k) of every episode, with intervals.
 
-    "curve", "low" and "high" are per episode (95 % percentile bootstrap over tasks); "area" is the mean over episodes;
-    "exploration_price" is what the first episode cost against not adapting; "beyond_forgetful" is R_K minus the
-    forgetful policy's, with its interval. One training run: the intervals are about visitors, not about training.
+    "curve", "low" and "high" are per episode; "area" is the mean over episodes; "exploration_price" is what the first
+    episode cost against not adapting; "beyond_forgetful" is R_K minus the forgetful policy's, with its interval. See
+    `ABOUT` for what the intervals are; their ends are None where there is none.
     """
     returns = returns_of(evaluation)
     floor, top = _reference(evaluation, FLOOR), _reference(evaluation, ceiling)
-    drawn = resampled_means(returns)
-    mean = returns.mean(0)
-    low, high = (np.quantile((drawn - floor) / (top - floor), q, axis=0) for q in _tails())
-    curve = (mean - floor) / (top - floor)
+    mean, *ends = statistics.student(returns.T[:, None], over="tasks")
+    curve, low, high = ((x - floor) / (top - floor) for x in (mean, *ends))
     found: dict[str, Any] = {
         "ceiling": ceiling,
+        "intervals": ABOUT,
         "curve": curve.tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
+        "low": plain(low),
+        "high": plain(high),
         "area": float(curve.mean()),
         "exploration_price": float(floor[0] - mean[0]),
     }
     if FORGETFUL in evaluation.references:
         forgetful = _reference(evaluation, FORGETFUL)
-        last = drawn[:, -1] - forgetful[-1]
-        least, most = (float(np.quantile(last, q)) for q in _tails())
-        found["beyond_forgetful"] = {"value": float(mean[-1] - forgetful[-1]), "low": least, "high": most}
+        last = {k: x[-1] - forgetful[-1] for k, x in zip(("value", "low", "high"), (mean, *ends), strict=True)}
+        found["beyond_forgetful"] = plain(last)
     return found
-
-
-def _tails() -> tuple[float, float]:
-    return (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
 
 
 def last_share(ceiling: str = CEILING) -> Any:
@@ -82,4 +71,5 @@ def last_share(ceiling: str = CEILING) -> Any:
 def beyond_forgetful(evaluation: Evaluation) -> float:
     """Return the lower end of the 95 % interval of the last episode's return minus the forgetful policy's."""
     _reference(evaluation, FORGETFUL)
-    return float(normalised(evaluation)["beyond_forgetful"]["low"])
+    low = normalised(evaluation)["beyond_forgetful"]["low"]
+    return float("nan") if low is None else float(low)

@@ -60,7 +60,7 @@ _CHARACTERS_PER_INCH = 17
 """Of a legend's text, its lines and margins allowed for."""
 
 METRICS = {
-    "return": "Return per episode (undiscounted)",
+    "return": "Mean return per episode (undiscounted)",
     "success_any": "Success rate (any step)",
     "success_last": "Success rate (last step)",
 }
@@ -74,6 +74,16 @@ class Shown:
     evaluation: Evaluation
     records: list[dict[str, Any]]
     """Records of metrics.jsonl; may be empty."""
+
+    @property
+    def adapts_within_episode(self) -> bool:
+        """Whether the agent's first episode has adaptation in it."""
+        return self.evaluation.adapts_within_episode
+
+    @property
+    def before(self) -> str:
+        """What the first score of a trial is called."""
+        return "first episode" if self.adapts_within_episode else "before adaptation"
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -113,7 +123,8 @@ def _curve(axes: Axes, run: Shown, metric: str, colour: str, *, alone: bool) -> 
     estimate = run.summary["curve"][metric]["mean"]
     value, low, high = (np.asarray(estimate[k], dtype=float) for k in ("value", "low", "high"))
     at = np.arange(len(value))
-    band = f"{run.summary['bootstrap']['level']:.0%} interval"
+    how = run.summary["intervals"]
+    band = f"{how['level']:.0%} interval over {'evaluation seeds' if how['over'] == 'seeds' else 'tasks'}"
     label = safe_text.figure(run.label)
     name = f"{label}: mean over tasks and seeds, {band}" if alone else label
     if not run.evaluation.agent["parallel_episodes"]:
@@ -144,12 +155,12 @@ def _references(axes: Axes, run: Shown, metric: str) -> None:
         styles = dict(zip(others, cycle(_OTHERS), strict=False))
         for name, values in evaluation.references.items():
             label, dashes, colour = REFERENCES.get(name) or (safe_text.figure(name.replace("_", " ")), *styles[name])
-            _dashed(axes, np.asarray(values, dtype=float), label, dashes, colour)
+            _dashed(axes, np.asarray(values, dtype=float), f"{label}, mean", dashes, colour)
     measured = run.summary.get("random_policy", {}).get(metric)
     if measured is not None:
         label, dashes, colour = REFERENCES["random"]
         level = np.full(evaluation.protocol.n_episodes, float(measured["mean"]["value"]))
-        _dashed(axes, level, f"{label} (measured)", dashes, colour)
+        _dashed(axes, level, f"{label}, mean (measured)", dashes, colour)
 
 
 def _dashed(axes: Axes, values: Any, label: str, dashes: Any, colour: str) -> None:
@@ -208,7 +219,7 @@ def _training(axes: Axes, run: Shown, metric: str, index: int, *, alone: bool) -
     last = COLOURS[index % len(COLOURS)]
     lines = [("post", "after adaptation", last)]
     if alone:
-        lines.insert(0, ("pre", "before adaptation", COLOURS[(index + 1) % len(COLOURS)]))
+        lines.insert(0, ("pre", run.before, COLOURS[(index + 1) % len(COLOURS)]))
     for part, text, colour in lines:
         label = text if alone else safe_text.figure(run.label)
         steps, values = series(run.records, f"train/{part}_{metric}")
@@ -251,7 +262,7 @@ def classes_figure(run: Shown) -> Figure | None:
         figure = Figure(figsize=(7.0, 1.3 + 0.32 * len(groups)), layout="constrained")
         axes = figure.subplots()
         for part, shift, colour, marker, label in (
-            ("pre", 0.13, COLOURS[1], "o", "before adaptation"),
+            ("pre", 0.13, COLOURS[1], "o", run.before),
             ("query", -0.13, COLOURS[0], "s", "after adaptation"),
         ):
             means = [g[part][metric]["mean"] for g in groups.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +16,99 @@ from metarl import __version__, run
 from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
 from metarl.results import SCHEMA_VERSION, Evaluation, plain
+from metarl.summary import runs_text
 
-from .comparison import comparable, improvement_table, methods, methods_table
+from .comparison import improvement_table, methods, methods_table, warnings
 from .parser import Parser
 from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
 from .safe_text import one_line
-from .tables import groups_table, interval, scores_table, tasks_table
+from .shots import same_but_shots, shots_figure, shots_table
+from .stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
+from .tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
 
 PROG = "python -m experiments report"
 MANY_TASKS = 40
 """Longer per-task tables are folded."""
 
 
-def results_path(run_dir: Path, split: str) -> Path:
-    """Return where the evaluation of `split` is stored."""
-    return run_dir / "results" / f"evaluation-{split}.json"
+def find_evaluation(run_dir: Path, split: str | None = None, protocol: str | None = None) -> Path:
+    """Return where an evaluation lies; without `split` of the test split, or the only one there is.
+
+    `protocol` is what the evaluation changed of the run's own protocol, as in the file's name ("adapt20"); without it
+    that of the run's own, or the only one there is. Raises: CheckpointError if there is none.
+    """
+    splits = stored_splits(run_dir)
+    chosen = split or ("test" if "test" in splits or len(splits) != 1 else splits[0])
+    found = stored_variants(run_dir, chosen)
+    end = f"+{protocol.lstrip('+')}" if protocol else ""
+    if not protocol and "" not in found and len(found) == 1:
+        (end,) = found
+    if end in found:
+        return found[end]
+    if not run_dir.is_dir():
+        raise CheckpointError(f"there is no run directory {run_dir}; check the path (runs are in runs/ by default)")
+    there = [f"{s}{e}" for s in splits for e in stored_variants(run_dir, s)]
+    raise CheckpointError(
+        f"{run_dir} has no evaluation of split {chosen!r}{f' with protocol {protocol!r}' if protocol else ''} (it has: "
+        f"{', '.join(there) or 'none'}); run `python -m experiments evaluate {run_dir} --split {chosen}` first"
+        f"{', or choose with --protocol' if found else ''}"
+    )
 
 
-def load_shown(run_dir: Path, split: str | None = None, label: str | None = None) -> Shown:
-    """Read one run's evaluation and history; without `split` the test split, or the only one there is.
+def load_shown(run_dir: Path, split: str | None = None, label: str | None = None, protocol: str | None = None) -> Shown:
+    """Read one run's evaluation, see `find_evaluation`, and its history.
 
     Raises: CheckpointError if there is none, or it is damaged.
     """
-    found = {p.stem.removeprefix("evaluation-"): p for p in sorted(run_dir.glob("results/evaluation-*.json"))}
-    chosen = split or ("test" if "test" in found or len(found) != 1 else next(iter(found)))
-    if chosen not in found:
-        if not run_dir.is_dir():
-            raise CheckpointError(f"there is no run directory {run_dir}; check the path (runs are in runs/ by default)")
-        raise CheckpointError(
-            f"{run_dir} has no evaluation of split {chosen!r} (it has: {', '.join(found) or 'none'}); "
-            f"run `python -m experiments evaluate {run_dir} --split {chosen}` first"
-        )
-    try:
-        stored = json.loads(found[chosen].read_bytes())
-    except ValueError as error:
-        raise CheckpointError(
-            f"{found[chosen]} is damaged ({error}); write it again with `python -m experiments evaluate {run_dir}`"
-        ) from error
-    evaluation = Evaluation.from_json(stored)
+    evaluation = read_evaluation(find_evaluation(run_dir, split, protocol), run_dir)
     return Shown(label or one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
 
 
-def write_report(shown: Sequence[Shown], target: Path, configs: Sequence[Mapping[str, Any]] | None = None) -> Path:
-    """Write the page about `shown` to `target`; `configs` (config.json of each run) make it a comparison."""
-    page = _environment().get_template("report_template.html.j2").render(**page_values(shown, configs))
+def shots(shown: Sequence[tuple[Path, Shown]]) -> list[list[Shown]]:
+    """Return, per run, those of its evaluations that differ in the number of adaptation episodes alone, if several."""
+    found = []
+    for folder, one in shown:
+        paths = stored_variants(folder, one.evaluation.protocol.split).values()
+        others = [replace(one, evaluation=read_evaluation(path, folder)) for path in paths]
+        if len(alike := same_but_shots(one, others)) > 1:
+            found.append(alike)
+    return found
+
+
+def write_report(
+    shown: Sequence[Shown],
+    target: Path,
+    configs: Sequence[Mapping[str, Any]] | None = None,
+    several: Sequence[Sequence[Shown]] = (),
+) -> Path:
+    """Write the page about `shown` to `target`; `configs` (config.json of each run) make it a comparison.
+
+    `several` are evaluations with different numbers of adaptation episodes, see `shots`.
+    """
+    page = _environment().get_template("report_template.html.j2").render(**page_values(shown, configs, several))
     replace_file(target, page.encode(errors="backslashreplace"))  # names of files need not be text
     return target
 
 
-def page_values(shown: Sequence[Shown], configs: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def page_values(
+    shown: Sequence[Shown],
+    configs: Sequence[Mapping[str, Any]] | None = None,
+    several: Sequence[Sequence[Shown]] = (),
+) -> dict[str, Any]:
     """Return what the template fills in."""
     values: dict[str, Any] = {
         "title": shown[0].label if len(shown) == 1 else f"{len(shown)} runs",
         "version": __version__,
         "runs": [_section(s, alone=len(shown) == 1) for s in shown],
+        "shots": {"figure": _svg(shots_figure(several)), "table": shots_table(several)} if several else None,
     }
     if len(shown) > 1:
         found = methods(shown, configs or [{"run": s.label} for s in shown])
         values["comparison"] = {
             "table": methods_table(found),
             "improvement": improvement_table(found),
-            "warning": comparable(shown),
+            "warnings": warnings(found),
+            "intervals": runs_text(),
             "adaptation": _svg(adaptation_figure(shown)),
             "training": _svg(training_figure(shown)),
         }
@@ -90,14 +122,15 @@ def _svg(figure: Any) -> Markup | None:
 def _section(shown: Shown, *, alone: bool) -> dict[str, Any]:
     """Return one run's part of the page."""
     evaluation, summary = shown.evaluation, shown.summary
-    groups = evaluation.task_groups
+    groups, upstream = evaluation.task_groups, summary.get("upstream_counting", {})
     return {
         "label": shown.label,
         "headline": headline(shown),
         "byline": byline(shown),
         "scores": scores_table(shown),
-        "bootstrap": summary["bootstrap"]["text"],
-        "upstream": summary.get("upstream_counting", {}).get("text"),
+        "intervals": summary["intervals"]["text"],
+        "before": about_before(shown),
+        "upstream": upstream["text"] if upstream.get("success_rate") is not None else None,
         "adaptation": _svg(adaptation_figure([shown])),
         "parallel": evaluation.agent["parallel_episodes"],
         "training": _svg(training_figure([shown])) if alone else None,
@@ -118,8 +151,9 @@ def headline(shown: Shown) -> str:
     before, after = (interval(summary[p][metric]["mean"], metric) for p in ("pre", "query"))
     what = "Success rate" if metric == "success_any" else "Mean return per episode"
     n = protocol.adapt_episodes
+    first = "in the first one, within which it adapts already" if shown.adapts_within_episode else "before any"
     return (
-        f"{what} {after} after {n} adaptation episode{'s' * (n != 1)}, {before} before any, on "
+        f"{what} {after} after {n} adaptation episode{'s' * (n != 1)}, {before} {first}, on "
         f"{len(evaluation.task_names)} tasks of the {protocol.split} split of {evaluation.world['name']}, "
         f"{protocol.n_seeds} evaluation seed{'s' * (protocol.n_seeds != 1)}."
     )
@@ -183,20 +217,34 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="run directory with an evaluation")
     parser.add_argument("--split", help="which evaluation to show (default: test)")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="an evaluation of another protocol, as its file is named: adapt20+greedy"
+    )
     parser.add_argument("--output", type=Path, help="the page (default: results/report.html of the first run)")
     arguments: argparse.Namespace = parser.parse_args(list(argv))
     dirs: list[Path] = list(dict.fromkeys(p.resolve() for p in arguments.run_dirs))
     names = [d.name for d in dirs]
     labels = [one_line(d.name if names.count(d.name) == 1 else f"{d.parent.name}/{d.name}") for d in dirs]
-    shown = [load_shown(d, arguments.split, label) for d, label in zip(dirs, labels, strict=True)]
+    paths = [find_evaluation(d, arguments.split, arguments.protocol) for d in dirs]
+    shown = [
+        Shown(label, read_evaluation(path, d), run.history(d))
+        for d, label, path in zip(dirs, labels, paths, strict=True)
+    ]
     configs = [run.read_json(d, run.CONFIG) for d in dirs]
-    default = dirs[0] / "results" / ("report.html" if len(dirs) == 1 else "comparison.html")
+    own = configs[0]["evaluation"]["split"]
+    default = page_path(paths[0], own) if len(dirs) == 1 else dirs[0] / FOLDER / "comparison.html"
     target: Path = arguments.output or default
     try:
-        write_report(shown, target, configs)
+        write_report(shown, target, configs, shots(list(zip(dirs, shown, strict=True))))
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error}; choose another --output") from error
     for one in shown:
         print(one_line(f"{one.label}: {headline(one)}"))
+    if len(shown) > 1:
+        found = methods(shown, configs)
+        print(text_table(*methods_table(found)))
+        print(f"note: brackets are {runs_text()}")
+        for warning in warnings(found):
+            print(one_line(f"note: {warning}"))
     print(f"page     {one_line(target)}")
     return 0

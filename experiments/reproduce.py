@@ -20,8 +20,10 @@ from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
 from .config import check_device
+from .evaluate import evaluation_path
 from .parser import Parser, check_folder
 from .reproductions import REPRODUCTIONS
+from .stored import picture_path
 from .subcommand import run_subcommand
 
 _RESUMED = 0.02
@@ -77,7 +79,8 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate, *where], caller="reproduce")
     for study in plan.studies:
         costs[study] = run_subcommand([study, str(folder), *where], caller="reproduce")
-    stored = json.loads((folder / "results" / "evaluation-test.json").read_text(encoding="utf-8"))
+    scored = evaluation_path(folder, plan.evaluate)
+    stored = json.loads(scored.read_text(encoding="utf-8"))
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
     for level in plan.levels:
@@ -118,11 +121,11 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     }
     if plan.scores is not None:
         result["scores"] = plan.scores(evaluation)
-    (target / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    (target / "result.json").write_text(json.dumps(plain(result), indent=1) + "\n")
     shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
     for study in plan.studies:
         shutil.copy(folder / "results" / f"{study}.json", target / f"{study}.json")
-    shutil.copy(folder / "results" / PICTURE, target / PICTURE)
+    shutil.copy(picture_path(scored), target / PICTURE)
     print(f"\n{label}: {plan.about}")
     for found in levels:
         verdict = "reached" if found["reached"] else "MISSED"
@@ -165,8 +168,7 @@ def tables(folder: Path) -> str:
         for level in result["levels"]:
             verdict = "" if level["reached"] else " (missed)"
             levels.append(
-                f"| {name} | {level['name']} | {level['value']:.2f} | ≥ {level['at_least']:g}{verdict} | "
-                f"{level['source']} |"
+                f"| {name} | {level['name']} | {_value(level)} | ≥ {level['at_least']:g}{verdict} | {level['source']} |"
             )
         costs.append(
             f"| {name} | {training['iterations']} | {training['env_steps']:,} | {_minutes(result)} | "
@@ -174,6 +176,11 @@ def tables(folder: Path) -> str:
             f"{str(result['provenance']['git']['commit'])[:7]} |"
         )
     return "\n".join([*levels, "", *costs])
+
+
+def _value(level: Mapping[str, Any]) -> str:
+    """Return what was measured; a dash for the end of an interval that there is not."""
+    return "–" if level["value"] is None else f"{level['value']:.2f}"
 
 
 def _minutes(result: Mapping[str, Any]) -> str:

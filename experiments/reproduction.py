@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from metarl import statistics
 from metarl.errors import ConfigError
 from metarl.results import Evaluation
-from metarl.seeding import derive
-from metarl.summary import LEVEL
 
 Array = NDArray[np.float64]
 Measure = Callable[[Evaluation], float]
@@ -84,16 +82,8 @@ def phase_lead(phase: int) -> Callable[[Evaluation], Array]:
 
 
 def phase_lead_low(phase: int) -> Measure:
-    """Return a measure: the low end of the 95 % interval (resampled tasks) of the mean of `phase_lead`."""
-
-    def measure(evaluation: Evaluation) -> float:
-        draws = np.random.default_rng(derive(evaluation.protocol.seed, "phase-lead", phase))
-        found = statistics.stratified_bootstrap(
-            phase_lead(phase)(evaluation)[None], statistics.mean, draws, resample="tasks", level=LEVEL
-        )
-        return float(found.low)
-
-    return measure
+    """Return a measure: the low end of the 95 % interval (Student's t over tasks) of the mean of `phase_lead`."""
+    return lambda evaluation: float(statistics.student(phase_lead(phase)(evaluation)[None], over="tasks").low)
 
 
 def query_success(evaluation: Evaluation) -> float:

@@ -1,6 +1,7 @@
 """`python -m experiments splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
 
-Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results. Where a split has reference
+Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results; the table goes to
+`splits.json`, that of some splits to `splits+SPLIT+....json`. Where a split has reference
 policies, the last episode is also placed between the best policy that does not adapt (0) and the one that is told the
 task (1), and beside the best of the exact filters, if there are any.
 """
@@ -18,10 +19,10 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 
 from .build import build_tasks, read_config, run_device
-from .npc_scores import CEILING, FLOOR, normalised
+from .npc_scores import ABOUT, CEILING, FLOOR, normalised
 from .parser import Parser, add_device
-from .report import load_shown
 from .safe_text import one_line
+from .stored import FOLDER, named, read_evaluation, results_path
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
 
@@ -49,20 +50,29 @@ def main(argv: Sequence[str]) -> int:
     where = run_device(config, arguments.device)  # once: each evaluation would say it again
     elsewhere = ["--device", where] if where != config.device else []
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
+    notes: dict[str, None] = {}  # each once, in order
     for split in chosen:
         costs[split] = run_subcommand(["evaluate", "--split", split, *elsewhere, "--", str(folder)], caller="splits")
-        found[split] = score(load_shown(folder, split).evaluation)
+        evaluation = read_evaluation(results_path(folder, split), folder)
+        found[split] = score(evaluation)
+        notes[evaluation.summary["intervals"]["text"]] = None
+        if "normalised" in found[split]:
+            notes[f"of the gap: {ABOUT}"] = None
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
         "command": f"{PROG} {' '.join(argv)}",
         "provenance": began,
         "costs": costs,
+        "intervals": list(notes),
         "splits": found,
     }
-    into = folder / "results" / "splits.json"
+    into = folder / FOLDER / f"splits{named(chosen) if chosen != known else ''}.json"
     replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
-    print(f"\n{table(found)}\nnumbers  {one_line(into)}")
+    print(f"\n{table(found)}")
+    for note in notes:
+        print(f"note: brackets are {note}")
+    print(f"numbers  {one_line(into)}")
     return 0
 
 
@@ -90,7 +100,7 @@ def score(evaluation: Evaluation) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """Return the splits as text."""
-    header = ["split", "before", "after", "of the gap", "best filter", "cost before", "after"]
+    header = ["split", "first episode", "after", "of the gap", "best filter", "cost before", "after"]
     rows = []
     for split, part in found.items():
         share = part.get("normalised")

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError, nearest
+from metarl.statistics import LEVEL, class_weights
+from metarl.summary import over_runs, runs_text
 
+from .comparison import ALIKE, unequal
 from .parser import Parser, check_folder
 from .plots import REFERENCES, save_png
 from .reproduce import RESULTS as REPRODUCED
@@ -28,12 +30,10 @@ from .safe_text import grid, one_line
 from .table_plot import table_figure
 from .table_reuse import reuse
 from .table_rows import ROWS, Row
-from .table_runs import costs_of, read_result, run_row
+from .table_runs import costs_of, learns_within_episode, read_result, run_row
 from .tables import interval, number, text_table
 
 RUNS, RESULTS = Path("runs/table"), Path("experiments/results/table")
-LEVEL = 0.95
-Array = NDArray[np.float64]
 AsText = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
@@ -133,7 +133,7 @@ def aggregate(rows: Sequence[Row], into: Path, n_seeds: int) -> dict[str, Any]:
         world = worlds.setdefault(row.world, {"references": {}, "rows": []})
         for name, value in results[0]["references"].items():
             world["references"].setdefault(name, value)
-        world["rows"].append(_summary(row, results))
+        world["rows"].append(summary_of_row(row, results))
     return {"kind": "metarl.table", "schema_version": 1, "level": LEVEL, "worlds": worlds, "missing": missing}
 
 
@@ -144,9 +144,9 @@ def _results(row: Row, into: Path) -> list[dict[str, Any]]:
     return [r for r in (read_result(into, row, seed) for seed in seeds) if r is not None]
 
 
-def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of_row(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one row: scores with intervals over training seeds, costs per run."""
-    scores = {k: np.array([np.mean(r[k]) for r in results]) for k in ("before", "after")}
+    scores = {k: np.array([_score(r, k) for r in results]) for k in ("before", "after")}
     wall, cpu = zip(*map(costs_of, results), strict=True)
     return {
         "name": row.name,
@@ -154,9 +154,10 @@ def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "measure": row.measure,
         "published": row.published,
         "seeds": [r["seed"] for r in results],
-        "before": over_seeds(scores["before"]),
-        "after": over_seeds(scores["after"]),
-        "gain": over_seeds(scores["after"] - scores["before"]) if row.measure == "episode" else None,
+        "adapts_within_episode": learns_within_episode(row),
+        "before": over_runs(scores["before"]),
+        "after": over_runs(scores["after"]),
+        "gain": over_runs(scores["after"] - scores["before"]) if row.measure == "episode" else None,
         "per_seed": {k: v.tolist() for k, v in scores.items()},
         "n_tasks": results[0].get("n_tasks", len(results[0]["after"])),
         "same_tasks": len({r["task_fingerprint"] for r in results}) == 1,
@@ -170,48 +171,47 @@ def _summary(row: Row, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def over_seeds(scores: Array) -> dict[str, float | None]:
-    """Return the mean of one score per training run [R] and its Student t interval; no interval for one run."""
-    value, n = float(scores.mean()), len(scores)
-    if n < 2:
-        return {"value": value, "low": None, "high": None}
-    half = t_quantile(n - 1) * float(scores.std(ddof=1)) / math.sqrt(n)
-    return {"value": value, "low": value - half, "high": value + half}
-
-
-def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """Return t with P(|T| < t) = `level` for Student's distribution with `freedom` >= 1 degrees.
-
-    With t = sqrt(freedom) tan(a) that probability is the integral of cos^(freedom - 1) up to a, over the one up to
-    pi/2; solved on a grid of 10^5 angles, good to about 1e-4.
-    """
-    angle = (np.arange(100_000) + 0.5) * (0.5 * math.pi / 100_000)
-    mass = np.cumsum(np.cos(angle) ** (freedom - 1))
-    return math.sqrt(freedom) * math.tan(float(np.interp(level, mass / mass[-1], angle + angle[0])))
+def _score(result: Mapping[str, Any], part: str) -> float:
+    """Return a run's score: its mean over tasks, classes counted alike, as its evaluation says."""
+    scores, groups = np.asarray(result[part], dtype=float), result.get("task_groups")
+    weights = None if groups is None else class_weights(groups)
+    return float(scores.mean() if weights is None else scores @ weights)
 
 
 def markdown(table: Mapping[str, Any], as_text: AsText = grid) -> str:
     """Return the table as Markdown, a section per world; `as_text` makes text of header and rows."""
     parts = [
         "# Agents and references",
-        f"Mean over training seeds, with Student t intervals ({table['level']:.0%}) over them; every task counts once. "
-        "Wall time and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before "
-        "is not counted). Written by `python -m experiments table`.",
+        f"Mean over training seeds. Brackets: {runs_text(table['level'])}. *First episode* is the score of an episode "
+        "before which nothing of the task was seen (of agents without memory: of the first phase); agents marked † "
+        "have a memory and adapt while it goes on, the others have not adapted then. References are means. Wall time "
+        "and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before is not "
+        "counted). Written by `python -m experiments table`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])
         unit = "return of an episode"
         if trial:
-            unit = "return of a whole trial (before: of its episodes before any adaptation)"
-        parts += [f"## {world}", f"Score: {unit}.", as_text(*_world_cells(found))]
+            unit = "return of a whole trial (first episode: of that episode alone)"
+        parts += [f"## {world}", f"Score: {unit}.", *budgets(found["rows"]), as_text(*_world_cells(found))]
     if table["missing"]:
         parts += ["## Still to run", as_text(*_missing_cells(table["missing"]))]
     return "\n\n".join(parts) + "\n"
 
 
+def budgets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a warning for each budget of which the rows had unequal amounts."""
+    found = [
+        unequal([(r["agent"], r["train_env_steps"]) for r in rows], "training", "env steps", ALIKE),
+        unequal([(r["agent"], None if r["steps_per_task"] else r["adapt_episodes"]) for r in rows], "adaptation",
+                "episodes per task"),
+    ]  # fmt: skip
+    return [f"⚠ {text}" for text in found if text]
+
+
 def _world_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["agent", "seeds", "tasks", "before", "after", "adaptation", "training env steps", "wall s", "CPU s",
-              "published"]  # fmt: skip
+    header = ["agent", "seeds", "tasks", "first episode", "after", "adaptation", "training env steps", "wall s"]
+    header += ["CPU s", "published"]
     rows = []
     for row in found["rows"]:
         learns = f"{row['adapt_episodes']} episodes"
@@ -219,14 +219,15 @@ def _world_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             learns = f"{row['steps_per_task']:,} env steps"
         least = "≥ " if row["costs_in_part"] else ""
         cells = [
-            row["agent"], str(len(row["seeds"])), str(row["n_tasks"]) + ("" if row["same_tasks"] else " (differ)"),
+            row["agent"] + " †" * row["adapts_within_episode"], str(len(row["seeds"])),
+            str(row["n_tasks"]) + ("" if row["same_tasks"] else " (differ)"),
             interval(row["before"]), interval(row["after"]), learns, f"{row['train_env_steps']:,.0f}",
             f"{least}{row['wall_s']:.0f}", f"{least}{row['cpu_s']:.0f}", row["published"] or "–",
         ]  # fmt: skip
         rows.append(cells)
     for name, value in found["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
-        rows.append([f"*{label}*", "", "", "", number(value), *[""] * (len(header) - 5)])
+        rows.append([f"*{label}, mean*", "", "", "", number(value), *[""] * (len(header) - 5)])
     return header, rows
 
 

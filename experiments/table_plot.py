@@ -26,14 +26,20 @@ def table_figure(table: Mapping[str, Any]) -> Figure:
         for axes, (world, found) in zip(panels, worlds.items(), strict=True):
             _panel(axes, world, found)
         handles = {h.get_label(): h for a in drawing.axes for h in a.get_legend_handles_labels()[0]}
-        drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=2.4)
+        drawing.legend(
+            handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=2.4,
+            title=f"Means; bars: {table['level']:.0%} intervals (Student's t) over training seeds",
+        )  # fmt: skip
     return drawing
 
 
 def _panel(axes: Axes, world: str, found: Mapping[str, Any]) -> None:
     """Draw one world: points with intervals over training seeds, references as vertical lines."""
     rows = found["rows"]
-    for part, colour, offset, label in (("before", _BEFORE, -0.14, "before"), ("after", _AFTER, 0.14, "after")):
+    for part, colour, offset, label in (
+        ("before", _BEFORE, -0.14, "first episode"),
+        ("after", _AFTER, 0.14, "after adaptation"),
+    ):
         shown = [(i, row) for i, row in enumerate(rows) if part == "after" or row["measure"] == "episode"]
         for i, row in shown:
             score = row[part]
@@ -42,13 +48,13 @@ def _panel(axes: Axes, world: str, found: Mapping[str, Any]) -> None:
                 ends = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
             axes.errorbar(
                 [score["value"]], [i + offset], xerr=ends, fmt="o", color=colour, markersize=5, capsize=2.5,
-                markerfacecolor=colour if part == "after" else "white", label=f"{label} adaptation" if i == shown[0][0]
+                markerfacecolor=colour if part == "after" else "white", label=label if i == shown[0][0]
                 else None,
             )  # fmt: skip
     for name, value in found["references"].items():
         if value is not None and name in REFERENCES:
             label, dashes, colour = REFERENCES[name]
-            axes.axvline(value, color=colour, linestyle=dashes, linewidth=1.3, label=label, zorder=1)
+            axes.axvline(value, color=colour, linestyle=dashes, linewidth=1.3, label=f"{label}, mean", zorder=1)
     axes.set_yticks(range(len(rows)), [f"{figure(row['agent'])} ({len(row['seeds'])})" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(figure(world))

@@ -71,7 +71,7 @@ def _result(row: Row, stored: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "before": [float(summary["pre"]["return"]["mean"]["value"])],
         "after": [after],
-        "n_tasks": int(summary["bootstrap"]["n_tasks"]),
+        "n_tasks": int(summary.get("intervals", summary.get("bootstrap"))["n_tasks"]),  # its name once
         "references": references,
         "task_fingerprint": evaluation["task_fingerprint"],
         "protocol": dict(protocol),

@@ -15,16 +15,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from agents.memories import Memory
+from metarl.agent import adapts_within_episode
 from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 
 from . import codec
+from .build import build_agent, build_tasks
+from .evaluate import evaluation_path
 from .presets import load_preset
+from .stored import read_evaluation
 from .subcommand import run_subcommand
 from .table_rows import Measure, Row
 
@@ -54,6 +59,14 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k != "log"} | {
         "agent": {k: v for k, v in agent.items() if k not in unused}
     }
+
+
+def learns_within_episode(row: Row) -> bool:
+    """Return whether the row's agent adapts while an episode goes on; a baseline learns on whole rollouts before."""
+    if not row.preset:
+        return False
+    config = load_preset(row.preset)
+    return adapts_within_episode(build_agent(config, build_tasks(config), torch.device("cpu")))
 
 
 def same_preset(stored: Mapping[str, Any] | None, row: Row) -> bool:
@@ -131,16 +144,16 @@ def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     train = ["train", row.preset, "--seed", str(seed), *row.train, "--wandb", "disabled"]
     costs = [run_command([*train, "--run-dir", str(folder), "--resume", "auto"])]
     costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
-    found = sorted((folder / "results").glob("evaluation-*.json"), key=lambda p: p.stat().st_mtime)
-    evaluation = Evaluation.from_json(json.loads(found[-1].read_bytes()))
+    evaluation = read_evaluation(evaluation_path(folder, row.evaluate), folder)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     columns = slice(0, evaluation.pre_episodes), evaluation.query
     if row.measure == "trial":
         columns = columns[0], slice(0, evaluation.protocol.n_episodes)
     return {
-        "before": _per_task(evaluation, columns[0], row.measure),
+        "before": _per_task(evaluation, columns[0], "episode"),
         "after": _per_task(evaluation, columns[1], row.measure),
         "references": _references(evaluation, columns[1], row.measure),
+        "task_groups": evaluation.task_groups,
         "task_fingerprint": evaluation.task_fingerprint,
         "protocol": asdict(evaluation.protocol),
         "train_env_steps": records[-1]["env_steps"],
@@ -168,6 +181,7 @@ def _baseline(row: Row, seed: int, runs: Path) -> dict[str, Any]:
         "before": _per_task(before, everything, row.measure),
         "after": _per_task(after, everything, row.measure),
         "references": _references(after, everything, row.measure),
+        "task_groups": after.task_groups,
         "task_fingerprint": after.task_fingerprint,
         "protocol": asdict(after.protocol),
         "train_env_steps": 0,  # no training tasks: what it learns from is each scored task itself

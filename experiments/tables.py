@@ -42,9 +42,10 @@ def _signed(text: str) -> str:
 
 
 def interval(estimate: Mapping[str, Any], metric: str = "return") -> str:
-    """Return "value [low, high]", or the value alone if it has no interval."""
-    if estimate.get("low") is None:
-        return number(estimate["value"], metric)
+    """Return "value [low, high]"; "value [–]" if the interval could not be computed (see `NOT_COMPUTED`)."""
+    low = estimate["low"]
+    if low is None or float(low) != float(low):
+        return f"{number(estimate['value'], metric)} [–]"
     three = [float(estimate[k]) for k in ("value", "low", "high")]
     scale = max(map(abs, three))
     value, low, high = (number(x, metric, scale) for x in three)
@@ -53,17 +54,31 @@ def interval(estimate: Mapping[str, Any], metric: str = "return") -> str:
     return f"{value} [{low}, {high}]"
 
 
+COMPARABLE = (
+    "to compare agents take “without earlier episodes” (every scored episode a trial of its own) and “gain from "
+    "earlier episodes”, which mean the same for all; “before adaptation” does not"
+)
+
+
+def about_before(shown: Shown) -> str:
+    """Return what the first score of a trial is, and what is comparable between agents."""
+    if not shown.adapts_within_episode:
+        return f"nothing was adapted before or during the episodes of “before adaptation”; {COMPARABLE}"
+    return f"this agent adapts while an episode goes on, so its first episode has adaptation in it; {COMPARABLE}"
+
+
 def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: before and after adaptation, the gain, and what to compare them with."""
+    """Return header and rows: before and after adaptation, the gains, and what to compare them with."""
     summary, protocol = shown.summary, shown.evaluation.protocol
     columns = _columns(summary["query"])
     n_adapt = protocol.adapt_episodes
     header = ["", *(f"{HEADINGS[m]}, {KINDS[kind]}" for m, kind in columns)]
     parts = [
-        ("before adaptation", summary["pre"]),
+        (f"{shown.before}{' (adapts within it)' * shown.adapts_within_episode}", summary["pre"]),
         (f"after {n_adapt} adaptation episode{'s' * (n_adapt != 1)}", summary["query"]),
         ("gain", summary["gain"]),
-        ("never adapted", summary["without_adaptation"]),
+        ("without earlier episodes", summary["without_adaptation"]),
+        ("gain from earlier episodes", summary["gain_from_episodes"]),
     ]
     if "random_policy" in summary:
         parts.append((f"{REFERENCES['random'][0]} (measured)", summary["random_policy"]))
@@ -71,7 +86,7 @@ def scores_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     blank = [""] * (len(columns) - 1)
     for name, value in summary["references"].items():
         label = REFERENCES.get(name, (name.replace("_", " "),))[0]
-        rows.append([f"{label} (computed)", number(value), *blank])
+        rows.append([f"{label} (computed mean)", number(value), *blank])
     inflated = summary.get("upstream_counting", {}).get("success_rate")
     if inflated is not None:
         cells = [number(inflated, m) if (m, kind) == ("success_any", "mean") else "" for m, kind in columns]
@@ -87,7 +102,7 @@ def _columns(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
 def groups_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return header and rows per class: tasks, then each metric before and after adaptation."""
     metrics = [m for m in shown.summary["query"] if m != "success_last"]
-    header = ["class", "tasks", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in ("before", "after"))]
+    header = ["class", "tasks", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in (shown.before, "after"))]
     rows = [
         [name, str(g["n_tasks"]), *(interval(g[p][m]["mean"], m) for m in metrics for p in ("pre", "query"))]
         for name, g in shown.summary["groups"].items()
@@ -98,11 +113,11 @@ def groups_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
 def tasks_table(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Return header and rows per task: each metric before and after adaptation, means over seeds."""
     summary, metrics = shown.summary, [m for m in shown.summary["query"] if m != "success_last"]
-    header = ["task", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in ("before", "after"))]
+    header = ["task", *(f"{HEADINGS[m]}, {w}" for m in metrics for w in (shown.before, "after"))]
     rows = []
     for i, name in enumerate(shown.evaluation.task_names):
         cells = [
-            interval({k: None if v is None else v[i] for k, v in summary["tasks"][part][m].items()}, m)
+            interval({k: v[i] for k, v in summary["tasks"][part][m].items()}, m)
             for m in metrics
             for part in ("pre", "query")
         ]

@@ -2,7 +2,8 @@
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the
-same tasks and with the same number of adaptation episodes? Writes `results/transfer.json` in the run directory.
+same tasks and with the same number of adaptation episodes? Writes `results/transfer.json` in the
+run directory; what is asked for besides the usual stands in the file's name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from metarl.errors import ConfigError
 from metarl.provenance import provenance
 from metarl.rollout import Rollout, collect, first_step
 from metarl.seeding import derive, generator
-from metarl.summary import LEVEL, N_RESAMPLES
 from metarl.tasks import TaskDistribution, Tasks
 from metarl.trial import run_trial
 from metarl.world import World
@@ -36,10 +36,15 @@ from metarl.world import World
 from .build import open_run
 from .parser import Parser, add_device, check_folder
 from .safe_text import one_line
+from .stored import FOLDER, changed
 from .tables import text_table
 
 LEAST_TASKS = 3
 """Fewest tasks of which an order can be asked for: two to compare besides the own one."""
+INTERVALS = (
+    "95 % intervals over tasks (Student's t; of the rank correlation, by leaving out task by task); other training "
+    "seeds are not covered; [–]: too few tasks, or all alike"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,7 +67,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{arguments.run_dir} holds a {loaded.agent.name!r} agent; transfer needs a metric-based one")
     found = measure(loaded.agent, loaded.tasks, arguments)
     result = {"iteration": loaded.iteration, "provenance": provenance(), **found}
-    target = arguments.run_dir / "results" / "transfer.json"
+    end = changed(vars(arguments), {k: parser.get_default(k) for k in found["settings"]})
+    target = arguments.run_dir / FOLDER / f"transfer{end}.json"
     target.parent.mkdir(exist_ok=True)
     replace_file(target, (json.dumps(result, indent=1) + "\n").encode())
     print(_show(found))
@@ -75,6 +81,7 @@ def measure(agent: Metric, tasks: TaskDistribution, arguments: argparse.Namespac
     settings = {k: v for k, v in vars(arguments).items() if k not in ("run_dir", "device")}
     return {
         "settings": settings,
+        "intervals": INTERVALS,
         "known_tasks": known_tasks(agent, tasks, arguments.episodes, arguments.seed),
         "held_out_tasks": held_out_tasks(agent, tasks, arguments),
     }
@@ -98,11 +105,10 @@ def known_tasks(agent: Metric, tasks: TaskDistribution, n_episodes: int, seed: i
     own = torch.arange(len(slots), device=slots.device)
     regret, unit = transfer_regret(values, own)
     distance, cost = -others(similarity, own), others(regret, own)
-    each = rank_correlation(distance, cost)
     return {
         "n_tasks": len(slots),
         "regret": unit,
-        "spearman": _interval(each, derive(seed, "spearman")),
+        "spearman": rank_agreement(-similarity, regret),
         "spearman_pooled": float(rank_correlation(distance.flatten(), cost.flatten())),
         "own_found": float((similarity.argmax(1) == own).double().mean()),
         "own_return": float(values.diagonal().mean()),
@@ -140,10 +146,8 @@ def held_out_tasks(agent: Metric, tasks: TaskDistribution, arguments: argparse.N
     return {
         "n_tasks": len(chosen),
         "phases": {k: v.mean(1).tolist() for k, v in phases.items()},
-        "lead_of_start": {k: _interval(v - average[0], derive(seed, "start", k)) for k, v in starts.items()},
-        "lead_at_equal_episodes": {
-            k: _interval(v[-1] - average[-1], derive(seed, "end", k)) for k, v in phases.items() if k != "average"
-        },
+        "lead_of_start": {k: _interval(v - average[0]) for k, v in starts.items()},
+        "lead_at_equal_episodes": {k: _interval(v[-1] - average[-1]) for k, v in phases.items() if k != "average"},
     }
 
 
@@ -193,30 +197,53 @@ def _returns(rollout: Rollout) -> Tensor:
     return episode_table(rollout).returns.mean(1)
 
 
-def _interval(per_task: Tensor, seed: int) -> dict[str, float]:
-    """Return the mean over tasks with its interval from resampling tasks."""
-    scores = per_task.cpu().numpy()[None]
-    found = statistics.stratified_bootstrap(
-        scores, statistics.mean, np.random.default_rng(seed), resample="tasks", n_resamples=N_RESAMPLES, level=LEVEL
-    )
-    return {k: float(v) for k, v in found._asdict().items()}
+def _interval(per_task: Tensor) -> dict[str, float | None]:
+    """Return the mean over tasks with its interval over them."""
+    found = statistics.student(per_task.cpu().numpy()[None], over="tasks")
+    return {k: None if np.isnan(v) else float(v) for k, v in found._asdict().items()}
+
+
+def rank_agreement(distance: Tensor, cost: Tensor) -> dict[str, float | None]:
+    """Return the mean over tasks of the rank correlation of distance and cost of the others' policies, both [N, N].
+
+    Each task stands in its own row and, through its policy, in all others, so that rows are no independent draws: the
+    interval comes from leaving out task by task (jackknife), row and column.
+    """
+
+    def mean_of(kept: Tensor) -> Tensor:
+        own = torch.arange(len(kept), device=kept.device)
+        return rank_correlation(*(others(m[kept][:, kept], own) for m in (distance, cost))).mean()
+
+    every = torch.arange(len(distance), device=distance.device)
+    value, n = mean_of(every), len(every)
+    found: dict[str, float | None] = {"value": float(value), "low": None, "high": None}
+    if n - 2 >= LEAST_TASKS:
+        left_out = torch.stack([mean_of(every[every != i]) for i in every])
+        ends = _interval(n * value - (n - 1) * left_out)
+        if ends["value"] is not None and ends["high"] is not None:
+            half = ends["high"] - ends["value"]
+            found |= {"low": max(-1.0, float(value) - half), "high": min(1.0, float(value) + half)}
+    return found
 
 
 def _show(found: dict[str, Any]) -> str:
     known, held_out = found["known_tasks"], found["held_out_tasks"]
 
-    def text(interval: dict[str, float]) -> str:
-        return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+    def text(found: dict[str, Any]) -> str:
+        if found["low"] is None:
+            return f"{found['value']:.2f} [–]"
+        return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
     lines = [
         f"known tasks ({known['n_tasks']}): rank correlation of distance and regret ({known['regret']}) "
         f"{text(known['spearman'])}; own policy found {known['own_found']:.0%}; regret of the nearest other "
         f"{known['nearest_other_regret']:.2f}, of a random other {known['random_other_regret']:.2f}",
-        f"held-out tasks ({held_out['n_tasks']}), lead over the average-task policy, 95 % interval over tasks:",
+        f"held-out tasks ({held_out['n_tasks']}), lead over the average-task policy:",
     ]
     after = held_out["lead_at_equal_episodes"]
     rows = [
         [name, text(lead), text(after[name]) if name in after else "–"]
         for name, lead in held_out["lead_of_start"].items()
     ]
-    return "\n".join([*lines, text_table(["start", "at the start", "after as many fine-tunings"], rows)])
+    table = text_table(["start", "at the start", "after as many fine-tunings"], rows)
+    return "\n".join([*lines, table, f"note: brackets are {INTERVALS}"])

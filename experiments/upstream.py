@@ -20,9 +20,11 @@ from metarl.results import plain
 from metarl.tasks import TaskDistribution
 
 from .safe_text import one_line
+from .stored import FOLDER, named
 from .tables import number, text_table
 
-FILE = "upstream-evaluation.json"
+NAME = "upstream-evaluation"
+DEFAULTS = {"upstream_evals": 1, "upstream_goals": None, "upstream_episodes": 3}
 SCHEMA_VERSION = 1
 LABEL = "metaworld.evaluation (upstream)"
 WARNING = (
@@ -40,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--upstream-evals",
         type=int,
-        default=1,
+        default=DEFAULTS["upstream_evals"],
         metavar="N",
         help="its num_evals: rounds, each on new goals (%(default)s)",
     )
@@ -48,7 +50,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--upstream-goals", type=int, metavar="G", help="goals per class side by side (10 for one test class, else 4)"
     )
     group.add_argument(
-        "--upstream-episodes", type=int, default=3, metavar="E", help="its evaluation_episodes per class (%(default)s)"
+        "--upstream-episodes",
+        type=int,
+        default=DEFAULTS["upstream_episodes"],
+        metavar="E",
+        help="its evaluation_episodes per class (%(default)s)",
     )
 
 
@@ -86,6 +92,7 @@ class Request:
                 f"{protocol.adapt_episodes} into {phases}; choose another --adapt-episodes"
             )
         self.tasks, self.goals, self.protocol = tasks, goals, protocol
+        self.asked = {key: getattr(arguments, key) for key in DEFAULTS}
         self.settings = {
             "num_evals": n_evals,
             "adaptation_steps": len(phases),
@@ -110,6 +117,7 @@ class Request:
             "success_rate": score.success_rate,
             "mean_return": score.mean_return,
             "per_class": score.per_class,
+            "asked": self.asked,
             "settings": {**self.settings, "greedy": self.protocol.greedy, "seed": self.protocol.seed},
             "environments": {"goals_per_class": self.goals, "n_envs": n_envs, "horizon": self.tasks.horizon},
             "wall_s": time.monotonic() - begin,
@@ -137,10 +145,16 @@ def to_json(played: Mapping[str, Any], strict: Evaluation) -> Any:
     return plain(found)
 
 
-def show(run_dir: Path, played: Mapping[str, Any], strict: Evaluation) -> None:
+def target_path(run_dir: Path, asked: Mapping[str, int | None], variant: str) -> Path:
+    """Return where the result lies: what was asked for besides the usual stands in its name, as does the protocol's."""
+    parts = [f"{key.replace('_', '-')}{value}" for key in DEFAULTS if (value := asked[key]) != DEFAULTS[key]]
+    return run_dir / FOLDER / f"{NAME}{variant}{named(parts)}.json"
+
+
+def show(run_dir: Path, played: Mapping[str, Any], strict: Evaluation, variant: str = "") -> None:
     """Write the file under the run's results/ and print both numbers, one above the other."""
     found = to_json(played, strict)
-    target = run_dir / "results" / FILE
+    target = target_path(run_dir, played["asked"], variant)
     replace_file(target, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
     protocol, settings = strict.protocol, played["settings"]
     counted = settings["num_evals"] * settings["evaluation_episodes"] * len(played["per_class"])

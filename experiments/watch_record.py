@@ -11,7 +11,9 @@ from envs.npc.family import NpcFamily
 from envs.npc.onlooker import Onlooker
 from envs.npc.reference import Policy
 from envs.npc.world import NpcWorld
+from metarl import statistics
 from metarl.agent import Agent, Decision, State, Step
+from metarl.results import plain
 from metarl.seeding import derive
 from metarl.seeding import generator as stream
 from metarl.tasks import Tasks
@@ -174,8 +176,11 @@ def record_policy(
 def _recording(
     family: NpcFamily, tasks: Tasks, names: list[list[str]], recorder: Recorder, returns: Tensor
 ) -> dict[str, Any]:
-    """Return JSON-able values: shown trials in full, and the returns of all per episode, mean and standard error."""
-    error = returns.std(0) / max(1, len(returns)) ** 0.5 if len(returns) > 1 else torch.zeros_like(returns[0])
+    """Return JSON-able values: shown trials in full, and the mean returns of all per episode with their intervals.
+
+    The intervals are Student's over visitors; null where there is none, as for one visitor.
+    """
+    mean, low, high = statistics.student(returns.T[:, None].cpu().numpy(), over="tasks")
     trials = [
         {
             "task": tasks.names[i],
@@ -188,8 +193,7 @@ def _recording(
         "world": family.name,
         "actions": names,
         "trials": trials,
-        "mean": [round(float(x), 4) for x in returns.mean(0)],
-        "error": [round(float(x), 4) for x in error],
+        **{name: plain(ends.round(4)) for name, ends in (("mean", mean), ("low", low), ("high", high))},
         "n": len(returns),
     }
 

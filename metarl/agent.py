@@ -100,6 +100,9 @@ class Agent(Protocol):
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
     and a trial may run on several copies at once. False for agents with memory: one copy per trial.
 
+    An agent with memory is taken to learn about the task while an episode goes on. One whose memory does not, because
+    only `adapt` learns, says `adapts_within_episode = False`: its first episode is then one before any adaptation.
+
     An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`;
     and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run started from another one
     does not take over: optimiser moments, counters of schedules, stored experience (`metarl.warm_start`)."""
@@ -138,3 +141,8 @@ class Agent(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit."""
         ...
+
+
+def adapts_within_episode(agent: Agent) -> bool:
+    """Return whether the agent adapts while an episode goes on, so that its very first score has adaptation in it."""
+    return bool(getattr(agent, "adapts_within_episode", not agent.parallel_episodes))

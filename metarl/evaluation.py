@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .agent import Agent
+from .agent import Agent, adapts_within_episode
 from .episodes import EpisodeTable, join_tables, pre_post_columns
 from .errors import ConfigError, MetarlError
 from .protocol import Protocol
@@ -84,7 +84,12 @@ def evaluate(
     once = (protocol.n_seeds, len(chosen), protocol.eval_episodes)
     return Evaluation(
         protocol=protocol,
-        agent={"name": agent.name, "parallel_episodes": agent.parallel_episodes, **(about_agent or {})},
+        agent={
+            "name": agent.name,
+            "parallel_episodes": agent.parallel_episodes,
+            "adapts_within_episode": adapts_within_episode(agent),
+            **(about_agent or {}),
+        },
         world={**_about(tasks), **world},
         phases=tuple(phases),
         pre_episodes=pre_post_columns(phases, agent)[0].stop,
@@ -208,7 +213,7 @@ def _first_rows(table: EpisodeTable, n: int) -> EpisodeTable:
 
 
 def _about(tasks: TaskDistribution) -> dict[str, Any]:
-    """Return what identifies a distribution; `settings` and `notes` where it has them."""
+    """Return what identifies a distribution; `settings`, `notes` and `upstream_counting` where it has them."""
     settings = getattr(tasks, "settings", {})
     return {
         "name": tasks.name,
@@ -216,6 +221,7 @@ def _about(tasks: TaskDistribution) -> dict[str, Any]:
         "exhaustive": tasks.exhaustive,
         "settings": dict(settings() if callable(settings) else settings),
         "notes": list(getattr(tasks, "notes", ())),
+        "upstream_counting": bool(getattr(tasks, "upstream_counting", False)),
     }
 
 

@@ -84,7 +84,7 @@ class Evaluation:
 
     protocol: Protocol
     agent: dict[str, Any]
-    """`name`, `parallel_episodes`, and what the caller knows (`config`, `checkpoint`)."""
+    """`name`, `parallel_episodes`, `adapts_within_episode`, and what the caller knows (`config`, `checkpoint`)."""
     world: dict[str, Any]
     """`name`, `fingerprint`, `exhaustive`, `horizon`, `has_success`, `settings` and `notes` of the distribution."""
     phases: tuple[int, ...]
@@ -114,6 +114,26 @@ class Evaluation:
     def query(self) -> slice:
         """Columns of `trials` that are scored."""
         return slice(self.protocol.adapt_episodes, self.protocol.n_episodes)
+
+    @property
+    def adapts_within_episode(self) -> bool:
+        """Whether the agent adapts while an episode goes on; of files that do not say so, whether it has a memory."""
+        return bool(self.agent.get("adapts_within_episode", not self.agent["parallel_episodes"]))
+
+    @property
+    def counts_upstream(self) -> bool:
+        """Whether counting the first episodes to finish means something here.
+
+        It does where published scores are counted so, and where a success ends the episode, as that counting takes it.
+        """
+        first, length = self.trials.first_success, self.trials.length
+        if first is None:
+            return False
+        solved = first > 0
+        ends = (
+            not self.world.get("fixed_horizon", True) and bool(solved.any()) and bool((first == length)[solved].all())
+        )
+        return ends or bool(self.world.get("upstream_counting", False))
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""Statistics of scores over seeds and tasks, with the definitions of rliable (Agarwal et al. 2021, arXiv:2108.13264).
+"""Statistics of scores over seeds and tasks; estimates as in rliable (Agarwal et al. 2021, arXiv:2108.13264).
 
-Scores are float64 arrays [..., S, N]: S seeds (or runs), N tasks; leading axes are free. Everything random takes a
-generator.
+Scores are float64 arrays [..., S, N]: S seeds (or runs), N tasks; leading axes are free. Intervals of scores are
+Student's (`student`): of the two to ten seeds that experiments have, a percentile bootstrap covers far less than it
+says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,15 +18,12 @@ from numpy.typing import NDArray
 from .errors import ConfigError, NumericalError
 
 Array = NDArray[np.float64]
-Statistic = Callable[[Array], Array]
-"""Maps scores [..., S, N] to [...]."""
-
-_CHUNK = 4_000_000
-"""Numbers that one chunk of resamples may hold; bounds memory at about 32 MB per temporary."""
+LEVEL = 0.95
+"""Confidence of every interval, unless told otherwise."""
 
 
 class Interval(NamedTuple):
-    """A statistic of scores and its confidence interval, each [...]."""
+    """A statistic of scores and its confidence interval, each [...]; low and high are NaN where there is none."""
 
     value: Array
     low: Array
@@ -34,6 +34,15 @@ def mean(scores: Array, weights: Array | None = None) -> Array:
     """Return the mean over seeds, then over tasks with `weights` [N] that sum to 1 (equal ones, if None)."""
     per_task = scores.mean(axis=-2)
     return np.asarray(per_task.mean(axis=-1) if weights is None else per_task @ weights)
+
+
+def class_weights(groups: Sequence[str]) -> Array | None:
+    """Return weights [N] that count every class of tasks alike; None if equal weights do, as for classes of one size.
+
+    Without weights the mean is the same number, and exact where the scores are all 0 or 1.
+    """
+    _, which, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return None if len(set(sizes.tolist())) == 1 else np.asarray(1.0 / (len(sizes) * sizes[which]))
 
 
 def median(scores: Array) -> Array:
@@ -79,53 +88,133 @@ def performance_profile(scores: Array, thresholds: Array) -> Array:
     return np.asarray(above.mean(axis=(-3, -2)))
 
 
-def stratified_bootstrap(
+def student(
     scores: Array,
-    statistic: Statistic,
-    generator: np.random.Generator,
+    statistic: Literal["mean", "iqm"] = "mean",
     *,
-    resample: Literal["seeds", "tasks"] = "seeds",
+    over: Literal["seeds", "tasks"] = "seeds",
     strata: Sequence[str] | None = None,
-    n_resamples: int = 2000,
-    level: float = 0.95,
+    weights: Array | None = None,
+    level: float = LEVEL,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval:
-    """Return `statistic` of `scores` [..., S, N] with its percentile bootstrap interval.
+    """Return the mean (with `weights` [N], see `mean`) or the IQM of `scores` [..., S, N] with Student's t interval.
 
-    "seeds": each task draws its S seeds anew with replacement, independently of the other tasks (rliable's stratified
-    bootstrap; the tasks are taken as given). "tasks": whole tasks are drawn with replacement within each of `strata`
-    (one label per task; one stratum, if None), for when there is a single seed. Leading axes share the drawn indices,
-    so that a curve's points stay comparable.
+    "seeds": seeds are independent draws and the tasks are taken as given, so each task's spread over its seeds counts.
+    "tasks": tasks are independent draws, within each of `strata` (one label per task; one stratum, if None), each with
+    its mean over seeds. Variances of strata add up, with Satterthwaite's degrees of freedom. The IQM's error is that of
+    the mean of its winsorised scores (Tukey and McLaughlin 1963). `bounds` are what the statistic cannot leave.
 
-    Raises: ConfigError if there is nothing to resample or a size is out of range; NumericalError for NaN or Inf.
+    low and high are NaN where nothing can be said: a stratum of one score, or scores that are all alike.
+
+    Raises: ConfigError for a size or level out of range; NumericalError for NaN or Inf.
     """
+    s, n = _checked(scores, level)
+    value, count, cut = mean(scores, weights), s * n, 0
+    if statistic == "iqm":
+        value, cut, weights = iqm(scores), int(0.25 * count), None
+    linear = _winsorised(scores, cut) * (count / (count - 2 * cut))
+    share = np.full(n, 1.0 / n) if weights is None else weights
+    if over == "seeds":
+        parts, freedom = _over_seeds(linear * share), np.full(n, s - 1.0)
+    else:
+        parts, freedom = _over_tasks(linear.mean(axis=-2), share, strata if strata is not None else [""] * n)
+    if len(freedom) == 1:  # one sample: what was winsorised tells nothing of its own
+        freedom = np.maximum(freedom - 2 * cut, np.minimum(freedom, 1.0))
+    error = np.sqrt(parts.sum(axis=-1))
+    alike = error <= 1e-12 * np.abs(scores).max(axis=(-2, -1))
+    if freedom.min() < 1.0:
+        alike = np.ones_like(alike)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.where(alike, 1.0, error**4 / (parts**2 / freedom).sum(axis=-1))
+    half = np.where(alike, np.nan, t_quantile(total, level) * error)
+    low, high = np.clip(value - half, *bounds), np.clip(value + half, *bounds)
+    return Interval(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def median_interval(values: Array, level: float = LEVEL) -> Interval:
+    """Return the median of independent values [R] and the interval between two of them that covers it.
+
+    Whatever the distribution, the k-th lowest and highest of R leave the true median out with the binomial chance of
+    fewer than k heads, or tails, in R tosses (Conover 1999, section 3.2); k is the largest that keeps `level`. low and
+    high are NaN if even the extremes cannot, as for fewer than 6 values at 95 %.
+    """
+    ordered = np.sort(values)
+    n, tail, k = len(ordered), 0.0, 0
+    for i in range(n // 2):
+        tail += math.comb(n, i) / 2.0**n
+        if 2.0 * tail > 1.0 - level:
+            break
+        k = i + 1
+    low, high = (ordered[k - 1], ordered[n - k]) if k else (np.nan, np.nan)
+    return Interval(*map(np.asarray, (np.median(ordered), low, high)))
+
+
+def over_runs(scores: Array, *, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
+    """Return the mean of one score per training run [..., R], and Student's t interval over the runs.
+
+    A run's tasks and evaluation seeds share one trained agent, so the run is what was drawn, its score one number.
+    """
+    return student(scores[..., None], bounds=bounds)
+
+
+def _checked(scores: Array, level: float) -> tuple[int, int]:
+    """Return S and N. Raises: ConfigError for a size out of range; NumericalError for NaN or Inf."""
     s, n = scores.shape[-2:]
-    if s < 1 or n < 1 or n_resamples < 1 or not 0.0 < level < 1.0:
+    if s < 1 or n < 1 or not 0.0 < level < 1.0:
         raise ConfigError(
-            f"bootstrap needs scores [..., S, N] with S, N >= 1, n_resamples >= 1 and level in (0, 1); "
-            f"got S={s}, N={n}, n_resamples={n_resamples}, level={level}"
+            f"an interval needs scores [..., S, N] with S, N >= 1 and level in (0, 1); got S={s}, N={n}, level={level}"
         )
     if not np.isfinite(scores).all():
-        raise NumericalError("bootstrap got scores that are not finite; drop or repair them first")
-    rows = max(1, _CHUNK // max(1, scores.size))
-    parts: list[Array] = []
-    for start in range(0, n_resamples, rows):
-        count = min(rows, n_resamples - start)
-        if resample == "seeds":
-            drawn = scores[..., generator.integers(0, s, (count, s, n)), np.arange(n)]
-        else:
-            columns = _draw_within(strata if strata is not None else [""] * n, count, generator)
-            drawn = np.moveaxis(scores[..., columns], -3, -2)
-        parts.append(statistic(drawn))
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(np.concatenate(parts, axis=-1), (tail, 100.0 - tail), axis=-1)
-    return Interval(statistic(scores), low, high)
+        raise NumericalError("an interval was asked for scores that are not finite; drop or repair them first")
+    return s, n
 
 
-def _draw_within(strata: Sequence[str], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw each stratum's columns with replacement from that stratum: [count, N]."""
-    labels = np.asarray(strata)
-    out = np.empty((count, len(labels)), dtype=np.int64)
+def _winsorised(scores: Array, cut: int) -> Array:
+    """Return `scores` [..., S, N] with the `cut` lowest and highest of all S * N moved to the nearest one kept."""
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    low, high = (flat[..., i, None, None] for i in (cut, flat.shape[-1] - cut - 1))
+    return np.asarray(np.clip(scores, low, high))
+
+
+def _over_seeds(parts: Array) -> Array:
+    """Return the variance of each task's mean over seeds [..., N], from its parts of the statistic [..., S, N]."""
+    s = parts.shape[-2]
+    return np.asarray(parts.var(axis=-2, ddof=1) / s if s > 1 else np.zeros_like(parts[..., 0, :]))
+
+
+def _over_tasks(scores: Array, weights: Array, strata: Sequence[str]) -> tuple[Array, Array]:
+    """Return each stratum's variance [..., H] of the weighted mean of `scores` [..., N], and its degrees of freedom."""
+    labels, parts, freedom = np.asarray(strata), [], []
     for label in dict.fromkeys(strata):
-        (members,) = np.nonzero(labels == label)
-        out[:, members] = members[generator.integers(0, len(members), (count, len(members)))]
-    return out
+        members = labels == label
+        x, w, n = scores[..., members], weights[members], int(members.sum())
+        centre = (x * w).sum(axis=-1, keepdims=True) / w.sum()
+        parts.append(n / max(1, n - 1) * ((w * (x - centre)) ** 2).sum(axis=-1))
+        freedom.append(n - 1.0)
+    return np.stack(parts, axis=-1), np.array(freedom)
+
+
+def t_quantile(freedom: Array | float, level: float = LEVEL) -> Array:
+    """Return t with P(|T| < t) = `level` for Student's distribution with `freedom` >= 1 degrees [...], to about 1e-5.
+
+    More than 1000 degrees count as 1000, which is 0.1 % too wide.
+    """
+    inverse = 1.0 / np.clip(np.asarray(freedom, dtype=np.float64), 1.0, 1000.0)
+    return np.exp(np.interp(inverse, *_t_table(level)))
+
+
+@functools.cache
+def _t_table(level: float) -> tuple[Array, Array]:
+    """Return 1 / freedom and log t, on a grid.
+
+    With t = sqrt(freedom) tan(a) the probability is the integral of cos^(freedom - 1) up to a, over the one up to pi/2.
+    """
+    n, inverse = 6000, np.linspace(0.001, 1.0, 334)
+    edges = np.arange(n + 1) * (0.5 * np.pi / n)
+    cosines = np.log(np.cos(edges[:-1] + 0.25 * np.pi / n))
+    angles = []
+    for freedom in 1.0 / inverse:
+        mass = np.concatenate([[0.0], np.cumsum(np.exp((freedom - 1.0) * cosines))])
+        angles.append(np.interp(level * mass[-1], mass, edges))
+    return inverse, np.log(np.tan(angles)) - 0.5 * np.log(inverse)

@@ -30,6 +30,8 @@ class MetaWorldTasks:
     """Task distribution over classes and goals of Meta-World; build it with `make_ml1` and its relatives."""
 
     exhaustive = False
+    upstream_counting = True
+    """Published scores count successes as `metarl.upstream_counting` does; evaluation gives that figure as well."""
     splits = ("train", "validation", "test")
     visible_parameters = ("class_index", "goal_size", "goal[0]", "goal[1]", "goal[2]")
     """What upstream lets an agent see: the kind of object and where it stands. In classes whose goal vector has six

@@ -78,7 +78,8 @@ function references() {
 function drawCurve() {
   const width = 420, height = 210, left = 44, bottom = 26, top = 10, right = 118;
   const lines = references();
-  const all = [...DATA.mean, ...trial().returns, ...lines.flatMap(([, v]) => v)];
+  const ends = [...DATA.low, ...DATA.high].filter((v) => v !== null);
+  const all = [...DATA.mean, ...ends, ...trial().returns, ...lines.flatMap(([, v]) => v)];
   const low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
   const n = DATA.mean.length;
   const x = (k) => left + (n > 1 ? k / (n - 1) : 0.5) * (width - left - right);
@@ -98,7 +99,7 @@ function drawCurve() {
     parts.push(`<path d="${path(values)}" fill="none" stroke="#555" stroke-dasharray="${dashes[i % dashes.length]}"/>`);
     labels.push([y(values[values.length - 1]), reference(name), "#555"]);
   });
-  const band = DATA.mean.map((m, k) => [x(k), y(m - 1.96 * DATA.error[k]), y(m + 1.96 * DATA.error[k])]);
+  const band = DATA.mean.map((m, k) => [x(k), y(DATA.low[k] ?? m), y(DATA.high[k] ?? m)]);
   const area = band.map(([a, b]) => `${a},${b}`).concat(band.toReversed().map(([a, , c]) => `${a},${c}`)).join(" ");
   parts.push(`<polygon points="${area}" fill="${INK.npc}" opacity="0.18"/>`);
   parts.push(`<path d="${path(DATA.mean)}" fill="none" stroke="${INK.npc}" stroke-width="2.5"/>`);

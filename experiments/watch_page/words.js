@@ -4,7 +4,7 @@ const WORDS = {
   en: {
     language: "中文", reveal: "reveal what is hidden", trial: "visitor", episode: "episode", speed: "speed",
     back: "one step back", play: "play", pause: "pause", next: "one step on", scrub: "step", now: "now",
-    curve: "return per episode", shares: "what the NPC might do next",
+    curve: "return per episode (band: 95 % interval over visitors, Student's t)", shares: "what the NPC might do next",
     sharesNote: "share of 256 draws from its policy; ◀ marks what it does", truth: "hidden truth and exact belief",
     sealed: "Tick “reveal” to see who the visitor is.", noShares: "A scripted policy: it was not asked.",
     step: "step", reward: "reward", total: "return so far", cost: "safety cost", did: "the NPC does",
@@ -16,7 +16,7 @@ const WORDS = {
   zh: {
     language: "English", reveal: "揭示隐藏信息", trial: "访客", episode: "第几次相遇", speed: "速度",
     back: "后退一步", play: "播放", pause: "暂停", next: "前进一步", scrub: "步", now: "当前",
-    curve: "每次相遇的回报", shares: "NPC 接下来可能做什么",
+    curve: "每次相遇的回报（色带：访客间的 95 % 区间，学生 t）", shares: "NPC 接下来可能做什么",
     sharesNote: "从其策略抽样 256 次的比例；◀ 为实际动作", truth: "隐藏真相与精确信念",
     sealed: "勾选“揭示隐藏信息”查看访客是谁。", noShares: "脚本策略，未抽样。",
     step: "步", reward: "奖励", total: "累计回报", cost: "安全代价", did: "NPC 的动作",

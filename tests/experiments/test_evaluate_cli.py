@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.__main__ import main
+from experiments.evaluate import evaluation_path
 from metarl.checkpoint import state_fingerprint
+from metarl.protocol import Protocol
 from metarl.results import Evaluation
 from tests.metarl.line_world import LearnerConfig
 
@@ -23,8 +27,8 @@ def _leave_torch_as_it_was():
     torch.use_deterministic_algorithms(before)
 
 
-def stored(folder: Path, split: str = "test") -> dict:
-    return json.loads((folder / "results" / f"evaluation-{split}.json").read_text())
+def stored(folder: Path, name: str = "test") -> dict:
+    return json.loads((folder / "results" / f"evaluation-{name}.json").read_text())
 
 
 def test_evaluate_scores_a_scripted_agent_exactly_and_leaves_numbers_picture_and_page(tmp_path: Path, capsys):
@@ -46,7 +50,7 @@ def test_evaluate_scores_a_scripted_agent_exactly_and_leaves_numbers_picture_and
 def test_the_file_says_what_was_evaluated(tmp_path: Path):
     folder = make_run(tmp_path / "run", line_config(n_classes=2, seed=4))
     assert main(["evaluate", str(folder), "--n-seeds", "3", "--checkpoint", "1"]) == 0
-    found = stored(folder)
+    found = stored(folder, "test+seeds3+checkpoint-1")
     assert found["protocol"]["n_seeds"] == 3
     assert found["agent"]["algorithm"] == "line-learner"
     assert found["agent"]["config"] == {"type": "tests.metarl.line_world:LearnerConfig", "reach": 1, "memory": True}
@@ -65,7 +69,7 @@ def test_flags_change_the_protocol_and_nothing_else(tmp_path: Path):
     folder = make_run(tmp_path / "run", line_config())
     flags = ["--adapt-episodes", "0", "--eval-episodes", "2", "--n-tasks", "5", "--greedy", "--seed", "9"]
     assert main(["evaluate", str(folder), "--split", "validation", *flags]) == 0
-    evaluation = Evaluation.from_json(stored(folder, "validation"))
+    evaluation = Evaluation.from_json(stored(folder, "validation+adapt0+eval2+tasks5+seed9+greedy"))
     assert vars(evaluation.protocol) == {
         "split": "validation",
         "adapt_episodes": 0,
@@ -81,6 +85,84 @@ def test_flags_change_the_protocol_and_nothing_else(tmp_path: Path):
     assert not (folder / "results" / "evaluation-test.json").exists()
 
 
+def test_an_evaluation_under_another_protocol_leaves_the_others_alone(tmp_path: Path, capsys):
+    folder = make_run(tmp_path / "run", line_config())
+    names = ["test", "test+adapt4", "validation"]
+    for flags in ([], ["--adapt-episodes", "4"], ["--split", "validation"]):
+        assert main(["evaluate", str(folder), *flags]) == 0
+    results = folder / "results"
+    assert {p.name for p in results.glob("evaluation-*")} == {f"evaluation-{name}.json" for name in names}
+    assert {p.name for p in results.glob("adaptation-*")} == {f"adaptation-{name}.png" for name in names}
+    pages = {"report.html", *(f"report-{name}.html" for name in names if name != "test")}
+    assert {p.name for p in results.glob("report*")} == pages
+    assert [stored(folder, n)["protocol"]["adapt_episodes"] for n in names] == [2, 4, 2]
+    assert str(results / "evaluation-test+adapt4.json") in capsys.readouterr().out
+
+
+def test_every_setting_of_the_protocol_stands_in_the_files_name(tmp_path: Path):
+    folder = make_run(tmp_path / "run", line_config())
+    flags = {
+        "": [],
+        "+adapt4": ["--adapt-episodes", "4"],
+        "+eval2": ["--eval-episodes", "2"],
+        "+seeds3": ["--n-seeds", "3"],
+        "+tasks5": ["--n-tasks", "5"],
+        "+copies3": ["--max-copies", "3"],
+        "+seed9": ["--seed", "9"],
+        "+greedy": ["--greedy"],
+        "+greedy-adaptation": ["--greedy-adaptation"],
+        "+checkpoint-best": ["--checkpoint", "best"],
+        "+adapt4+greedy": ["--greedy", "--adapt-episodes", "4"],
+    }
+    own = ["--adapt-episodes", "2", "--no-greedy"]
+    assert evaluation_path(folder, own) == evaluation_path(folder, [])
+    for end, given in flags.items():
+        assert evaluation_path(folder, given) == folder / "results" / f"evaluation-test{end}.json"
+    told = {
+        "adapt_episodes",
+        "eval_episodes",
+        "n_seeds",
+        "n_tasks",
+        "max_copies",
+        "seed",
+        "greedy",
+        "greedy_adaptation",
+    }
+    assert told | {"split"} == {f.name for f in dataclasses.fields(Protocol)}
+
+
+def test_what_lies_under_a_name_but_was_made_under_another_protocol_is_moved_and_not_overwritten(
+    tmp_path: Path, capsys
+):
+    """As in runs that were evaluated before files were named after their protocol."""
+    folder = make_run(tmp_path / "run", line_config())
+    assert main(["evaluate", str(folder), "--adapt-episodes", "4"]) == 0
+    for kind, end in (("evaluation", "json"), ("adaptation", "png")):
+        os.replace(folder / f"results/{kind}-test+adapt4.{end}", folder / f"results/{kind}-test.{end}")
+    capsys.readouterr()
+    assert main(["evaluate", str(folder)]) == 0
+    assert "evaluation-test+adapt4.json" in capsys.readouterr().out
+    assert [stored(folder, n)["protocol"]["adapt_episodes"] for n in ("test", "test+adapt4")] == [2, 4]
+    assert (folder / "results" / "adaptation-test+adapt4.png").exists()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_the_terminal_says_whether_the_first_score_has_adaptation_in_it_and_what_is_comparable(
+    tmp_path: Path, capsys, memory: bool
+):
+    folder = make_run(tmp_path / "run", line_config(LearnerConfig(memory=memory)))
+    assert main(["evaluate", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert ("first episode (adapts within it)" in out) == memory
+    assert ("before adaptation  " in out) != memory
+    assert ("adapts while an episode goes on" in out) == memory
+    assert "without earlier episodes" in out
+    assert "gain from earlier episodes" in out
+    assert "note: brackets are 95% intervals (Student's t) over the 2 evaluation seeds of each of these 8 tasks" in out
+    assert "oracle (told the task) (computed mean)" in out
+    assert "upstream-counting" not in out
+
+
 def test_evaluating_twice_gives_the_same_numbers(tmp_path: Path):
     folder = make_run(tmp_path / "run", line_config(LearnerConfig(memory=False)))
     main(["evaluate", str(folder)])
@@ -89,6 +171,7 @@ def test_evaluating_twice_gives_the_same_numbers(tmp_path: Path):
     second = stored(folder)
     for key in ("trials", "without_adaptation", "random_policy", "summary"):
         assert first[key] == second[key]
+    assert len(list((folder / "results").glob("evaluation-*"))) == 1  # the same protocol: the same file
 
 
 def test_best_is_the_checkpoint_with_the_best_validation_score(tmp_path: Path):
@@ -96,7 +179,7 @@ def test_best_is_the_checkpoint_with_the_best_validation_score(tmp_path: Path):
     best = json.loads((folder / "checkpoints" / "best.json").read_text())
     assert best["score_name"] == "validation/post_return"
     assert main(["evaluate", str(folder), "--checkpoint", "best"]) == 0
-    assert stored(folder)["agent"]["iteration"] == best["iteration"]
+    assert stored(folder, "test+checkpoint-best")["agent"]["iteration"] == best["iteration"]
 
 
 def test_training_and_selection_never_ask_for_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

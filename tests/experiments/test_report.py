@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from experiments import comparison, plots, report, tables
+from experiments import comparison, plots, report, stored, tables
+from experiments import shots as plots_of_shots
 from experiments.__main__ import main
+from experiments.build import load_run
+from experiments.table import summary_of_row as table_summary
+from experiments.table_rows import Row
 from metarl import run
-from tests.metarl.line_world import LearnerConfig
+from metarl.evaluation import evaluate
+from metarl.protocol import Protocol
+from metarl.results import Episodes, Evaluation
+from tests.metarl.line_world import LearnerConfig, Line
 
 from .evaluated_runs import line_config, make_run
 
@@ -70,8 +81,8 @@ def test_the_page_shows_scores_references_curves_tasks_classes_and_settings(fold
     words = " ".join(page_of(folders[0] / "results" / "report.html").text)
     assert text.count("<svg") == 3  # adaptation, training, classes
     for expected in (
-        "37.5 % [37.5, 37.5]",
-        "oracle (told the task) (computed)",
+        "37.5 % [–]",
+        "oracle (told the task) (computed mean)",
         "uniform random policy (measured)",
         "test/8",
         "class-1",
@@ -90,10 +101,16 @@ def test_labels_cannot_inject_markup(folders: list[Path], tmp_path: Path):
     assert "&lt;script&gt;" in text
 
 
-def test_a_comparison_takes_seeds_of_one_method_together(folders: list[Path], capsys):
+def test_a_comparison_takes_seeds_of_one_method_together_and_says_so(folders: list[Path], capsys):
     assert main(["report", *map(str, folders)]) == 0
     target = folders[0] / "results" / "comparison.html"
-    assert str(target) in capsys.readouterr().out
+    out, words = capsys.readouterr().out, " ".join(" ".join(page_of(target).text).split())
+    assert str(target) in out
+    for text in (out, words):
+        assert "95% intervals (Student's t) over training seeds, one score per run" in text
+        assert "While an episode goes on adapt only: memory-0, memory-1." in text
+    assert "95% intervals (Student's t) over the 2 evaluation seeds of each of these 8 tasks" in words
+    assert "means, which bound a mean and not an IQM" in words
     shown = [report.load_shown(f) for f in folders]
     found = comparison.methods(shown, [run.read_json(f, run.CONFIG) for f in folders])
     assert [len(m.runs) for m in found] == [2, 1]
@@ -107,7 +124,6 @@ def test_a_comparison_takes_seeds_of_one_method_together(folders: list[Path], ca
     assert improvement is not None
     further = 0.5 + 0.5 * (3 / 8)
     assert improvement[1][1][1] == tables.number(further)
-    words = " ".join(page_of(target).text)
     assert "Probability of improvement" in words
 
 
@@ -126,16 +142,102 @@ def test_intervals_over_runs_are_wider_than_none_and_named(folders: list[Path]):
     assert one["value"] == shown[0].summary["query"]["return"]["mean"]["value"]
     both = comparison.Method("both", tuple(shown)).estimate("return")[0]
     assert both["low"] < both["value"] < both["high"]
+    assert one["low"] is one["high"] is None
+
+
+def three_runs(scores: Sequence[float], steps: Sequence[int] = (100, 100, 100)) -> list[plots.Shown]:
+    """Return evaluations of three training seeds with given scores per task, noise of evaluation seeds aside."""
+
+    def evaluation(score: float, n_steps: int) -> Evaluation:
+        tasks = score + np.linspace(-1.0, 1.0, 4) + np.zeros((2, 1))
+        played = Episodes(returns=tasks[..., None], length=np.ones((2, 4, 1), dtype=np.int64))
+        return Evaluation(
+            protocol=Protocol(adapt_episodes=0, n_seeds=2), agent={"name": "x", "parallel_episodes": True},
+            world={"name": "w"}, phases=(1,), pre_episodes=1, task_names=tuple("abcd"), task_groups=("a",) * 4,
+            task_fingerprint="f", trials=played, without_adaptation=played, random_policy=None, references={},
+            provenance={"train_env_steps": n_steps}, env_steps=8, wall_s=1.0,
+        )  # fmt: skip
+
+    pairs = zip(scores, steps, strict=True)
+    return [plots.Shown(f"run-{i}", evaluation(x, n), []) for i, (x, n) in enumerate(pairs)]
+
+
+def test_report_and_table_say_the_same_of_the_same_runs_and_it_is_students_interval():
+    scores = (-1.87, -2.14, -2.09)
+    method = comparison.Method("m", tuple(three_runs(scores)))
+    t = stats.t.interval(0.95, 2, loc=np.mean(scores), scale=stats.sem(scores))
+    for estimate in method.estimate("return"):  # the IQM of four scores is their mean without the ends
+        assert (estimate["low"], estimate["high"]) == pytest.approx(t, abs=1e-3)
+    results = [
+        {
+            "seed": i, "before": per_task, "after": per_task, "adapt_episodes": 0, "train_env_steps": 100,
+            "task_fingerprint": "f", "references": {}, "costs": [{"wall_s": 1.0, "cpu_s": 1.0}],
+            "provenance": {"git": {"commit": "0"}},
+        }
+        for i, per_task in enumerate(r.evaluation.trials.returns.mean((0, 2)).tolist() for r in method.runs)
+    ]  # fmt: skip
+    row = table_summary(Row("w", "a", "tests.experiments.tiny_presets:tiny"), results)
+    assert row["after"] == pytest.approx(method.estimate("return")[0])
+
+
+def test_unequal_budgets_side_by_side_are_named_and_equal_ones_are_not(folders: list[Path]):
+    def apart(runs: Sequence[plots.Shown]) -> list[comparison.Method]:
+        return [comparison.Method(r.label, (r,)) for r in runs]
+
+    assert comparison.warnings(apart(three_runs((1.0, 2.0, 3.0), (100, 103, 104)))) == []
+    (warning,) = comparison.warnings(apart(three_runs((1.0, 2.0, 3.0), (100, 100, 400))))
+    assert warning == "Unequal training side by side, in env steps: run-0, run-1: 100; run-2: 400."
+    runs = three_runs((1.0, 2.0, 3.0))
+    other = dataclasses.replace(runs[2].evaluation, protocol=Protocol(adapt_episodes=20, n_seeds=2))
+    found = comparison.warnings(apart([*runs[:2], plots.Shown("run-2", other, [])]))
+    assert "Unequal adaptation side by side, in episodes per task: run-0, run-1: 0; run-2: 20." in found
+    # Seeds of one method: their episodes differ in length, but not their iterations.
+    seeds = tuple(report.load_shown(f) for f in folders[:2])
+    assert comparison.warnings([comparison.Method("memory", seeds)]) == []
+    shorter = dataclasses.replace(seeds[1].evaluation, agent={**seeds[1].evaluation.agent, "iteration": 1})
+    (warning,) = comparison.warnings([comparison.Method("memory", (seeds[0], plots.Shown("m", shorter, [])))])
+    assert warning == "Unequal training side by side, in iterations: m: 1; memory-0: 2."
+    kinds = comparison.warnings([comparison.Method("memory", seeds), *apart([report.load_shown(folders[2])])])
+    assert "Unequal training side by side, in env steps: parallel: 65; memory: 149." in kinds
+    assert kinds[-1].startswith("While an episode goes on adapt only: memory-0, memory-1.")
+
+
+def test_evaluations_with_several_numbers_of_adaptation_episodes_become_a_curve(tmp_path: Path, capsys):
+    """A learner that reaches one goal further with every episode, of 8: 1, 2, 3 and 5 of them."""
+    folder, config = make_run(tmp_path / "run", line_config()), line_config()
+    (folder / "results").mkdir()
+    for adapt, n_seeds in ((2, 2), (4, 2), (1, 2), (6, 3)):  # the last is of another curve
+        protocol = dataclasses.replace(config.evaluation, adapt_episodes=adapt, n_seeds=n_seeds)
+        played = evaluate(load_run(folder).agent, Line(), protocol)
+        path = stored.results_path(folder, "test", stored.variant(config.evaluation, protocol))
+        path.write_text(json.dumps(played.to_json()))
+        assert len(report.shots([(folder, report.load_shown(folder))])) == int(adapt != 2)
+    assert main(["report", str(folder)]) == 0
+    words = " ".join(page_of(folder / "results" / "report.html").text)
+    assert "Score after k adaptation episodes" in words
+    (curve,) = report.shots([(folder, report.load_shown(folder))])
+    figure = plots_of_shots.shots_figure([curve])
+    line = figure.axes[1].containers[0].lines[0]
+    np.testing.assert_allclose(line.get_xydata(), [[0, 1 / 8], [1, 2 / 8], [2, 3 / 8], [4, 5 / 8]])
+    assert [row[1] for row in plots_of_shots.shots_table([curve])[1]] == ["0", "1", "2", "4"]
+    capsys.readouterr()
+    assert main(["report", str(folder), "--protocol", "adapt4"]) == 0
+    assert "62.5 % [–] after 4 adaptation episodes" in capsys.readouterr().out
+    assert main(["report", str(folder), "--protocol", "adapt5"]) == 2
+    assert (
+        "with protocol 'adapt5' (it has: test, test+adapt1, test+adapt4, test+adapt6+seeds3)" in capsys.readouterr().err
+    )
 
 
 def test_figures_carry_units_and_every_reference(folders: list[Path]):
     shown = report.load_shown(folders[0])
     figure = plots.adaptation_figure([shown])
     returns, success = figure.axes
-    assert returns.get_ylabel() == "Return per episode (undiscounted)"
+    assert returns.get_ylabel() == "Mean return per episode (undiscounted)"
     assert success.get_ylabel() == "Success rate (any step)"
     assert "Episode" in returns.get_xlabel()
     labels = returns.get_legend_handles_labels()[1]
+    assert "oracle (told the task), mean" in labels  # a reference bounds means, and no IQM
     assert any("oracle" in x for x in labels)
     assert any("random" in x for x in labels)
     curve = next(line for line in returns.lines if line.get_label().startswith("memory-0"))
@@ -184,7 +286,7 @@ def test_numbers_are_written_for_readers(value: float | None, metric: str, text:
 
 def test_numbers_of_one_interval_have_equally_many_digits():
     assert tables.interval({"value": 0.915, "low": 0.38, "high": 1.45}) == "0.92 [0.38, 1.45]"
-    assert tables.interval({"value": 0.5, "low": None, "high": None}) == "0.500"
+    assert tables.interval({"value": 0.5, "low": None, "high": None}) == "0.500 [–]"
 
 
 def test_a_run_that_was_not_evaluated_says_how_to(tmp_path: Path, capsys):

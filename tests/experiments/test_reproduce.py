@@ -38,7 +38,7 @@ def test_the_lead_of_a_phase_is_taken_task_by_task_and_its_interval_over_tasks()
     assert reproduction.phase_lead(1)(played) == pytest.approx(gain[0, :, 0])
     half = 1.96 * gain.std() / 50**0.5
     assert reproduction.phase_lead_low(1)(played) == pytest.approx(gain.mean() - half, abs=0.2 * half)
-    assert reproduction.phase_lead_low(2)(played) == pytest.approx(9.0)
+    assert np.isnan(reproduction.phase_lead_low(2)(played))  # 9 on all tasks alike, which tells no spread
 
 
 def test_success_is_the_share_of_scored_episodes_and_needs_a_world_that_knows_it():

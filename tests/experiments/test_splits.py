@@ -32,7 +32,7 @@ def test_every_held_out_split_is_played_and_placed_between_its_references(
     )
     run = make_run(tmp_path / "run", config)
     assert main([str(run), "--only", "test", "test-all"]) == 0
-    stored = json.loads((run / "results" / "splits.json").read_text())
+    stored = json.loads((run / "results" / "splits+test+test-all.json").read_text())
     assert list(stored["splits"]) == ["test", "test-all"]
     assert "test-all" in capsys.readouterr().out
     for split, part in stored["splits"].items():
@@ -51,8 +51,9 @@ def test_every_held_out_split_is_played_and_placed_between_its_references(
 def test_worlds_without_references_are_scored_by_their_returns_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", line_config())
     assert main([str(run), "--only", "test"]) == 0
-    stored = json.loads((run / "results" / "splits.json").read_text())
+    stored = json.loads((run / "results" / "splits+test.json").read_text())
     assert list(stored["splits"]) == ["test"]
+    assert not (run / "results" / "splits.json").exists()  # the table of all splits is another one
     assert all("normalised" not in part and "filter" not in part for part in stored["splits"].values())
 
 

@@ -16,12 +16,14 @@ from experiments.__main__ import main as entry
 from experiments.config import LogConfig
 from experiments.presets import PRESETS
 from experiments.reproduction import Reproduction
-from experiments.table import aggregate, chosen_rows, fill, main, markdown, over_seeds, t_quantile
+from experiments.table import aggregate, chosen_rows, fill, main, markdown
 from experiments.table_reuse import reuse
 from experiments.table_rows import ROWS, Row
 from experiments.table_runs import preset_of, read_result, result_path, same_preset, settings
 from metarl.errors import CheckpointError, ConfigError
 from metarl.loop import LoopSettings
+from metarl.statistics import t_quantile
+from metarl.summary import over_runs
 from tests.experiments import tiny_presets
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
@@ -83,9 +85,9 @@ def test_students_quantile_is_the_one_of_the_books(freedom: int) -> None:
 def test_the_interval_is_over_runs_and_a_single_run_has_none() -> None:
     scores = np.array([1.0, 2.0, 6.0])
     expected = scipy.stats.t.interval(0.95, 2, loc=3.0, scale=scipy.stats.sem(scores))
-    found = over_seeds(scores)
+    found = over_runs(scores)
     assert (found["value"], found["low"], found["high"]) == pytest.approx((3.0, *expected), rel=1e-4)
-    assert over_seeds(scores[:1]) == {"value": 1.0, "low": None, "high": None}
+    assert over_runs(scores[:1]) == {"value": 1.0, "low": None, "high": None}
 
 
 def test_all_rows_get_a_seed_before_any_gets_its_second_and_what_is_done_is_skipped(
@@ -158,7 +160,7 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     assert (row["wall_s"], row["cpu_s"], row["seeds"], row["same_tasks"]) == (4.0, 6.0, [0, 1], False)
     text = markdown(found)
     assert "| Tiny² | 2 | 2 (differ) | " in text
-    assert "| *oracle (told the task)* |  |  |  | 9.00 |" in text
+    assert "| *oracle (told the task), mean* |  |  |  | 9.00 |" in text
     assert [(m["name"], m["seeds"], m["cpu_s"]) for m in found["missing"]] == [
         ("tiny2-toy-land", [2], 6.0), ("none-empty", [0, 1, 2], None),
     ]  # fmt: skip
@@ -166,6 +168,26 @@ def test_the_table_holds_means_over_seeds_references_and_costs(tmp_path: Path) -
     assert "| None | empty | 0, 1, 2 | unknown |" in text
     assert "| 100 | ≥ 4 | ≥ 6 |" in text
     assert "Still to run" not in markdown({**found, "missing": []})
+
+
+def test_classes_of_tasks_count_alike_as_in_an_evaluation(tmp_path: Path) -> None:
+    store(tmp_path, TINY, 0, [0.0, 0.0, 0.0], [1.0, 1.0, 4.0], task_groups=["easy", "easy", "hard"])
+    found = aggregate([TINY], tmp_path, 1)["worlds"]["toy land"]["rows"][0]
+    assert found["after"]["value"] == 2.5  # the mean over tasks is 2
+
+
+def test_unequal_budgets_and_agents_that_adapt_within_an_episode_are_named_in_the_table(tmp_path: Path) -> None:
+    remembers = Row("toy land", "Memory", "tests.experiments.tiny_presets:rl2")
+    store(tmp_path, TINY, 0, [0.0], [1.0])
+    store(tmp_path, remembers, 0, [0.0], [1.0], train_env_steps=900, adapt_episodes=5)
+    text = markdown(aggregate([TINY, remembers], tmp_path, 1))
+    assert "Unequal training side by side, in env steps: Tiny²: 100; Memory: 900." in text
+    assert "Unequal adaptation side by side, in episodes per task: Tiny²: 2; Memory: 5." in text
+    assert "| Memory † |" in text
+    assert "| Tiny² |" in text
+    assert "95% intervals (Student's t) over training seeds" in text
+    store(tmp_path, remembers, 0, [0.0], [1.0])
+    assert "Unequal" not in markdown(aggregate([TINY, remembers], tmp_path, 1))
 
 
 def test_a_row_is_run_written_and_not_run_again(

@@ -7,15 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import envs
 from agents.metric import Metric
 from agents.metric_config import MetricConfig
+from agents.transfer_regret import others, rank_correlation
 from experiments.__main__ import main
 from experiments.config import AnyConfig, WorldConfig
-from experiments.transfer import known_tasks, library_tasks, value_matrix
+from experiments.transfer import known_tasks, library_tasks, rank_agreement, value_matrix
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 from metarl.seeding import generator
@@ -116,7 +119,8 @@ def test_the_command_measures_a_run_and_writes_the_numbers_it_says(
     assert main(["train", PRESET, "--run-dir", folder]) == 0
     words = ["transfer", folder, "--episodes", "2", "--n-tasks", "4", "--finetunings", "1"]
     assert main(words) == 0
-    found = json.loads((tmp_path / "run" / "results" / "transfer.json").read_text())
+    written = tmp_path / "run" / "results" / "transfer+episodes-2+n-tasks-4+finetunings-1.json"
+    found = json.loads(written.read_text())
     held_out = found["held_out_tasks"]
     assert [len(v) for v in held_out["phases"].values()] == [3] * 4
     first = {v[0] for k, v in held_out["phases"].items() if k != "actions"}
@@ -126,9 +130,9 @@ def test_the_command_measures_a_run_and_writes_the_numbers_it_says(
     assert lead["low"] <= lead["value"] <= lead["high"]
     assert -1.0 <= found["known_tasks"]["spearman"]["value"] <= 1.0
     assert f"{lead['value']:.2f} [" in capsys.readouterr().out
-    before = (tmp_path / "run" / "results" / "transfer.json").read_text()
+    before = written.read_text()
     assert main(words) == 0
-    assert (tmp_path / "run" / "results" / "transfer.json").read_text() == before
+    assert written.read_text() == before
     assert main(["transfer", folder, "--episodes", "0"]) == 2
 
 
@@ -138,3 +142,22 @@ def test_a_run_of_another_agent_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert main(["train", "tests.experiments.tiny_presets:tiny", "--run-dir", folder, "--train.n-iterations", "1"]) == 0
     assert main(["transfer", folder]) == 2
     assert "needs a metric-based one" in capsys.readouterr().err
+
+
+def test_the_interval_of_the_rank_agreement_covers_although_every_task_stands_in_all_rows() -> None:
+    """Tasks on a line, distances and regrets their gaps with noise; the mean over rows as if rows were independent
+    draws would be covered by far fewer."""
+    noise, n_tasks, found, naive = torch.Generator().manual_seed(0), 12, [], []
+    own = torch.arange(n_tasks)
+    for _ in range(150):
+        place = torch.randn(n_tasks, generator=noise)
+        gap = (place[:, None] - place).abs()
+        distance, cost = (gap + 0.7 * torch.randn(n_tasks, n_tasks, generator=noise) for _ in range(2))
+        found.append(rank_agreement(distance, cost))
+        each = rank_correlation(others(distance, own), others(cost, own)).numpy()
+        naive.append(scipy.stats.t.interval(0.95, n_tasks - 1, loc=each.mean(), scale=scipy.stats.sem(each)))
+    truth = float(np.mean([f["value"] for f in found]))
+    assert np.mean([f["low"] <= truth <= f["high"] for f in found]) >= 0.9
+    assert np.mean([low <= truth <= high for low, high in naive]) < 0.9
+    few = rank_agreement(torch.rand(4, 4, generator=noise), torch.rand(4, 4, generator=noise))
+    assert few["low"] is few["high"] is None

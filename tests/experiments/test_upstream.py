@@ -13,7 +13,7 @@ from agents.rl2 import RL2Config
 from experiments.__main__ import main
 from experiments.build import load_run
 from experiments.config import ExperimentConfig, LogConfig, WorldConfig
-from experiments.upstream import FILE, LABEL
+from experiments.upstream import DEFAULTS, LABEL, target_path
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 
@@ -71,7 +71,8 @@ def test_upstreams_own_evaluation_drives_a_trained_agent(
     (call,) = calls  # it was upstream's function that ran, once, as asked
     assert len(set(call["targets"])) == 6
     assert (call["num_evals"], call["adaptation_steps"], call["adaptation_episodes"]) == (2, 1, 1)
-    stored = json.loads((trained / "results" / FILE).read_text())
+    asked = {"upstream_goals": 3, "upstream_evals": 2, "upstream_episodes": 2}
+    stored = json.loads(target_path(trained, asked, "").read_text())
     strict = json.loads((trained / "results" / "evaluation-test.json").read_text())
     assert stored["label"] == LABEL
     assert [stored["success_rate"], stored["mean_return"]] == list(call["result"][:2])
@@ -108,6 +109,13 @@ def test_what_upstream_cannot_play_is_refused_in_one_line(
     assert error.count("\n") == 1
     assert message in error
     assert sorted(trained.rglob("*")) == before
+
+
+def test_each_way_to_ask_upstream_has_a_file_of_its_own(tmp_path: Path) -> None:
+    usual = target_path(tmp_path, DEFAULTS, "")
+    assert usual == tmp_path / "results" / "upstream-evaluation.json"
+    others = {target_path(tmp_path, {**DEFAULTS, key: 2}, "") for key in DEFAULTS}
+    assert len({usual, *others, target_path(tmp_path, DEFAULTS, "+adapt2")}) == 5
 
 
 def test_upstream_is_for_meta_world_only(tmp_path: Path, capsys) -> None:

@@ -10,8 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import envs
 from agents.random_policy import RandomConfig
@@ -21,6 +23,7 @@ from experiments.__main__ import main as command
 from experiments.watch import render
 from experiments.watch_record import DRAWS, record_agent, record_policy
 from metarl.agent import WorldSpec
+from metarl.seeding import generator
 from metarl.trial import run_trial
 
 FAMILIES = ["npc/companion", "npc/assets-held", "npc/assistant", "npc/guide-macro", "npc/guide"]
@@ -136,10 +139,27 @@ def test_an_episode_ends_with_what_its_filter_knew_before_it_turned_to_the_next(
     assert all(f["belief"]["category"][f["hidden"]["intent"]] == 1.0 for f in accepted)
 
 
+def test_the_band_is_students_interval_over_visitors_and_one_visitor_has_none() -> None:
+    family = envs.make("npc/assets-tiny")
+
+    def record(n: int) -> dict[str, Any]:
+        return record_policy(
+            family, family.policies("test")["random"](), family.sample("test", n, generator(0, "visitors")),
+            onlooker=None, n_shown=n, seed=2, device=torch.device("cpu"),
+        )  # fmt: skip
+
+    kept, alone = record(5), record(1)
+    returns = np.array([t["returns"] for t in kept["trials"]])
+    low, high = stats.t.interval(0.95, 4, loc=returns.mean(0), scale=stats.sem(returns))
+    assert kept["low"] == pytest.approx(low, abs=2e-3)
+    assert kept["high"] == pytest.approx(high, abs=2e-3)
+    assert set(alone["low"] + alone["high"]) == {None}
+
+
 def test_names_cannot_break_out_of_the_page() -> None:
     evil = "</script><script>alert(1)</script>"
     recording = {
-        "world": "npc/x", "n": 1, "actions": [["a"]], "mean": [0.0], "error": [0.0], "references": {},
+        "world": "npc/x", "n": 1, "actions": [["a"]], "mean": [0.0], "low": [None], "high": [None], "references": {},
         "trials": [{"task": evil, "returns": [0.0], "episodes": []}],
     }  # fmt: skip
     page = render(recording, evil, "test")

@@ -9,7 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
+from agents.pearl import PEARL
 from agents.random_policy import RandomConfig
+from envs.metaworld.distribution import MetaWorldTasks
 from metarl.errors import CheckpointError, ConfigError, MetarlError
 from metarl.evaluation import Evaluation, Protocol, evaluate, select_tasks
 from metarl.seeding import derive
@@ -59,12 +61,52 @@ def test_upstream_counting_stands_beside_the_strict_score_and_is_inflated():
     # Goals 1 to 4 of 8 are solved in 1 to 4 steps. The first three episodes to finish are goal 1 at steps 1 and 2 and
     # goal 2 at step 2: all successes.
     tasks = Line(8, ends=False)
+    tasks.upstream_counting = True  # as Meta-World's benchmarks say of themselves
     evaluation = evaluate(Walker(spec(tasks), 4), tasks, Protocol(adapt_episodes=0, eval_episodes=3))
     assert score(evaluation) == pytest.approx(4 / 8)
     assert evaluation.summary["upstream_counting"]["success_rate"] == 1.0
     assert "upstream-counting" in evaluation.summary["upstream_counting"]["text"]
     short = evaluate(Walker(spec(tasks), 4), tasks, Protocol(adapt_episodes=0, eval_episodes=2))
     assert short.summary["upstream_counting"]["success_rate"] is None
+
+
+@pytest.mark.parametrize(
+    ("world", "reach", "meant"),
+    [
+        (Line(4, ends=False), 4, False),  # a success changes nothing there, and no published score counts so
+        (Line(4), 3, True),  # episodes end at success
+        (Line(4), 0, False),  # they might, but none did
+    ],
+)
+def test_upstream_counting_is_given_where_it_means_something(world: Line, reach: int, meant: bool):
+    evaluation = evaluate(Walker(spec(world), reach), world, Protocol(adapt_episodes=0, eval_episodes=3))
+    assert ("upstream_counting" in evaluation.summary) == meant
+    assert MetaWorldTasks.upstream_counting
+
+
+def test_only_an_agent_that_learns_within_an_episode_is_said_to_have_adapted_in_its_first_one():
+    tasks, protocol = Line(4), Protocol(adapt_episodes=2, n_seeds=1)
+    remembers, forgets = (Learner(spec(tasks), 1, memory=memory) for memory in (True, False))
+    declares = Learner(spec(tasks), 1, memory=True)
+    declares.adapts_within_episode = False  # a memory that only `adapt` changes, as PEARL's
+    found = [evaluate(agent, tasks, protocol) for agent in (remembers, forgets, declares)]
+    assert [e.adapts_within_episode for e in found] == [True, False, False]
+    assert [e.summary["adapts_within_episode"] for e in found] == [True, False, False]
+    assert not PEARL.adapts_within_episode
+    stored = found[0].to_json()
+    del stored["agent"]["adapts_within_episode"], stored["world"]["upstream_counting"]  # as files once were
+    assert Evaluation.from_json(stored).adapts_within_episode
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_gain_from_earlier_episodes_is_measured_from_scored_episodes_that_had_none(memory: bool):
+    """Scored: 2 of 4 and then 3 of 4 goals for a memory, 3 of 4 twice without; alone 1 of 4, always."""
+    tasks = Line(4)
+    protocol = Protocol(adapt_episodes=1 if memory else 2, eval_episodes=2, n_seeds=1)
+    evaluation = evaluate(Learner(spec(tasks), 1, memory=memory), tasks, protocol)
+    after = (2 / 4 + 3 / 4) / 2 if memory else 3 / 4
+    assert score(evaluation) == pytest.approx(after)
+    assert score(evaluation, "gain_from_episodes") == pytest.approx(after - 1 / 4)
 
 
 @pytest.mark.parametrize("memory", [False, True])
@@ -246,20 +288,20 @@ def test_classes_weigh_the_same_in_the_mean_however_many_tasks_they_have():
     assert summary["groups"]["hard"]["n_tasks"] == 6
 
 
-def test_the_interval_says_what_was_resampled():
+def test_the_interval_says_what_it_is_over():
     tasks = Line(8, ends=False)
     agent = Flipper(spec(tasks), 0)
     seeds = summarise(evaluate(agent, tasks, Protocol(n_seeds=4)))
-    assert seeds["bootstrap"]["resampled"] == "seeds"
-    assert "4 evaluation seeds" in seeds["bootstrap"]["text"]
+    assert seeds["intervals"]["over"] == "seeds"
+    assert "4 evaluation seeds of each of these 8 tasks" in seeds["intervals"]["text"]
     one = summarise(evaluate(agent, tasks, Protocol(n_seeds=1)))
-    assert one["bootstrap"]["resampled"] == "tasks"
-    assert "8 tasks" in one["bootstrap"]["text"]
+    assert one["intervals"]["over"] == "tasks"
+    assert "over the 8 tasks, played with one evaluation seed" in one["intervals"]["text"]
     for summary in (seeds, one):
         interval = summary["query"]["return"]["mean"]
         assert interval["low"] < interval["value"] < interval["high"]
-    assert seeds["tasks"]["query"]["return"]["low"] is not None
-    assert one["tasks"]["query"]["return"]["low"] is None
+    assert np.isfinite(seeds["tasks"]["query"]["return"]["low"]).any()
+    assert np.isnan(one["tasks"]["query"]["return"]["low"]).all()
 
 
 def test_the_random_policy_is_played_only_where_its_value_is_not_known():

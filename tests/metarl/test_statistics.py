@@ -10,13 +10,17 @@ from scipy import stats
 
 from metarl.errors import ConfigError, NumericalError
 from metarl.statistics import (
+    class_weights,
     iqm,
     mean,
     median,
+    median_interval,
     optimality_gap,
+    over_runs,
     performance_profile,
     probability_of_improvement,
-    stratified_bootstrap,
+    student,
+    t_quantile,
 )
 
 SCORES = np.array([[0.0, 1.0, 2.0], [4.0, 3.0, 8.0]])  # 2 seeds, 3 tasks
@@ -79,59 +83,96 @@ def test_performance_profile_is_strict_and_falls_from_one_to_zero():
     np.testing.assert_allclose(performance_profile(SCORES, np.array([-1.0, 0.0, 2.0, 8.0])), [1, 5 / 6, 3 / 6, 0])
 
 
-def test_bootstrap_over_seeds_keeps_each_tasks_own_scores_together():
-    # Tasks differ by far, seeds within a task not at all: no resampling of seeds can move any statistic.
-    scores = np.tile(np.array([0.0, 10.0, 100.0]), (5, 1))
-    interval = stratified_bootstrap(scores, mean, rng())
-    assert interval.low == interval.high == interval.value == pytest.approx(110 / 3)
-    over_tasks = stratified_bootstrap(scores, mean, rng(), resample="tasks")
-    assert over_tasks.low < 5 < 60 < over_tasks.high
+@pytest.mark.parametrize("freedom", [1, 1.7, 2, 4.3, 9, 30, 500])
+def test_students_quantile_is_the_one_of_the_books(freedom: float):
+    assert float(t_quantile(freedom)) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
+    assert float(t_quantile(freedom, 0.5)) == pytest.approx(stats.t.ppf(0.75, freedom), rel=1e-4)
 
 
-def test_bootstrap_over_tasks_stays_within_strata():
-    scores = np.array([[0.0, 0.0, 10.0, 10.0]])
-    within = stratified_bootstrap(scores, mean, rng(), resample="tasks", strata=["a", "a", "b", "b"])
-    assert within.low == within.high == pytest.approx(5.0)
-    across = stratified_bootstrap(scores, mean, rng(), resample="tasks")
-    assert across.low < 4.0 < 6.0 < across.high
+def test_three_runs_have_students_interval_and_not_a_fourth_of_it():
+    scores = np.array([-1.87, -2.14, -2.09])
+    found = over_runs(scores)
+    expected = stats.t.interval(0.95, 2, loc=scores.mean(), scale=stats.sem(scores))
+    assert [float(v) for v in found] == pytest.approx([-2.0333, *expected], abs=1e-4)
+    assert (float(found.low), float(found.high)) == pytest.approx((-2.390, -1.677), abs=1e-3)
 
 
-def test_bootstrap_equals_scipys_percentile_bootstrap_of_one_task():
-    sample = rng(3).normal(size=40)
-    ours = stratified_bootstrap(sample[:, None], mean, rng(4), n_resamples=20_000)
-    theirs = stats.bootstrap((sample,), np.mean, n_resamples=20_000, method="percentile", rng=rng(5))
-    assert float(ours.low) == pytest.approx(theirs.confidence_interval.low, abs=0.01)
-    assert float(ours.high) == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+def test_an_interval_over_one_seed_set_of_one_task_is_scipys():
+    sample = rng(3).normal(size=(7, 1))
+    expected = stats.t.interval(0.95, 6, loc=sample.mean(), scale=stats.sem(sample[:, 0]))
+    assert [float(v) for v in student(sample)][1:] == pytest.approx(expected, rel=1e-4)
+    assert [float(v) for v in student(sample.T, over="tasks")][1:] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize(("statistic", "lowest"), [(mean, 0.92), (iqm, 0.92)])
-def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says(statistic, lowest: float):
-    # 400 experiments of 20 seeds x 4 tasks with known task means; the truth of both statistics is 1.5 by symmetry.
-    hits, source = 0, rng(7)
-    for _ in range(400):
-        scores = np.arange(4.0) + source.normal(size=(20, 4))
-        interval = stratified_bootstrap(scores, statistic, source, n_resamples=400)
-        hits += bool(interval.low <= 1.5 <= interval.high)
-    assert lowest <= hits / 400 <= 0.985  # a 95 % interval; the bootstrap of 20 is slightly narrow
+def test_two_strata_have_welchs_interval():
+    a, b = rng(4).normal(size=5), rng(5).normal(size=5) * 4
+    welch = stats.ttest_ind(a, -b, equal_var=False).confidence_interval()
+    found = student(np.stack([a, b], axis=-1))  # the mean of both is half of their sum
+    assert (2 * found.low, 2 * found.high) == pytest.approx((welch.low, welch.high), rel=1e-4)
+    labelled = student(np.concatenate([a, b])[None], over="tasks", strata=["a"] * 5 + ["b"] * 5)
+    assert (2 * labelled.low, 2 * labelled.high) == pytest.approx((welch.low, welch.high), rel=1e-4)
 
 
-def test_bootstrap_of_a_curve_equals_bootstraps_of_its_points():
+def test_the_iqm_of_one_sample_has_yuens_standard_error():
+    sample = rng(6).normal(size=12)
+    trimmed = np.sort(sample)[3:9]
+    winsorised = np.clip(sample, trimmed[0], trimmed[-1])
+    error = winsorised.std(ddof=1) / (0.5 * np.sqrt(12))
+    found = student(sample[None], "iqm", over="tasks")
+    assert float(found.value) == pytest.approx(trimmed.mean())
+    assert float(found.high - found.value) == pytest.approx(stats.t.ppf(0.975, 5) * error, rel=1e-4)
+
+
+def test_seeds_within_tasks_leave_the_differences_between_tasks_out_and_tasks_do_not():
+    scores = np.array([0.0, 10.0, 100.0]) + 0.01 * rng().normal(size=(5, 3))
+    within, across = student(scores), student(scores, over="tasks")
+    assert within.high - within.low < 0.1
+    assert across.low < 0 < 80 < across.high
+
+
+def test_where_nothing_can_be_said_there_is_no_interval():
+    for scores, over in (
+        (np.ones((1, 4)), "seeds"),  # one seed
+        (rng().normal(size=(1, 4)), "seeds"),
+        (rng().normal(size=(3, 1)), "tasks"),  # one task
+        (np.full((3, 4), 0.1), "seeds"),  # all alike, though 0.1 + 0.1 + 0.1 is not 0.3
+    ):
+        found = student(scores, over=over)  # type: ignore[arg-type]
+        assert np.isfinite(found.value)
+        assert np.isnan(found.low)
+        assert np.isnan(found.high)
+    assert np.isnan(over_runs(np.array([2.0])).low)
+
+
+def test_a_rate_stays_between_its_bounds():
+    found = student(np.array([[1.0], [1.0], [0.0]]), bounds=(0.0, 1.0))
+    assert (float(found.low), float(found.high)) == (0.0, 1.0)
+    free = student(np.array([[1.0], [1.0], [0.0]]))
+    assert float(free.low) < 0 < 1 < float(free.high)
+
+
+def test_classes_count_alike_however_many_tasks_they_have():
+    assert class_weights(["a", "a", "b", "b"]) is None
+    np.testing.assert_allclose(class_weights(["a", "b", "b"]), [1 / 2, 1 / 4, 1 / 4])
+
+
+def test_intervals_of_a_curve_equal_those_of_its_points():
     curve = rng(8).normal(size=(3, 4, 5))
-    whole = stratified_bootstrap(curve, iqm, rng(9), n_resamples=300)
-    for i in range(3):
-        point = stratified_bootstrap(curve[i], iqm, rng(9), n_resamples=300)
-        assert [float(v) for v in point] == pytest.approx([float(v[i]) for v in whole], rel=1e-12)
+    for statistic in ("mean", "iqm"):
+        whole = student(curve, statistic)  # type: ignore[arg-type]
+        points = [student(point, statistic) for point in curve]  # type: ignore[arg-type]
+        for part in range(3):
+            np.testing.assert_allclose(whole[part], [p[part] for p in points])
 
 
-def test_bootstrap_depends_on_its_generator_alone():
-    scores = rng(10).normal(size=(6, 5))
-    first = stratified_bootstrap(scores, mean, rng(1))
-    assert [float(v) for v in first] == [float(v) for v in stratified_bootstrap(scores, mean, rng(1))]
-    assert [float(v) for v in first] != [float(v) for v in stratified_bootstrap(scores, mean, rng(2))]
-
-
-def test_bootstrap_refuses_scores_that_are_not_finite_and_senseless_sizes():
+def test_an_interval_of_scores_that_are_not_finite_or_of_a_senseless_level_is_refused():
     with pytest.raises(NumericalError, match="not finite"):
-        stratified_bootstrap(np.array([[1.0, np.nan]]), mean, rng())
+        student(np.array([[1.0, np.nan]]))
     with pytest.raises(ConfigError, match="level"):
-        stratified_bootstrap(SCORES, mean, rng(), level=95)
+        student(SCORES, level=95)
+
+
+def test_the_medians_interval_is_the_one_of_the_sign_test():
+    assert [float(v) for v in median_interval(np.arange(7.0))] == [3.0, 0.0, 6.0]
+    assert [float(v) for v in median_interval(np.arange(9.0))] == [4.0, 1.0, 7.0]
+    assert np.isnan(median_interval(np.arange(5.0)).low)
