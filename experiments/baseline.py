@@ -30,7 +30,7 @@ from metarl.world import World
 
 from .options import parse_options
 from .parser import Parser, check_writable
-from .safe_text import one_line
+from .safe_text import note, one_line
 from .sb3_options import ALGORITHMS, SB3Config
 from .tables import interval
 
@@ -205,7 +205,7 @@ def main(argv: Sequence[str]) -> int:
     for part in ("before", "after"):
         scores = found[part]["summary"]["query"]
         print(f"{part + ' training:':<17}" + ", ".join(f"{k} {interval(v['mean'], k)}" for k, v in scores.items()))
-    print(f"note: brackets are {found['after']['summary']['intervals']['text']}")
+    note(f"brackets are {found['after']['summary']['intervals']['text']}")
     if arguments.into is not None:
         replace_file(arguments.into, (json.dumps(found, allow_nan=False) + "\n").encode())
         print(f"numbers  {one_line(arguments.into)}")

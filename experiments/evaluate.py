@@ -30,7 +30,7 @@ from .build import LoadedRun, load_run, open_run, read_config
 from .parser import Parser, add_device, check_folder
 from .plots import Shown, adaptation_figure, save_png
 from .report import shots, write_report
-from .safe_text import one_line
+from .safe_text import note, one_line
 from .stored import FOLDER, make_room, page_path, picture_path, results_path, variant
 from .tables import about_before, scores_table, text_table
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     device = torch.device(loaded.config.device)
     check_results(arguments.run_dir)
     asked = upstream.Request(arguments, loaded.agent, loaded.tasks, protocol) if arguments.upstream else None
-    note = Ticker()
+    ticker = Ticker()
     evaluation = evaluate(
         loaded.agent,
         loaded.tasks,
@@ -108,9 +108,9 @@ def main(argv: Sequence[str]) -> int:
             "device": device.type,
             "command": f"{PROG} {' '.join(argv)}",
         },
-        progress=note,
+        progress=ticker,
     )
-    note.close()
+    ticker.close()
     show(arguments.run_dir, evaluation, config.evaluation)
     if asked is not None:
         on_cpu = loaded if device.type == "cpu" else load_run(arguments.run_dir, loaded.iteration, device="cpu")
@@ -167,12 +167,12 @@ def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
     page = write_report([shown], page_path(target, base.split), several=shots([(run_dir, shown)]))
     header, rows = scores_table(shown)
     print(text_table(header, rows))
-    print(f"note: brackets are {shown.summary['intervals']['text']}")
-    print(f"note: {about_before(shown)}")
+    note(f"brackets are {shown.summary['intervals']['text']}")
+    note(about_before(shown))
     for line in evaluation.world["notes"]:
-        print(f"note: {one_line(line)}")
+        note(line)
     if moved is not None:
-        print(f"note: an evaluation under another protocol lay there; it is now {one_line(moved)}")
+        note(f"an evaluation under another protocol lay there; it is now {moved}")
     print(f"numbers  {one_line(target)}\npicture  {one_line(picture)}\npage     {one_line(page)}")
 
 

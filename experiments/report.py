@@ -21,7 +21,7 @@ from metarl.summary import runs_text
 from .comparison import improvement_table, methods, methods_table, warnings
 from .parser import Parser
 from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
-from .safe_text import one_line
+from .safe_text import note, one_line
 from .shots import same_but_shots, shots_figure, shots_table
 from .stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
 from .tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
@@ -243,8 +243,8 @@ def main(argv: Sequence[str]) -> int:
     if len(shown) > 1:
         found = methods(shown, configs)
         print(text_table(*methods_table(found)))
-        print(f"note: brackets are {runs_text()}")
+        note(f"brackets are {runs_text()}")
         for warning in warnings(found):
-            print(one_line(f"note: {warning}"))
+            note(warning)
     print(f"page     {one_line(target)}")
     return 0

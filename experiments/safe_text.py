@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,12 @@ def make_console(**options: Any) -> Console:
 def one_line(name: object) -> str:
     """Return a name on one line, with escapes in place of characters that would move the cursor or cannot be shown."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(name))
+
+
+def note(text: object) -> None:
+    """Print a remark below results, folded to the width of tables."""
+    print(textwrap.fill(f"note: {one_line(text)}", columns(), subsequent_indent="      ", break_long_words=False,
+                        break_on_hyphens=False), flush=True)  # fmt: skip
 
 
 def path_word(path: object) -> str:

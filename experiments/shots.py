@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from . import safe_text
 from .plots import COLOURS, METRICS, STYLE, Shown
 from .tables import HEADINGS, KINDS, interval
 
@@ -57,7 +58,7 @@ def shots_figure(curves: Sequence[Sequence[Shown]]) -> Figure:
                 value, low, high = (np.array([float(m[k]) for m in means]) for k in ("value", "low", "high"))
                 axes.errorbar(
                     [n for n, _ in points], value, yerr=np.stack([value - low, high - value]), marker="o", capsize=2.5,
-                    color=COLOURS[i % len(COLOURS)], label=curve[0].label,
+                    color=COLOURS[i % len(COLOURS)], label=safe_text.figure(curve[0].label),
                 )  # fmt: skip
             axes.set_xlabel("Adaptation episodes before the scored ones")
             axes.set_ylabel(METRICS[metric])

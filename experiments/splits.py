@@ -21,7 +21,7 @@ from metarl.results import Evaluation, plain
 from .build import build_tasks, read_config, run_device
 from .npc_scores import ABOUT, CEILING, FLOOR, normalised
 from .parser import Parser, add_device
-from .safe_text import one_line
+from .safe_text import note, one_line
 from .stored import FOLDER, named, read_evaluation, results_path
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
@@ -70,8 +70,8 @@ def main(argv: Sequence[str]) -> int:
     into = folder / FOLDER / f"splits{named(chosen) if chosen != known else ''}.json"
     replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
     print(f"\n{table(found)}")
-    for note in notes:
-        print(f"note: brackets are {note}")
+    for text in notes:
+        note(f"brackets are {text}")
     print(f"numbers  {one_line(into)}")
     return 0
 

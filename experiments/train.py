@@ -39,7 +39,7 @@ from .build import (
 from .config import AnyConfig, check_device
 from .help_text import fill, help_width
 from .presets import describe_presets
-from .safe_text import one_line, path_word
+from .safe_text import note, one_line, path_word
 from .warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
@@ -87,8 +87,8 @@ def start(request: Request, signals: StopSignals) -> int:
     device = configure_torch(config)
     sinks.check(config.log)
     tasks = build_tasks(config)
-    for note in getattr(tasks, "notes", ()):
-        print(f"note: {one_line(note)}", flush=True)
+    for text in getattr(tasks, "notes", ()):
+        note(text)
     agent = build_agent(config, tasks, device)
     Plan.of(agent, config.train)
     if request.going_on:
@@ -178,7 +178,7 @@ def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iterati
     if before == config.device:
         return
     change = {"after_iteration": iteration, "from": before, "to": config.device}
-    print(f"note: going on on {config.device} instead of {before}: not bit for bit what it would have been there")
+    note(f"going on on {config.device} instead of {before}: not bit for bit what it would have been there")
     known = [c for c in facts.get("device_changes", []) if c != change]  # a kill may have come between the two files
     run.write_json(folder / run.FACTS, {**facts, "device_changes": [*known, change]})
 

@@ -19,7 +19,7 @@ from metarl.evaluation import Evaluation, Protocol
 from metarl.results import plain
 from metarl.tasks import TaskDistribution
 
-from .safe_text import one_line
+from .safe_text import note, one_line
 from .stored import FOLDER, named
 from .tables import number, text_table
 
@@ -164,5 +164,5 @@ def show(run_dir: Path, played: Mapping[str, Any], strict: Evaluation, variant: 
     ]
     cells = [[n, number(s["success_any"], "success"), number(s["return"]), str(k)] for n, s, k in rows]
     print("\n" + text_table(["success by", "success", "return", "episodes counted"], cells))
-    print(f"note: {WARNING}; its returns are of episodes cut at the first success")
+    note(f"{WARNING}; its returns are of episodes cut at the first success")
     print(f"upstream {one_line(target)}")
