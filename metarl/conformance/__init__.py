@@ -15,7 +15,7 @@ import torch
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import TaskDistribution, check_distribution, lacks
 
-from . import actions, family, interface, stepping, waiting
+from . import actions, family, gym_actions, interface, stepping, waiting
 from .probe import Fault, NotApplicable, Probe, global_rng
 
 Check = Callable[[Probe], str]
@@ -40,6 +40,7 @@ CHECKS: dict[str, Check] = {
     "hidden numbers": waiting.check_hidden,
     "finite": actions.check_finite,
     "action effect": actions.check_action_effect,
+    "env actions": gym_actions.check_env_actions,
     "action bounds": actions.check_action_bounds,
     "references": family.check_references,
     "speed": actions.measure_speed,
