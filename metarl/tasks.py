@@ -168,7 +168,15 @@ _MEMBERS = ("name", "exhaustive", "splits", "sample", "all", "fingerprint", "mak
 
 def lacks(candidate: object) -> list[str]:
     """Return the members of a TaskDistribution that `candidate` does not have; a class has none of an instance's."""
-    return [m for m in _MEMBERS if isinstance(candidate, type) or not hasattr(candidate, m)]
+    return [m for m in _MEMBERS if isinstance(candidate, type) or not _has(candidate, m)]
+
+
+def _has(candidate: object, member: str) -> bool:
+    """Return whether `candidate` has `member`, be it one that raises when it is looked at."""
+    try:
+        return hasattr(candidate, member)
+    except Exception:  # of whoever wrote it; the checks then say what it raises
+        return True
 
 
 def check_distribution(candidate: object) -> TaskDistribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import torch
@@ -11,7 +12,17 @@ from metarl.errors import ConfigError
 from metarl.seeding import derive, generator
 from metarl.tasks import Tasks
 
-from .probe import Fault, NotApplicable, Probe, Row, difference, first_row, global_rng, go_on
+from .interface import check_calls
+from .probe import Fault, NotApplicable, Probe, Row, check_kind, difference, first_row, global_rng, go_on
+
+METHODS = {
+    "sample": (3, ()),
+    "all": (1, ()),
+    "fingerprint": (0, ()),
+    "make_world": (1, ("device",)),
+    "references": (2, ()),
+}
+"""How a distribution's methods are called: how many positional arguments, which keywords."""
 
 REQUIRED_SPLITS = ("train", "validation", "test")
 N_SAMPLED = 256
@@ -21,7 +32,34 @@ N_SAMPLED = 256
 def _known(probe: Probe, split: str) -> Tasks:
     """Return all tasks of a finite split, or a sample."""
     tasks = probe.family.all(split)
-    return tasks if tasks is not None else probe.draw(N_SAMPLED, "splits", split=split)
+    if tasks is None:
+        return probe.draw(N_SAMPLED, "splits", split=split)
+    if len(check_kind(f"all({split!r})", tasks)) == 0:
+        raise Fault(f"all({split!r}) is empty; put at least one task in each split, or return None if it is infinite")
+    return tasks
+
+
+def check_family(probe: Probe) -> str:
+    """The distribution's members are of the kinds that the contract names and can be called as it calls them."""
+    family = probe.family
+    if not isinstance(family.name, str) or not family.name:
+        raise Fault(f"name is {family.name!r}; give the distribution a name")
+    if not isinstance(family.exhaustive, bool):
+        raise Fault(f"exhaustive is {family.exhaustive!r}; set it to False, or to True if each split is all of it")
+    splits = family.splits
+    if not isinstance(splits, tuple | list) or not all(isinstance(s, str) for s in splits):
+        raise Fault(f"splits is {splits!r}; give a tuple of names, as a property")
+    check_calls("distribution", family, METHODS)
+    settings = getattr(family, "settings", {})
+    settings = settings() if callable(settings) else settings
+    try:
+        json.dumps(dict(settings), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Fault(f"settings cannot be written as JSON ({error}); they are stored with every result") from error
+    notes = getattr(family, "notes", ())
+    if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+        raise Fault(f"notes is {notes!r}; give a list of texts")
+    return f"{family.name}: {len(METHODS)} methods, {len(splits)} splits"
 
 
 def check_splits(probe: Probe) -> str:
@@ -59,8 +97,6 @@ def check_splits(probe: Probe) -> str:
 def _check_split(probe: Probe, split: str, known: set[str]) -> None:
     """Check the number of tasks drawn from one split, and where they come from."""
     drawn = probe.draw(5, "membership", split=split)
-    if len(drawn) != 5:
-        raise Fault(f"sample({split!r}, 5) gave {len(drawn)} tasks; give as many as asked, with repeats if needed")
     if probe.family.all(split) is not None and not set(drawn.keys()) <= known:
         raise Fault(f"sample({split!r}) draws tasks that all({split!r}) does not list; draw from that list")
     if Tasks.from_json(drawn.to_json()).keys() != drawn.keys():
