@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.errors import WorldError
-from metarl.kinds import array_fault, observation_fault, state_fault
+from metarl.kinds import array_fault, kind_of, observation_fault, state_fault
 
 if TYPE_CHECKING:
     from .tensor_world import EpisodeState, TensorWorld
@@ -40,7 +40,7 @@ def check_mask(world: TensorWorld, mask: Any) -> None:
 
 def check_extras(world: TensorWorld, extras: Any) -> None:
     """Raise WorldError unless `extras` is a dict."""
-    _refuse(world, "extras", "" if isinstance(extras, dict) else f"it gave a {type(extras).__name__}, expected a dict")
+    _refuse(world, "extras", "" if isinstance(extras, dict) else f"it gave {kind_of(extras)}, expected a dict")
 
 
 def checked_advance(world: TensorWorld, state: EpisodeState, actions: Tensor, *rest: Any) -> Any:
@@ -56,7 +56,7 @@ def checked_advance(world: TensorWorld, state: EpisodeState, actions: Tensor, *r
         if value._version != version:
             _refuse(world, "advance", f"it wrote into {name}; return new tensors and leave alone what you are given")
     if not isinstance(answer, tuple) or len(answer) != 4:
-        got = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
+        got = f"{len(answer)} values" if isinstance(answer, tuple) else kind_of(answer)
         _refuse(world, "advance", f"it gave {got}; return (state, reward, terminated or None, success or None)")
     check_state(world, "advance", answer[0], state)
     _check_numbers(world, *answer[1:])

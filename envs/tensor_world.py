@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError

@@ -14,6 +14,7 @@ import envs
 from metarl import run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
+from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import first_step
 from metarl.seeding import generator
@@ -74,9 +75,19 @@ def configure_torch(config: AnyConfig) -> torch.device:
     return device
 
 
-def build_tasks(config: AnyConfig) -> TaskDistribution:
-    """Build the task distribution; raises ConfigError for an unknown name, option or evaluation split."""
-    tasks = envs.make(config.world.name, **config.world.options)
+def build_tasks(config: AnyConfig, device: torch.device | None = None) -> TaskDistribution:
+    """Build the task distribution and, with a device, try its world out there.
+
+    Meta-World is spared: building four of its environments takes seconds, and the test suite examines them all.
+
+    Raises: ConfigError for an unknown name, option or evaluation split, and with `doctor`'s own words for a world that
+    does not keep the contract.
+    """
+    name, options = config.world.name, config.world.options
+    if device is None or name.startswith("metaworld/"):
+        tasks = envs.make(name, **options)
+    else:
+        tasks = try_out(envs.source(name, **options), device=device, name=name, options=options)
     check_split(tasks.name, config.evaluation.split, tasks.splits)
     return tasks
 
@@ -94,7 +105,7 @@ def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device
     return agent
 
 
-def try_out(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: int) -> None:
+def try_together(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: int) -> None:
     """Take one step with all three together, so that a pair that does not fit fails before anything is written.
 
     It leaves no trace in a later trial, which starts with fresh tasks and seeds. Raises: MetarlError saying what does
@@ -152,7 +163,7 @@ def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | Non
     """
     config = read_config(run_dir)
     where = check_device(device or config.device)
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, where)
     check_fingerprint(run_dir, tasks)
     point = _find(run_dir, checkpoint)
     agent = build_agent(config, tasks, where)

@@ -32,7 +32,7 @@ from .build import (
     check_fingerprint,
     configure_torch,
     load_run,
-    try_out,
+    try_together,
     usable_cpus,
 )
 from .config import AnyConfig
@@ -78,7 +78,7 @@ def start(request: Request, signals: StopSignals) -> int:
         return 0
     device = configure_torch(config)
     sinks.check(config.log)
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, device)
     for note in getattr(tasks, "notes", ()):
         print(f"note: {note}", flush=True)
     agent = build_agent(config, tasks, device)
@@ -87,7 +87,7 @@ def start(request: Request, signals: StopSignals) -> int:
         return _go_on(config, folder, tasks, agent, device, signals)
     worlds = Worlds.build(agent, tasks, config.train, device)
     try:
-        try_out(agent, tasks, worlds.train, config.train.n_tasks)
+        try_together(agent, tasks, worlds.train, config.train.n_tasks)
         if signals.requested:
             worlds.close()
             print("stopped before the first iteration; nothing was written", file=sys.stderr)

@@ -19,7 +19,7 @@ def array_fault(
     """Return what is wrong with `value` as a tensor [n, *shape], or "". Reads no number, so no GPU is waited for."""
     want = (n, *shape)
     if not isinstance(value, Tensor):
-        return f"{name} is {_kind(value)}; return a torch tensor"
+        return f"{name} is {kind_of(value)}; return a torch tensor"
     if value.dtype != dtype or tuple(value.shape) != want:
         return f"{name} is {value.dtype} {tuple(value.shape)}, expected {dtype} {want}"
     if value.device.type != torch.device(device).type:
@@ -33,7 +33,7 @@ def observation_fault(name: str, space: gym.Space[Any], value: Any, n: int, devi
     """Return what is wrong with `value` as `n` elements of `space`, entry by entry for Dict spaces, or ""."""
     if isinstance(space, gym_spaces.Dict):
         if not isinstance(value, dict) or set(value) != set(space.keys()):
-            got = f"a dict with {sorted(map(str, value))}" if isinstance(value, dict) else _kind(value)
+            got = f"a dict with {sorted(map(str, value))}" if isinstance(value, dict) else kind_of(value)
             return f"{name} is {got}, expected a dict with the keys {sorted(space.keys())} of its Dict space"
         parts = (observation_fault(f"{name}[{k!r}]", part, value[k], n, device) for k, part in space.items())
         return next(filter(None, parts), "")
@@ -43,13 +43,13 @@ def observation_fault(name: str, space: gym.Space[Any], value: Any, n: int, devi
 def state_fault(name: str, state: Any, like: Mapping[str, Tensor] | None, n: int, device: torch.device | str) -> str:
     """Return what is wrong with `state` as tensors by name, `n` rows each, of the kinds that `like` has, or ""."""
     if not isinstance(state, dict) or not state:
-        return f"{name} is {_kind(state)}, expected a dict of tensors with one row per copy"
+        return f"{name} is {kind_of(state)}, expected a dict of tensors with one row per copy"
     if like is not None and state.keys() != like.keys():
         return f"{name} has the entries {sorted(state)}, expected {sorted(like)} as in a state of begin()"
     for key, value in state.items():
         known = None if like is None else like[key]
         if known is None and (not isinstance(value, Tensor) or not value.dim()):
-            return f"{name}[{key!r}] is {_kind(value)}, expected a torch tensor with one row per copy ({n})"
+            return f"{name}[{key!r}] is {kind_of(value)}, expected a torch tensor with one row per copy ({n})"
         model = value if known is None else known
         fault = array_fault(f"{name}[{key!r}]", value, n, model.dtype, tuple(model.shape[1:]), device)
         if fault:
@@ -57,10 +57,13 @@ def state_fault(name: str, state: Any, like: Mapping[str, Tensor] | None, n: int
     return ""
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Return a few words for what `value` is."""
     if value is None:
         return "None"
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
-    return f"an empty {type(value).__name__}" if value in ({}, [], ()) else f"a {type(value).__name__}"
+    if isinstance(value, dict | list | tuple) and not value:
+        return f"an empty {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

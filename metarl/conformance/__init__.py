@@ -11,11 +11,12 @@ in the same words. The other checks are about what makes results repeatable and 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -39,9 +40,9 @@ CHECKS: dict[str, Check] = {
     "api": interface.check_api,
     "gymnasium": interface.check_gymnasium,
     "tasks": interface.check_tasks,
+    "finite": actions.check_finite,
     "autoreset": stepping.check_autoreset,
     "aliasing": stepping.check_aliasing,
-    "finite": actions.check_finite,
     "action bounds": actions.check_action_bounds,
     "determinism": stepping.check_determinism,
     "batch size": stepping.check_batch_size,
@@ -104,21 +105,26 @@ def check_world(
 
 
 def try_out(
-    source: TaskDistribution | Callable[[], TaskDistribution], *, device: torch.device | str = "cpu", name: str = ""
+    source: TaskDistribution | Callable[[], TaskDistribution],
+    *,
+    device: torch.device | str = "cpu",
+    name: str = "NAME",
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> TaskDistribution:
     """Return the distribution `source`, or what it builds, if a small run of its world keeps the contract.
 
-    `name` is what `doctor` would be asked about. A tensor world takes a tenth of a second or so, any other a few
-    episodes of 4 copies.
+    `name` and `options` are what `doctor` would be asked about. A tensor world takes a tenth of a second or so, any
+    other a few episodes of 4 copies.
 
     Raises: ConfigError with the sentence of the first check of `TRIED_OUT` that fails.
     """
     found, rebuild = _build(source)
     for finding in _examine(_small(found, rebuild, device), TRIED_OUT, stop=True):
         if finding.status == "fail":
+            words = " ".join([name, *(f"--option {shlex.quote(f'{k}={v}')}" for k, v in options.items())])
             raise ConfigError(
-                f"world {name or found.name!r} does not keep the contract: {finding.check}: {finding.message} "
-                f"(all checks: `python -m experiments doctor {name or 'NAME'}`)"
+                f"world {name!r} does not keep the contract, {finding.check}: {finding.message} "
+                f"(`python -m experiments doctor {words}` makes all checks)"
             )
     return found
 

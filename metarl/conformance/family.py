@@ -68,13 +68,8 @@ def check_splits(probe: Probe) -> str:
     missing = [s for s in REQUIRED_SPLITS if s not in family.splits]
     if missing:
         raise Fault(f"splits {list(family.splits)} lack {missing}; add them")
-    try:
-        family.sample("no such split", 1, generator(probe.seed))
-    except ConfigError:
-        pass
-    else:
-        raise Fault("sample() accepts a split that does not exist; call metarl.tasks.check_split first")
     keys = {split: set(_known(probe, split).keys()) for split in family.splits}
+    _check_stranger(probe)
     for split in family.splits:
         _check_split(probe, split, keys[split])
     if family.exhaustive:
@@ -92,6 +87,19 @@ def check_splits(probe: Probe) -> str:
                 )
     sizes = {s: len(keys[s]) if family.all(s) is not None else "infinite" for s in family.splits}
     return "disjoint: " + ", ".join(f"{s} {n}" for s, n in sizes.items())
+
+
+def _check_stranger(probe: Probe) -> None:
+    """A split that does not exist is refused with ConfigError."""
+    try:
+        probe.family.sample("no such split", 1, generator(probe.seed))
+    except ConfigError:
+        return
+    except Exception as error:  # of whoever wrote it
+        seen = f"raises {type(error).__name__} for"
+    else:
+        seen = "accepts"
+    raise Fault(f"sample() {seen} a split that does not exist; call metarl.tasks.check_split first")
 
 
 def _check_split(probe: Probe, split: str, known: set[str]) -> None:

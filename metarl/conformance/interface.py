@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from metarl.errors import ConfigError
-from metarl.kinds import array_fault, observation_fault
+from metarl.kinds import array_fault, kind_of, observation_fault
 from metarl.seeding import derive
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -25,7 +25,6 @@ from .probe import (
     random_action,
     spec_of,
 )
-
 
 METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "set_tasks": (1, ()),
@@ -45,7 +44,7 @@ def check_calls(what: str, owner: object, methods: dict[str, tuple[int, tuple[st
     for name, (n_positional, keywords) in methods.items():
         method = getattr(owner, name, None)
         if not callable(method):
-            raise Fault(f"{name} of the {what} is a {type(method).__name__}; make it a method")
+            raise Fault(f"{name} of the {what} is {kind_of(method)}; make it a method")
         try:
             signature = inspect.signature(method)
         except (TypeError, ValueError):
@@ -88,7 +87,7 @@ def check_api(probe: Probe) -> str:
 def _check_constants(world: object, probe: Probe) -> None:
     """Check what a world says of itself before it does anything."""
     if not isinstance(world, World):
-        raise Fault(f"make_world() gave a {type(world).__name__}; subclass metarl.world.World")
+        raise Fault(f"make_world() gave {kind_of(world)}; subclass metarl.world.World")
     missing = [n for n in ("num_envs", "horizon", "device", "single_action_space") if not hasattr(world, n)]
     if missing:
         raise Fault(f"the world lacks {', '.join(missing)}; call super().__init__(...) in its __init__")
@@ -109,10 +108,10 @@ def _check_constants(world: object, probe: Probe) -> None:
 def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:
     """Return `answer`; raises Fault unless it is a tuple of as many things as `names`, the last of them a dict."""
     if not isinstance(answer, tuple) or len(answer) != len(names):
-        got = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
+        got = f"{len(answer)} values" if isinstance(answer, tuple) else kind_of(answer)
         raise Fault(f"{what} gave {got}; return ({', '.join(names)})")
     if not isinstance(answer[-1], dict):
-        raise Fault(f"info of {what} is a {type(answer[-1]).__name__}; return a dict")
+        raise Fault(f"info of {what} is {kind_of(answer[-1])}; return a dict")
     return answer
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl import spaces
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
+from metarl.kinds import kind_of
 from metarl.seeding import derive, generator
 from metarl.tasks import TaskDistribution, Tasks
 from metarl.world import World
@@ -89,7 +90,9 @@ class Probe:
             f"sample({split!r}, {n}, generator)", self.family.sample(split, n, generator(self.seed, "tasks", *keys))
         )
         if len(tasks) != n:
-            raise Fault(f"sample({split!r}, {n}) gave {len(tasks)} tasks; give as many as asked, with repeats if needed")
+            raise Fault(
+                f"sample({split!r}, {n}) gave {len(tasks)} tasks; give as many as asked, with repeats if needed"
+            )
         return tasks.to(self.device)
 
     def noise(self, world: World, n_steps: int, *keys: str | int) -> Tensor:
@@ -120,11 +123,11 @@ class Probe:
 def check_kind(what: str, tasks: Any) -> Tasks:
     """Return `tasks`; raises Fault unless they are `Tasks` of plain tensors with a text for each name and group."""
     if not isinstance(tasks, Tasks):
-        raise Fault(f"{what} gave a {type(tasks).__name__}; return metarl.tasks.Tasks")
+        raise Fault(f"{what} gave {kind_of(tasks)}; return metarl.tasks.Tasks")
     for name, value in tasks.values.items():
         if not isinstance(value, Tensor) or value.requires_grad:
-            kind = "tensor with a gradient" if isinstance(value, Tensor) else type(value).__name__
-            raise Fault(f"{what} gave tasks whose {name!r} is a {kind}; keep parameters in plain torch tensors")
+            kind = "a tensor with a gradient" if isinstance(value, Tensor) else kind_of(value)
+            raise Fault(f"{what} gave tasks whose {name!r} is {kind}; keep parameters in plain torch tensors")
     odd = next((label for label in (*tasks.names, *tasks.groups) if not isinstance(label, str)), None)
     if odd is not None:
         raise Fault(f"{what} gave tasks named {odd!r}; names and groups are texts")

@@ -349,7 +349,11 @@ def test_calls_that_cannot_work_say_why():
         ("gridworld", torch.tensor([-1, 0]), "out of range for copy 0: -1"),
         ("gridworld", torch.tensor([0.0, 1.0]), "actions of torch.float32, expected integers"),
         ("gridworld", torch.tensor([True, False]), "actions of torch.bool, expected integers"),
-        ("npc/companion-tiny", torch.tensor([[0, 0], [52, 53]]), r"out of range for copy 1: \[52, 53\]; expected an elem"),
+        (
+            "npc/companion-tiny",
+            torch.tensor([[0, 0], [52, 53]]),
+            r"out of range for copy 1: \[52, 53\]; expected an elem",
+        ),
         ("npc/companion-tiny", torch.tensor([[0, -1], [0, 0]]), r"out of range for copy 0: \[0, -1\]"),
         ("npc/companion-tiny", torch.zeros(2, 2), "actions of torch.float32, expected integers"),
         ("npc/companion-tiny", torch.zeros(2, dtype=torch.int64), r"actions of shape \(2,\), expected \(2, 2\)"),
