@@ -6,6 +6,9 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from math import isfinite
+from operator import getitem
 from typing import Any
 
 import gymnasium as gym
@@ -13,13 +16,17 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError
 from metarl.seeding import derive
 from metarl.tasks import Tasks
 
+from . import gym_contract
+from .gym_contract import MOST, Breach, Leaf, read_flag, read_reward
+
 Env = gym.Env[Any, Any]
-Path = tuple[str, ...]
-"""Keys that lead to one leaf of a (nested) Dict space; () for a plain space."""
+
+_FIVE = "five (observation, reward, terminated, truncated, info)"
+_OLD_STEP = "the old gym API gave four, with one `done`; wrap such an environment"
+_OLD_RESET = "the old gym API gave the observation alone; wrap such an environment"
 
 MAX_SPARE = 32
 """Spare environments a process keeps for tasks that need another kind of environment; the oldest is closed first."""
@@ -57,46 +64,68 @@ class Layout:
     horizon: int
     has_success: bool
     has_action_mask: bool
+    fixed_horizon: bool
 
-    def obs_leaves(self) -> list[tuple[Path, gym.Space[Any]]]:
-        """Return path and space of each plain part of the observation."""
-        return leaves(self.observation_space)
+    def leaves(self) -> list[Leaf]:
+        """Return each plain part of the observation."""
+        return gym_contract.observation_leaves(self.observation_space)
 
-    def arrays(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-        """Return name -> (shape, dtype)."""
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return name -> (shape, dtype). Actions are in the environments' own dtype, observations in the World's."""
         b = self.n_copies
-        out: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-            "action": ((b, *(self.action_space.shape or ())), leaf_dtype(self.action_space)),
+        out: dict[str, tuple[tuple[int, ...], Any]] = {
+            "action": ((b, *(self.action_space.shape or ())), self.action_space.dtype),
             "reward": ((b,), np.float32),
             "terminated": ((b,), np.bool_),
             "truncated": ((b,), np.bool_),
             "age": ((b,), np.int64),
             "busy": ((b,), np.bool_),
         }
-        for i, (_, space) in enumerate(self.obs_leaves()):
+        for i, leaf in enumerate(self.leaves()):
             for name in ("obs", "final"):
-                out[f"{name}/{i}"] = ((b, *(space.shape or ())), leaf_dtype(space))
+                dtype = np.float32 if isinstance(leaf.space, spaces.Box) else np.int64
+                out[f"{name}/{i}"] = ((b, *leaf.shape), dtype)
         if self.has_success:
             out["success"] = ((b,), np.bool_)
         if self.has_action_mask:
             out["mask"] = ((b, int(self.action_space.n)), np.bool_)  # type: ignore[attr-defined]
-        return out
+        return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in out.items()}
+
+    @property
+    def given(self) -> Callable[[Any], Any]:
+        """What turns a row of the array of actions into what an environment gets: an int, or an array of its own."""
+        return int if isinstance(self.action_space, spaces.Discrete) else np.array
+
+    def checked(self, actions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return actions [B, ...] in the environments' own dtype and bounds, and which of them cannot be meant.
+
+        Numbers outside a Box are clipped to its edge, in its own dtype: the float32 next to 0.1 lies above it. In a Box
+        of integers a number counts as the nearest integer.
+        """
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            return _in_box(space, actions)
+        if actions.dtype.kind not in "iu":
+            return actions, np.ones(actions.shape, np.bool_)
+        first = space.start  # type: ignore[attr-defined]
+        n = space.n if isinstance(space, spaces.Discrete) else space.nvec  # type: ignore[attr-defined]
+        return actions, (actions < first) | (actions >= first + n)
 
 
-def leaves(space: gym.Space[Any], path: Path = ()) -> list[tuple[Path, gym.Space[Any]]]:
-    """Return path and space of each plain part of `space`; raises ConfigError for an unsupported kind."""
-    if isinstance(space, spaces.Dict):
-        return [leaf for key, part in space.items() for leaf in leaves(part, (*path, key))]
-    if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        return [(path, space)]
-    raise ConfigError(
-        f"space {space} is not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these"
-    )
-
-
-def leaf_dtype(space: gym.Space[Any]) -> type[np.generic]:
-    """Return float32 for Box and int64 for the discrete spaces: what agents see (`metarl.spaces.torch_dtype`)."""
-    return np.float32 if isinstance(space, spaces.Box) else np.int64
+def _in_box(space: spaces.Box, actions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return actions moved into `space`, and which entries are NaN or have no bound to stop at."""
+    if space.dtype == np.float32:
+        inside: NDArray[Any] = np.clip(actions, space.low, space.high)
+        return inside, ~np.isfinite(inside)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    inside = np.clip(actions.astype(np.float64), low, high)
+    bad = ~np.isfinite(inside)
+    if space.dtype.kind == "f":
+        return inside.astype(space.dtype), bad
+    inside = np.rint(np.where(bad, low, inside))
+    # The limits of int64 are no float64; they are taken over as they are.
+    within = np.where((inside > low) & (inside < high), inside, 0.0).astype(space.dtype)
+    return np.where(inside >= high, space.high, np.where(inside <= low, space.low, within)), bad
 
 
 class CopyFailure(Exception):
@@ -112,9 +141,20 @@ class Chunk:
 
     def __init__(self, hooks: Hooks, layout: Layout, arrays: Mapping[str, NDArray[Any]], rows: range) -> None:
         self.hooks, self.layout, self.arrays, self.rows = hooks, layout, arrays, rows
-        self.paths = [path for path, _ in layout.obs_leaves()]
-        self.box = isinstance(layout.action_space, spaces.Box)
-        self.scalar_action = isinstance(layout.action_space, spaces.Discrete)
+        self.leaves = layout.leaves()
+        self.targets = {name: [arrays[f"{name}/{i}"] for i in range(len(self.leaves))] for name in ("obs", "final")}
+        self.pairs = list(zip(self.targets["obs"], self.targets["final"], strict=True))
+        self.actions, self.rewards, self.ages, self.busy = (arrays[k] for k in ("action", "reward", "age", "busy"))
+        self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
+        self.given = layout.given
+        space = layout.observation_space
+        self.nested = space if isinstance(space, spaces.Dict) else None
+        # Views of the rows' numbers where they can turn NaN; rows are evenly spaced.
+        self.reached = [
+            target[rows.start : rows.stop : rows.step]
+            for leaf, target in zip(self.leaves, self.targets["final"], strict=True)
+            if not leaf.whole
+        ]
         self.envs: dict[int, Env] = {}
         self.keys: dict[int, str] = {}
         self.spare: OrderedDict[int, tuple[str, Env]] = OrderedDict()
@@ -144,6 +184,10 @@ class Chunk:
         """Advance all rows by one step, resetting those whose episode ended."""
         for row in self.rows:
             self._guarded(row, self._step_row)
+        if self._surely_finite():
+            return
+        for row in self.rows:
+            self._guarded(row, self._check_reached)
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides what comes next, one entry per row."""
@@ -186,15 +230,16 @@ class Chunk:
 
     def _guarded(self, row: int, action: Callable[[int], None]) -> None:
         """Run `action` on one row; whatever it raises becomes a CopyFailure that says where."""
-        self.arrays["busy"][row] = True
+        self.busy[row] = True
         try:
             action(row)
         except Exception as error:
             task = self.pending.get(row) or self.current.get(row)
             name = task.names[0] if task is not None else "none"
-            text = f"{type(error).__name__}: {error}"
-            raise CopyFailure(row, name, int(self.arrays["age"][row]), text, traceback.format_exc()) from error
-        self.arrays["busy"][row] = False
+            breach = isinstance(error, Breach)
+            text, trace = (str(error), "") if breach else (f"{type(error).__name__}: {error}", traceback.format_exc())
+            raise CopyFailure(row, name, int(self.ages[row]), text, trace) from error
+        self.busy[row] = False
 
     def _reset_row(self, row: int) -> None:
         task = self.pending.get(row)
@@ -205,10 +250,12 @@ class Chunk:
         self.episodes[row] += 1
         # Each episode has its own seed, so a copy's randomness does not depend on which environment object serves it.
         seed = derive(self.seeds[row], "episode", self.episodes[row]) % 2**31
-        obs, info = self.envs[row].reset(seed=seed)
-        self.arrays["age"][row] = 0
+        self.ages[row] = 0
+        result = self.envs[row].reset(seed=seed)
+        obs, info = gym_contract.unpack(result, 2, "reset", "pair (observation, info)", _OLD_RESET)
         self._write("obs", row, obs)
         self._write_mask(row, info)
+        self._check_numbers("obs", row, " of the reset")
 
     def _place(self, row: int, task: Tasks) -> None:
         """Give `row` an environment of the kind that `task` needs, with the task applied."""
@@ -217,9 +264,20 @@ class Chunk:
             self._release(row)
         if row not in self.envs:
             found = next((at for at, (kind, _) in self.spare.items() if kind == key), None)
-            self.envs[row] = self.hooks.make_env(task) if found is None else self.spare.pop(found)[1]
+            self.envs[row] = self._new_env(task) if found is None else self.spare.pop(found)[1]
             self.keys[row] = key
         self.hooks.apply_task(self.envs[row], task)
+
+    def _new_env(self, task: Tasks) -> Env:
+        """Build an environment; raises Breach if it is none, has other actions, or is in use already."""
+        env, layout = self.hooks.make_env(task), self.layout
+        gym_contract.check_env(env, layout.action_space, least_steps=layout.horizon if layout.fixed_horizon else 0)
+        if any(other is env for other in [*self.envs.values(), *(spare for _, spare in self.spare.values())]):
+            raise Breach(
+                "make_env() returned an environment that it had returned before, expected a new one at each call; "
+                "build it inside the function"
+            )
+        return env
 
     def _release(self, row: int) -> None:
         env = self.envs.pop(row)
@@ -228,32 +286,67 @@ class Chunk:
             self.spare.popitem(last=False)[1][1].close()
 
     def _step_row(self, row: int) -> None:
-        arrays = self.arrays
-        chosen = arrays["action"][row]
-        action = int(chosen) if self.scalar_action else chosen.copy()
-        obs, reward, terminated, truncated, info = self.envs[row].step(action)
-        age = arrays["age"][row] + 1
-        arrays["age"][row] = age
-        arrays["reward"][row] = reward
-        arrays["terminated"][row] = terminated
-        ended_by_time = (truncated or age >= self.layout.horizon) and not terminated
-        arrays["truncated"][row] = ended_by_time
-        if self.layout.has_success:
-            arrays["success"][row] = bool(info["success"])
+        layout, env = self.layout, self.envs[row]
+        result = env.step(self.given(self.actions[row]))
+        if type(result) is not tuple or len(result) != 5 or type(result[4]) is not dict:
+            result = gym_contract.unpack(result, 5, "step", _FIVE, _OLD_STEP)
+        obs, reward, ended, cut, info = result
+        self.rewards[row] = reward if type(reward) is float and -MOST <= reward <= MOST else read_reward(reward)
+        terminated = ended if type(ended) is bool else read_flag(ended, "terminated")
+        truncated = cut if type(cut) is bool else read_flag(cut, "truncated")
+        if layout.has_success:
+            self.arrays["success"][row] = gym_contract.read_success(info)
         self._write("final", row, obs)
-        if terminated or ended_by_time:
+        age = int(self.ages[row]) + 1
+        if layout.fixed_horizon and age < layout.horizon and (terminated or truncated):
+            raise gym_contract.early_end("terminated" if terminated else "truncated", age, layout.horizon, env)
+        truncated = (truncated or age >= layout.horizon) and not terminated
+        self.terminated[row], self.truncated[row] = terminated, truncated
+        if terminated or truncated:
+            self._check_numbers("final", row)
             self._reset_row(row)
         else:
-            self._write("obs", row, obs)
+            self.ages[row] = age
+            for shown, reached in self.pairs:
+                shown[row] = reached[row]
             self._write_mask(row, info)
 
+    # ---------------------------------------------------------------- observations
+
     def _write(self, name: str, row: int, obs: Any) -> None:
-        for i, path in enumerate(self.paths):
-            value = obs
-            for key in path:
-                value = value[key]
-            self.arrays[f"{name}/{i}"][row] = value
+        """Hold an observation to its space and write it into a row."""
+        targets = self.targets[name]
+        if self.nested is None:
+            targets[0][row] = self.leaves[0].read(obs)
+            return
+        gym_contract.check_keys(self.nested, obs)
+        for leaf, target in zip(self.leaves, targets, strict=True):
+            target[row] = leaf.read(reduce(getitem, leaf.path, obs))
 
     def _write_mask(self, row: int, info: Mapping[str, Any]) -> None:
         if self.layout.has_action_mask:
-            self.arrays["mask"][row] = info["action_mask"]
+            mask = self.arrays["mask"]
+            mask[row] = gym_contract.read_mask(info, mask.shape[1])
+
+    def _surely_finite(self) -> bool:
+        """Return False if a number that some row reached may be NaN or infinite; one product for all rows."""
+        return all([isfinite(np.vdot(numbers, numbers)) for numbers in self.reached])
+
+    def _check_reached(self, row: int) -> None:
+        """Raise Breach if what a row reached is not finite, as of the step that reached it."""
+        if self.ages[row]:  # otherwise its episode ended there, and has been looked at
+            self.ages[row] -= 1
+            self._check_numbers("final", row)
+            self.ages[row] += 1
+
+    def _check_numbers(self, name: str, row: int, which: str = "") -> None:
+        """Raise Breach naming the entry of a row's observation that is not finite; `which` comes behind its name."""
+        for leaf, target in zip(self.leaves, self.targets[name], strict=True):
+            value = np.atleast_1d(target[row])
+            bad = np.argwhere(~np.isfinite(value))
+            if len(bad):
+                at = tuple(bad[0].tolist())
+                raise Breach(
+                    f"{leaf.name}{which} is {float(value[at])} at index {list(at)}, expected finite numbers (float32); "
+                    f"mend it at its source"
+                )

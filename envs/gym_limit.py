@@ -41,7 +41,7 @@ class BareSteps:
         for i, env in enumerate(self._envs):
             self.world.hooks.apply_task(env, self.tasks[i])
             env.reset(seed=derive(self.seed, "bare", i) % 2**31)
-        space = self.world.single_action_space
+        space = self.world.env_action_space
         space.seed(derive(self.seed, "bare-actions", self.env_steps) % 2**31)
         actions = [[space.sample() for _ in self._envs] for _ in range(min(n_steps, self.world.horizon))]
         ended = np.zeros(len(self._envs), np.bool_)

@@ -169,7 +169,8 @@ def world_error(name: str, failure: CopyFailure) -> WorldError:
         f"world {name!r}: copy {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
         f"{failure.error}"
     )
-    error.add_note(f"In the environment:\n{failure.trace}")
+    if failure.trace:
+        error.add_note(f"In the environment:\n{failure.trace}")
     return error
 
 
@@ -194,8 +195,8 @@ def view_arrays(blocks: dict[str, Any], layout: Layout) -> dict[str, NDArray[Any
     return out
 
 
-def _n_bytes(shape: tuple[int, ...], dtype: type[np.generic]) -> int:
-    return int(np.prod(shape)) * np.dtype(dtype).itemsize
+def _n_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape)) * dtype.itemsize
 
 
 @contextmanager

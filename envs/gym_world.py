@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError
+from metarl.spaces import check_spaces
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
 from .gym_chunk import Chunk, CopyFailure, Env, Hooks, Layout
+from .gym_contract import Breach, check_env, check_hook
 from .gym_workers import WorkerPool, world_error
 
 
@@ -77,8 +79,13 @@ class GymWorld(World):
 
         Raises: ConfigError for missing spaces, an unsupported space, or hooks that cannot be pickled.
         """
+        check_hook(name, "make_env", make_env, 1, "task")
+        check_hook(name, "apply_task", apply_task, 2, "env, task")
         if observation_space is None or action_space is None:
-            observation_space, action_space = _look_at(name, make_env, example)
+            observation_space, action_space = _look_at(
+                name, make_env, example, least_steps=horizon if fixed_horizon else 0
+            )
+        check_spaces(name, observation_space, action_space)
         if (snapshot is None) != (restore is None):
             raise ConfigError(f"world {name!r} needs both of snapshot and restore, or neither")
         if has_action_mask and not isinstance(action_space, spaces.Discrete):
@@ -96,9 +103,13 @@ class GymWorld(World):
             device=device,
         )
         self.hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
-        self._layout = Layout(observation_space, action_space, n_copies, horizon, has_success, has_action_mask)
+        self.env_action_space = action_space
+        """Action space of one environment, as it declares it; the World's own is in float32."""
+        self._layout = Layout(
+            observation_space, action_space, n_copies, horizon, has_success, has_action_mask, fixed_horizon
+        )
         self.n_workers = min(n_workers, n_copies)
-        self._leaves = self._layout.obs_leaves()
+        self._leaves = self._layout.leaves()
         self._pending: Tasks | None = None
         self._started = False
         self._on_cpu = self.device.type == "cpu"
@@ -191,6 +202,11 @@ class GymWorld(World):
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         return np.asarray(self._call("render", only_first=True)[0])
 
+    def env_actions(self, actions: Any) -> list[Any]:
+        """Return what each environment would be given if the world were stepped with `actions`."""
+        allowed = self._checked(actions).astype(self.env_action_space.dtype)
+        return [self._layout.given(row) for row in allowed]
+
     def close_extras(self, **kwargs: Any) -> None:
         """Close all environments and end all processes."""
         if self._pool is not None:
@@ -236,20 +252,15 @@ class GymWorld(World):
             raise WorldError(
                 f"world {self.name!r} got actions of shape {values.shape}, expected {expected}: one row per copy"
             )
-        if isinstance(space, spaces.Box):
-            self._refuse(np.isnan(values), values, "a NaN action")
-            return np.asarray(np.clip(values, space.low, space.high))
-        if isinstance(space, spaces.Discrete):
-            self._refuse((values < space.start) | (values >= space.start + space.n), values, "an action out of range")
-        if isinstance(space, spaces.MultiDiscrete):
-            outside = (values < space.start) | (values >= space.start + space.nvec)
-            self._refuse(outside, values, "an action out of range")
-        return values
-
-    def _refuse(self, bad: NDArray[np.bool_], values: NDArray[Any], what: str) -> None:
+        allowed, bad = self._layout.checked(values)
         if bad.any():
             copy = int(np.argwhere(bad)[0][0])
-            raise WorldError(f"world {self.name!r} got {what} for copy {copy}: {values[copy]}")
+            what = "a NaN or infinite action" if isinstance(space, spaces.Box) else "an action out of range"
+            raise WorldError(
+                f"world {self.name!r} got {what} for copy {copy}: {values[copy]} ({values.dtype}), expected one of "
+                f"{space}"
+            )
+        return allowed
 
     def _tensor(self, name: str) -> Tensor:
         """Return a copy of a shared array on the world's device."""
@@ -260,11 +271,11 @@ class GymWorld(World):
         if not isinstance(self._layout.observation_space, spaces.Dict):
             return self._tensor(f"{name}/0")
         out: dict[str, Any] = {}
-        for i, (path, _) in enumerate(self._leaves):
+        for i, leaf in enumerate(self._leaves):
             part = out
-            for key in path[:-1]:
+            for key in leaf.path[:-1]:
                 part = part.setdefault(key, {})
-            part[path[-1]] = self._tensor(f"{name}/{i}")
+            part[leaf.path[-1]] = self._tensor(f"{name}/{i}")
         return out
 
     def _masked(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -285,23 +296,33 @@ def in_float32(space: gym.Space[Any]) -> gym.Space[Any]:
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: in_float32(part) for key, part in space.items()})
     if isinstance(space, spaces.Box) and space.dtype != np.float32:
-        return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+        with np.errstate(over="ignore"):  # a bound beyond float32 is none
+            return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     return space
 
 
 def _look_at(
-    name: str, make_env: Callable[[Tasks], Env], example: Tasks | None
+    name: str, make_env: Callable[[Tasks], Env], example: Tasks | None, *, least_steps: int
 ) -> tuple[gym.Space[Any], gym.Space[Any]]:
     """Return the spaces of the environment that `make_env` builds for `example`."""
     if example is None:
         raise ConfigError(
             f"world {name!r} needs its spaces; pass observation_space= and action_space=, or example= (one task)"
         )
-    env = make_env(example[0])
     try:
+        env = make_env(example[0])
+    except Exception as error:  # whatever a user's function raises
+        raise ConfigError(
+            f"world {name!r}: make_env raised {type(error).__name__} for the example task: {error}"
+        ) from error
+    try:
+        check_env(env, least_steps=least_steps)
         return env.observation_space, env.action_space
+    except (Breach, AttributeError) as error:
+        raise ConfigError(f"world {name!r}: {error}") from error
     finally:
-        env.close()
+        if callable(getattr(env, "close", None)):
+            env.close()
 
 
 def _as_bools(mask: Tensor | Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .action_check import ActionCheck
 from .errors import ConfigError, WorldError
+from .spaces import check_spaces
 from .tasks import Tasks
 
 Obs = Tensor | dict[str, Tensor]
@@ -79,7 +80,8 @@ class World(VectorEnv[Any, Any, Any]):
         has_success: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Record the contract's constants; raises ConfigError for a size or horizon below 1."""
+        """Record the contract's constants; raises ConfigError for a size or horizon below 1, or an unusable space."""
+        check_spaces(name, observation_space, action_space)
         if n_copies < 1 or horizon < 1:
             raise ConfigError(f"world {name!r} needs n_copies >= 1 and horizon >= 1, got {n_copies} and {horizon}")
         self.name, self.num_envs, self.horizon = name, n_copies, horizon

@@ -192,7 +192,7 @@ def test_a_nan_action_is_refused_naming_the_copy():
     begin(world, toy.tasks([0.0, 1.0, 2.0]))
     actions = torch.zeros(3, 2)
     actions[1, 0] = torch.nan
-    with pytest.raises(WorldError, match=r"NaN action for copy 1"):
+    with pytest.raises(WorldError, match=r"NaN or infinite action for copy 1"):
         world.step(actions)
     with pytest.raises(WorldError, match=r"shape \(3,\), expected \(3, 2\)"):
         world.step(torch.zeros(3))

@@ -7,8 +7,11 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 from gymnasium.spaces.utils import flatten as gym_flatten
 
+from envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError
-from metarl.spaces import flat_dim, flatten, torch_dtype, zeros
+from metarl.spaces import check_spaces, flat_dim, flatten, torch_dtype, zeros
+
+from .line_world import LineWorld
 
 SPACES = {
     "box": spaces.Box(-1, 1, (3,), np.float32),
@@ -68,3 +71,81 @@ def test_an_unsupported_space_is_refused_with_the_supported_ones() -> None:
         flat_dim(spaces.Text(5))
     with pytest.raises(ConfigError, match="needs a tensor, got ndarray"):
         flatten(SPACES["box"], np.zeros((2, 3)))  # type: ignore[arg-type]
+
+
+BOX, THREE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
+
+
+class SeveralAgents:
+    """PettingZoo's parallel environments give a space per agent."""
+
+    def observation_space(self, agent: str) -> spaces.Space:
+        return BOX
+
+
+def damaged(low: float, high: float) -> spaces.Box:
+    """Return a Box whose bounds were changed after it was built, which gymnasium would not have let in."""
+    box = spaces.Box(-1, 1, (2,), np.float32)
+    box.low, box.high = np.full(2, low, np.float32), np.full(2, high, np.float32)
+    return box
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "message"),
+    [
+        (SeveralAgents().observation_space, THREE, "observation space is a method.*PettingZoo"),
+        ({"a": BOX}, THREE, "observation space is a dict, and a gymnasium space is needed"),
+        (None, THREE, "observation space is a NoneType"),
+        (spaces.Dict({}), THREE, "no entries"),
+        (spaces.Dict({"a": THREE, "b": spaces.Dict({})}), THREE, "entry 'b' of the observation space is Dict.*no entr"),
+        (spaces.Dict({"a": spaces.Dict({"b": spaces.Text(3)})}), THREE, "entry 'a/b' of the observation space is Text"),
+        (spaces.Tuple([BOX]), THREE, "Tuple.*is not supported"),
+        (spaces.Sequence(BOX), THREE, "Sequence.*is not supported"),
+        (spaces.Graph(BOX, None), THREE, "Graph.*is not supported"),
+        (spaces.MultiDiscrete([[2, 2], [2, 2]]), THREE, r"observation space is .*needs one axis, not 2; flatten it$"),
+        (BOX, spaces.MultiDiscrete([[2, 2], [2, 2]]), r"action space is MultiDiscrete\(\[\[2 2\] \[2 2\]\]\)"),
+        (spaces.Box(-1, 1, (0,)), THREE, "holds no number"),
+        (damaged(np.nan, 1), THREE, "bound is NaN"),
+        (damaged(1, -1), THREE, "exchange them"),
+        (damaged(np.inf, np.inf), THREE, "exchange them"),
+        (spaces.Discrete(10**9), THREE, "1,000,000,000 numbers"),
+        (BOX, spaces.MultiBinary(3), r"use MultiDiscrete\(\[2\] \* 3\)"),
+        (BOX, spaces.Dict({"a": THREE}), "action space is a Dict"),
+        (BOX, spaces.Box(-3e38, 3e38, (1,)), "range overflows float32"),
+        (BOX, spaces.Box(-1e308, 1e308, (1,), np.float64), "range overflows float32"),
+        (BOX, spaces.Box(np.array([0.0, 1.0]), np.array([1.0, 1.0]), dtype=np.float64), r"action \[1\] has one value"),
+        (BOX, None, "action space is a NoneType"),
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_be_played_is_refused_in_one_line_that_names_it(observation, action, message) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_spaces("w", observation, action)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action"),
+    [
+        (BOX, spaces.Box(-np.inf, np.inf, (2,))),
+        (spaces.Discrete(np.int64(3)), spaces.Discrete(np.int32(3), start=np.int64(-1))),
+        (spaces.MultiBinary((2, 2)), spaces.Box(0, 255, (3,), np.uint8)),
+        (spaces.Dict({"a": THREE, "b": spaces.Box(-1e308, 1e308, (2,), np.float64)}), spaces.Box(-1, 1, ())),
+        (spaces.Box(0, 1, (2,), np.bool_), spaces.Box(0.0, np.inf, (2,), np.float64)),
+        (spaces.Dict({0: BOX, 1: THREE}), spaces.MultiDiscrete([2, 3], start=[-1, 4])),
+    ],
+)
+def test_every_other_space_may_be_used(observation, action) -> None:
+    check_spaces("w", observation, action)
+
+
+class Small(LineWorld):
+    """A world whose constructor passes its observation space on."""
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        TensorWorld.__init__(self, "small", 1, observation_space, THREE, horizon=3)
+
+
+def test_a_world_of_such_a_space_is_refused_where_it_is_built() -> None:
+    Small(BOX)
+    with pytest.raises(ConfigError, match=r"world 'small': the observation space is Box.* holds no number"):
+        Small(spaces.Box(-1, 1, (0,)))
