@@ -44,6 +44,7 @@ CHECKS: dict[str, Check] = {
     "autoreset": stepping.check_autoreset,
     "aliasing": stepping.check_aliasing,
     "action bounds": actions.check_action_bounds,
+    "observation bounds": interface.check_observation_bounds,
     "determinism": stepping.check_determinism,
     "batch size": stepping.check_batch_size,
     "masked reset": stepping.check_masked_reset,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +18,7 @@ from torch import Tensor
 from metarl.errors import ConfigError
 from metarl.kinds import array_fault, kind_of, observation_fault
 from metarl.seeding import derive
+from metarl.spaces import entries
 from metarl.tasks import Tasks
 from metarl.world import World
 
@@ -158,9 +161,30 @@ def _check_obs(world: World, name: str, space: gym.Space[Any], value: Any) -> No
         for key, part in space.items():
             _check_obs(world, f"{name}[{key!r}]", part, value[key])
         return
+    if not isinstance(space, gym_spaces.Box) or np.dtype(space.dtype).kind in "iub":
+        _check_inside(name, space, value)
+
+
+def _check_inside(name: str, space: gym.Space[Any], value: Any) -> None:
     for i, row in enumerate(value.cpu().numpy().astype(space.dtype)):
         if np.isfinite(row).all() and not space.contains(row if row.ndim else row[()]):
             raise Fault(f"{name} of copy {i} is {row}, outside its space {space}; widen the space or mend the value")
+
+
+def check_observation_bounds(probe: Probe) -> str:
+    """Observations lie within the Boxes that they are declared for.
+
+    No run is refused for it: nothing that learns uses those bounds, and well-known environments leave theirs.
+    """
+    world = probe.world()
+    world.set_tasks(probe.draw(None, "bounds"))
+    obs, info = world.reset(seed=derive(probe.seed, "observation bounds"))
+    for noise in probe.noise(world, min(probe.n_steps, world.horizon + 1), "observation bounds"):
+        for path, space in entries(world.single_observation_space):
+            value = reduce(getitem, path, obs)
+            _check_inside(f"observation{''.join(f'[{key!r}]' for key in path)}", space, value)
+        obs, _, _, _, info = world.step(random_action(world, noise, info.get("action_mask")))
+    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each copy inside"
 
 
 def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:

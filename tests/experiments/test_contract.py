@@ -24,6 +24,7 @@ from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 from metarl.signals import StopSignals
 from tests.envs import broken_worlds
+from tests.envs.lamps import Family, Lamps
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("process_settings")
@@ -92,6 +93,11 @@ def test_what_the_broken_ones_were_made_of_trains(kind: str, tmp_path: Path) -> 
     assert (tmp_path / "run" / "checkpoints").is_dir()
 
 
+def test_a_fault_that_spoils_no_training_is_told_by_doctor_alone(tmp_path: Path) -> None:
+    found = findings(tmp_path, WORLD, "out of bounds")
+    assert [f["check"] for f in found if f["status"] == "fail"] == ["observation bounds"]
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "revealed": {"world": "gridworld", "what": "task"},
     "npc/companion": {"identity": "id"},
@@ -128,10 +134,10 @@ def test_an_object_that_is_built_already_is_taken_by_both(tmp_path: Path) -> Non
     assert train(config_of("tests.experiments.test_contract:READY"), tmp_path / "run") == 0
 
 
-READY = broken_worlds.Family()
+READY = Family()
 
 
-class Tiring(broken_worlds.Lamps):
+class Tiring(Lamps):
     """Works for some thirty steps of each world, which no try-out can wait for."""
 
     steps = 0

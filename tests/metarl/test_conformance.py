@@ -335,9 +335,6 @@ BROKEN = {
     "action bounds: not clipped": family_of(
         world_with(push=lambda self, a: Toy.push(self, a) + 0.3 * (a - a.clamp(-1.0, 1.0)))
     ),
-    "action bounds: choices that are none taken": family_of(
-        type("Broken", (MaskedToy,), {"push": lambda self, a: self.moves[a % 4]}), references=no_references
-    ),
     "action bounds: NaN taken": family_of(world_with(push=lambda self, a: 0.3 * a.nan_to_num().clamp(-1.0, 1.0))),
     "references: the oracle is beaten": family_of(references=wrong_oracle),
     "references: random is not random": family_of(references=wrong_random),
