@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from .errors import ConfigError, WorldError
+from .kinds import kind_of
 
 
 class ActionCheck:
@@ -26,7 +27,12 @@ class ActionCheck:
 
     def __call__(self, chosen: Any) -> Tensor:
         """Return actions on the device: float32 clipped to a Box, or int64 in range; raises WorldError."""
-        actions: Tensor = torch.as_tensor(chosen, device=self.device)
+        try:
+            actions: Tensor = torch.as_tensor(chosen, device=self.device)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise WorldError(
+                f"world {self.name!r} got {kind_of(chosen)} for actions, which is no array of numbers: {error}"
+            ) from error
         if actions.shape != self.shape:
             raise WorldError(
                 f"world {self.name!r} got actions of shape {tuple(actions.shape)}, expected {self.shape}: "
