@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,26 @@ def configure_torch(config: AnyConfig) -> torch.device:
     return device
 
 
-def build_tasks(config: AnyConfig, device: torch.device | None = None) -> TaskDistribution:
-    """Build the task distribution and, with a device, try its world out there.
+def tried_tasks(name: str, options: Mapping[str, Any], device: torch.device) -> TaskDistribution:
+    """Build the task distribution `name` and try its world out.
 
     Meta-World is spared: building four of its environments takes seconds, and the test suite examines them all.
 
-    Raises: ConfigError for an unknown name, option or evaluation split, and with `doctor`'s own words for a world that
-    does not keep the contract.
+    Raises: ConfigError for an unknown name or option, and with `doctor`'s own words for a world that does not keep the
+    contract.
+    """
+    if name.startswith("metaworld/"):
+        return envs.make(name, **options)
+    return try_out(envs.source(name, **options), device=device, name=name, options=options)
+
+
+def build_tasks(config: AnyConfig, device: torch.device | None = None) -> TaskDistribution:
+    """Build the task distribution and, with a device, try its world out there; see `tried_tasks`.
+
+    Raises: ConfigError also for an unknown evaluation split.
     """
     name, options = config.world.name, config.world.options
-    if device is None or name.startswith("metaworld/"):
-        tasks = envs.make(name, **options)
-    else:
-        tasks = try_out(envs.source(name, **options), device=device, name=name, options=options)
+    tasks = envs.make(name, **options) if device is None else tried_tasks(name, options, device)
     check_split(tasks.name, config.evaluation.split, tasks.splits)
     return tasks
 

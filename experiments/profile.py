@@ -190,7 +190,7 @@ def find_run(name: str) -> LoadedRun:
         raise ConfigError(f"{name} is not a run directory: it has no {run.CONFIG}")
     config: AnyConfig = load_preset(name)
     device = configure_torch(config)
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, device)
     return LoadedRun(config, build_agent(config, tasks, device), tasks, 0, 0)
 
 

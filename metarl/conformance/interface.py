@@ -67,6 +67,7 @@ def check_api(probe: Probe) -> str:
     world.set_tasks(probe.draw(None, "api"))
     obs, info = _several("reset()", world.reset(seed=derive(probe.seed, "api")), ("obs", "info"))
     _check_obs(world, "reset observation", world.single_observation_space, obs)
+    _check_offers(world)
     mask = _check_mask(world, info)
     names = ("obs", "reward", "terminated", "truncated", "info")
     for noise in probe.noise(world, min(probe.n_steps, world.horizon + 1), "api"):
@@ -103,6 +104,8 @@ def _check_constants(world: object, probe: Probe) -> None:
     for flag in ("fixed_horizon", "has_success", "has_dense_reward", "has_cost", "shows_reward", "carries"):
         if not isinstance(getattr(world, flag), bool):
             raise Fault(f"{flag} is {getattr(world, flag)!r}; set it to True or False")
+    if isinstance(world.n_hidden, bool) or not isinstance(world.n_hidden, int) or world.n_hidden < 0:
+        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per copy, 0 if none")
     if torch.device(world.device).type != torch.device(probe.device).type:
         raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
     check_calls("world", world, METHODS)
@@ -132,6 +135,15 @@ def check_tasks(probe: Probe) -> str:
     except ConfigError:
         return f"one task for each of {world.num_envs} copies, from the next reset on"
     raise Fault("set_tasks() takes fewer tasks than copies; call World.check_tasks first")
+
+
+def _check_offers(world: World) -> None:
+    """Check what a world offers only if it says so: numbers that are hidden, copies that wait."""
+    if world.n_hidden:
+        _check_array(world, "hidden()", world.hidden(), torch.float32, (world.n_hidden,))
+    if world.carries and not world.fixed_horizon:
+        world.hold(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
+        world.hold(None)
 
 
 def _check_extras(world: World, info: dict[str, Any]) -> None:

@@ -116,6 +116,14 @@ class Clipping(Unchecked):
         return super().taken(actions).clamp(-1.0, 1.0)
 
 
+class Restless(Unchecked):
+    """Says that something outlives an episode, and cannot hold a copy."""
+
+    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
+        super().__init__(n_copies, actions)
+        self.carries, self.fixed_horizon = True, False
+
+
 class Late(Unchecked):
     """Ends a step later than it says."""
 
@@ -246,6 +254,10 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: cost negative": world(has_cost=True, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
     "api: cost not announced": world(extras=lambda self, s: {"cost": torch.ones(self.num_envs)}),
     "api: shaped reward announced only": world(has_dense_reward=True),
+    "api: a reaction that is lost": world(carries=True, carry=lambda self, ended, fresh: None),
+    "api: hidden numbers promised": world(n_hidden=2),
+    "api: one hidden number in place of two": world(n_hidden=2, hidden=lambda self: self.params["lamp"]),
+    "api: minus one hidden number": world(n_hidden=-1),
     # What `step` and `reset` return, where a world writes its own.
     "api: step returns four values": step(lambda o, r, e, t, i: (o, r, e | t, i)),
     "api: info is nothing": step(lambda o, r, e, t, i: (o, r, e, t, None)),
@@ -272,6 +284,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
         lambda o, r, e, t, i: (o, r, e, t, {**i, "final_obs": i["final_obs"].clamp(-1, 1) * 0.5})
     ),
     "aliasing: one buffer for all observations": family(world=LateBuffer),
+    "api: copies cannot wait": family(make_world=lambda self, n, *, device="cpu": Restless(n, spaces.Discrete(3))),
     "action bounds: any choice is taken": own(Unchecked, spaces.Discrete(3)),
     "action bounds: any two choices are taken": own(Unchecked, spaces.MultiDiscrete([3, 2])),
     "action bounds: a push beyond the Box goes further": own(Unchecked, spaces.Box(-1, 1, (1,), np.float32)),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from agents.ppo import PPOConfig
+from agents.random_policy import RandomConfig
 from agents.rl2 import RL2Config
 from envs import WORLDS
 from experiments import doctor
@@ -18,8 +19,10 @@ from experiments.__main__ import main
 from experiments.arguments import Request
 from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
 from experiments.train import start
-from metarl.conformance import CHECKS, TRIED_OUT, try_out
+from metarl.agent import WorldSpec
+from metarl.conformance import CHECKS, TRIED_OUT, check_world, try_out
 from metarl.errors import ConfigError
+from metarl.evaluation import evaluate
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 from metarl.signals import StopSignals
@@ -127,6 +130,16 @@ def test_a_run_whose_world_broke_since_is_neither_continued_nor_evaluated(
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     assert main(["train", "--run-dir", *longer]) == 0
+
+
+@pytest.mark.parametrize("references", [None, {"oracle": [1.0]}, {"oracle": 1.0}, {"random": ["1", "2"]}])
+def test_references_of_another_kind_are_refused_before_anything_is_played(references: Any, tmp_path: Path) -> None:
+    family = broken_worlds.family(references=lambda self, split, n: references)()
+    found = next(f for f in check_world(family, n_steps=8, only=["references"]) if f.check == "references")
+    assert found.status == "fail"
+    with pytest.raises(ConfigError) as refused:
+        evaluate(RandomConfig().build(WorldSpec.of(family.make_world(1)), seed=0), family, Protocol(adapt_episodes=1))
+    assert str(refused.value) == found.message
 
 
 def test_an_object_that_is_built_already_is_taken_by_both(tmp_path: Path) -> None:
