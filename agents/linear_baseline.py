@@ -12,6 +12,8 @@ from torch import Tensor
 
 RIDGE = 1e-8
 """Weight of the penalty, relative to features of mean square 1."""
+LARGE = 1e15
+"""Observations from here on are given in larger units."""
 TIME_SCALE = 100.0
 """Env steps per unit of the time feature."""
 
@@ -27,7 +29,13 @@ def episode_age(last: Tensor) -> Tensor:
 
 
 def features(obs: Tensor, age: Tensor) -> Tensor:
-    """Return [..., 2 * obs_dim + 4] features of observations [..., obs_dim] and their ages [...] in env steps."""
+    """Return [..., 2 * obs_dim + 4] features of observations [..., obs_dim] and their ages [...] in env steps.
+
+    Entries of an observation that reach 1e15 are taken in units of 2^70, so that float32 holds their squares. A power
+    of two changes no digit of a fit, which scales all features anyway.
+    """
+    rows = obs.detach().reshape(-1, obs.shape[-1])
+    obs = obs * torch.where(rows.abs().amax(dim=0) < LARGE, 1.0, 2.0**-70).to(obs.dtype)
     time = (age / TIME_SCALE).unsqueeze(-1)
     return torch.cat([obs, obs.square(), time, time.square(), time**3, torch.ones_like(time)], dim=-1)
 

@@ -23,6 +23,9 @@ from metarl.returns import masked_mean
 
 ValueLoss = Literal["huber", "mse"]
 
+_MOST = 1e37
+"""Largest variance: a spread beyond 3e18 counts as 3e18, for float32 does not hold its square."""
+
 
 @dataclass(frozen=True)
 class PPOConfig:
@@ -161,9 +164,14 @@ def explained_variance(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Return 1 - Var(target - value) / Var(target) over the valid steps: 1 is perfect, 0 is a constant's."""
 
     def variance(x: Tensor) -> Tensor:
-        return masked_mean((x - masked_mean(x, valid)).square(), valid)
+        return _mean_square(x - masked_mean(x, valid), valid)
 
     return 1.0 - variance(target - value) / variance(target).clamp(min=1e-12)
+
+
+def _mean_square(x: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the valid squares, at most `_MOST`; smaller ones are what they are to the bit."""
+    return masked_mean(x.square().clamp(max=_MOST), valid).clamp(max=_MOST)
 
 
 class RunningMoments:
@@ -178,7 +186,7 @@ class RunningMoments:
     def _refresh(self) -> None:
         """Derive what every step of a rollout reads."""
         self.std = self.var.sqrt().clamp(min=1e-3)
-        self.rms = (self.var + self.mean.square()).sqrt().clamp(min=1e-3)
+        self.rms = (self.var + self.mean.square().clamp(max=_MOST)).sqrt().clamp(min=1e-3)
 
     @torch.no_grad()
     def update(self, values: Tensor, valid: Tensor) -> None:
@@ -187,13 +195,13 @@ class RunningMoments:
         total = weight.sum().clamp(min=1.0)
         values = torch.where(weight > 0, values, torch.zeros_like(values))
         mean = values.sum((0, 1)) / total
-        var = ((values - mean).square() * weight).sum((0, 1)) / total
+        var = (((values - mean).square().clamp(max=_MOST) * weight).sum((0, 1)) / total).clamp(max=_MOST)
         self.count += 1
         share = max(1.0 / self.count, self.rate)
-        shift = mean - self.mean
+        shift = (mean - self.mean).square().clamp(max=_MOST)
         # The mixture's own variance; at the first update (share 1) the start values leave no trace.
-        self.var = (1.0 - share) * self.var + share * var + share * (1.0 - share) * shift.square()
-        self.mean = self.mean + share * shift
+        self.var = ((1.0 - share) * self.var + share * var + share * (1.0 - share) * shift).clamp(max=_MOST)
+        self.mean = self.mean + share * (mean - self.mean)
         self._refresh()
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,7 +258,7 @@ class ValueScale:
         # A step that no trial reached keeps its mean.
         mean = torch.where(count > 0, mean + share * (fresh - mean), mean)
         self.mean = torch.cat([mean, self.mean[len(mean) :]])
-        self.var = (1.0 - share) * self.var + share * masked_mean((returns - mean).square(), valid)
+        self.var = (1.0 - share) * self.var + share * _mean_square(returns - mean, valid)
         weight.mul_(before / self.std)
         bias.mul_(before / self.std)
 

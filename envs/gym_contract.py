@@ -213,10 +213,10 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
     if isinstance(env, VectorEnv) or not all(callable(getattr(env, verb, None)) for verb in ("reset", "step", "close")):
         kind = "a VectorEnv" if isinstance(env, VectorEnv) else describe(env)
         raise Breach(f"make_env() returned {kind}, expected one gymnasium.Env; a World makes the copies itself")
-    if action_space is not None and not _fits(getattr(env, "action_space", None), action_space):
+    if action_space is not None and not _same(getattr(env, "action_space", None), action_space):
         raise Breach(
             f"make_env() returned an environment with the action space {_short(getattr(env, 'action_space', None))}, "
-            f"expected {_short(action_space)} of the world; give all kinds of task one action space"
+            f"expected {_short(action_space)} of the world; give all environments the world's action space"
         )
     limit = time_limit(env)
     if limit is not None and limit < least_steps:
@@ -226,12 +226,11 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
         )
 
 
-def _fits(own: Any, declared: gym.Space[Any]) -> bool:
-    """Return True if every element of `declared` is one of `own`, an environment's action space."""
+def _same(own: Any, declared: gym.Space[Any]) -> bool:
+    """Return True if an environment's action space is the one declared, to the bit and the dtype."""
     if type(own) is not type(declared) or own.shape != declared.shape or own.dtype != declared.dtype:
         return False
-    (a, b), (c, d) = _range(own), _range(declared)
-    return bool(np.all(a <= c) and np.all(b >= d))
+    return all(np.array_equal(a, b) for a, b in zip(_range(own), _range(declared), strict=True))
 
 
 def check_hook(name: str, field: str, hook: object, n_arguments: int, takes: str) -> None:

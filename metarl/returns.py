@@ -49,14 +49,17 @@ def standardise(value: Tensor, valid: Tensor, dims: tuple[int, ...], eps: float 
     """Return `value` shifted and scaled to mean 0 and *standard deviation* 1 over `dims`, counting `valid` rows only.
 
     Dividing by the variance instead, as some published code does, makes the size of a gradient step depend on the
-    scale of the rewards. Rows that are not valid come back as 0.
+    scale of the rewards. Rows that are not valid come back as 0. Where values reach 1e15 all is worked out in units of
+    2^100, because float32 does not hold their squares: a power of two, which changes no digit.
     """
     weight = valid.to(value.dtype)
+    unit = torch.where((value * weight).abs().amax(dims, keepdim=True) < 1e15, 1.0, 2.0**-100).to(value.dtype)
+    value = value * unit
     count = weight.sum(dims, keepdim=True).clamp(min=1.0)
     mean = (value * weight).sum(dims, keepdim=True) / count
     centred = (value - mean) * weight
     std = (centred.square().sum(dims, keepdim=True) / count).sqrt()
-    return centred / (std + eps)
+    return centred / (std + eps * unit)
 
 
 def masked_mean(value: Tensor, valid: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:

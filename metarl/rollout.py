@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 
@@ -167,11 +168,14 @@ def collect(
     for t in range(rounds * world.horizon):
         if tells:
             _append(columns, {"hidden": world.hidden()})
+        # Elsewhere it is what the step before reached, and has been looked at.
+        if on_cpu and (free or t % world.horizon == 0) and not _surely_finite(step.obs):
+            refuse_non_finite(world, {"first observation": step.obs[None]}, active[None], t)
         new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
         obs, reward, terminated, truncated, info = world.step(decision.action)
         next_obs = spaces.flatten(obs_space, info["final_obs"])
         if on_cpu and not _surely_finite(reward, next_obs):
-            refuse_non_finite(world, reward[None], next_obs[None], active[None], t)
+            refuse_non_finite(world, {"reward": reward[None], "observation": next_obs[None]}, active[None], t)
         done = terminated | truncated
         row = {
             "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
@@ -226,30 +230,39 @@ def collect(
     return state, step, rollout
 
 
-def _surely_finite(reward: Tensor, next_obs: Tensor) -> bool:
+def _surely_finite(*numbers: Tensor) -> bool:
     """Return False if a number is NaN or infinite, or so large (1e19) that only a closer look can tell.
 
-    Two inner products, because this runs at each step: any other test takes several operations.
+    Inner products, because this runs at each step: any other test takes several operations.
     """
-    flat = next_obs.reshape(-1)
-    return isfinite(torch.dot(reward, reward).item() + torch.dot(flat, flat).item())
+    total = 0.0
+    for value in numbers:
+        flat = value.reshape(-1)
+        total += torch.dot(flat, flat).item()
+    return isfinite(total)
 
 
-def refuse_non_finite(world: World, reward: Tensor, next_obs: Tensor, valid: Tensor, t: int = 0) -> None:
-    """Raise WorldError naming copy, task and step of the first valid reward or observation that is not finite.
+def refuse_non_finite(world: World, numbers: Mapping[str, Tensor], valid: Tensor, t: int = 0) -> None:
+    """Raise WorldError naming copy, task, step and entry of the first valid number that is not finite.
 
-    `reward` and `valid` are [T, B], `next_obs` is [T, B, obs_dim]; `t` is the number of the first row. Called where the
-    world is to blame, before an agent with memory turns the NaN into a NaN action.
+    `numbers` are [T, B] (rewards) or [T, B, obs_dim] (observations) by what they are called, in the order in which the
+    numbers of one step come about; `valid` is [T, B]; `t` is the number of the first row. Called where the world is to
+    blame, before an agent turns the NaN into a NaN action or a NaN loss.
     """
-    for name, finite in (("reward", reward.isfinite()), ("observation", next_obs.isfinite().all(dim=-1))):
-        bad = (~finite & valid).nonzero()
-        if len(bad):
-            row, copy = bad[0].tolist()
-            task = world.tasks.names[copy] if world.tasks is not None else "unknown"
-            raise WorldError(
-                f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of "
-                f"the phase; check the world with `python -m experiments doctor`"
-            )
+    whole = [value.isfinite() if value.dim() == 2 else value.isfinite().all(dim=-1) for value in numbers.values()]
+    bad = (~torch.stack(whole, dim=1) & valid[:, None]).nonzero()  # [n, (row, kind, copy)], the earliest first
+    if not len(bad):
+        return
+    row, kind, copy = bad[0].tolist()
+    name, value = list(numbers.items())[kind]
+    task, entry = world.tasks.names[copy] if world.tasks is not None else "unknown", ""
+    if value.dim() > 2:
+        index = int((~value[row, copy].isfinite()).nonzero()[0])
+        entry = f", {spaces.entry_at(world.single_observation_space, index)} is {float(value[row, copy, index])}"
+    raise WorldError(
+        f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of the "
+        f"phase{entry}; check the world with `python -m experiments doctor`"
+    )
 
 
 def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:

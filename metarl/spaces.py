@@ -60,6 +60,18 @@ def entries(space: object, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, 
     return [(path, space)]
 
 
+def entry_at(space: gym.Space[Any], index: int) -> str:
+    """Return what to call number `index` of the flat view of `space`: its entry in a Dict, its place in there."""
+    for path, part in entries(space):
+        size = flat_dim(part)
+        if index < size:
+            shape = part.shape if isinstance(part, spaces.Box | spaces.MultiBinary) else (size,)
+            place = [int(i) for i in np.unravel_index(index, shape or (1,))]
+            return f"entry {'/'.join(map(str, path))!r} at {place}" if path else f"entry {place}"
+        index -= size
+    raise IndexError(index)
+
+
 def _fault(space: object, what: str) -> str:
     """Say why a plain part of an observation or action space cannot be used, and what can; "" if it can."""
     if callable(space) and not isinstance(space, gym.Space):

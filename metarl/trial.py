@@ -76,6 +76,8 @@ def run_trial(
         state, step, rollout = collect(
             world, agent, state, step, n_episodes, n_tasks=n_tasks, generator=noise, greedy=flag, training=training
         )
-        refuse_non_finite(world, rollout.reward, rollout.next_obs, rollout.valid)
+        if world.device.type != "cpu":  # there `collect` has looked at each step
+            seen = {"first observation": rollout.obs, "reward": rollout.reward, "observation": rollout.next_obs}
+            refuse_non_finite(world, seen, rollout.valid)
         rollouts.append(rollout)
     return Trial(tasks, tuple(rollouts))

@@ -23,7 +23,7 @@ import torch
 from metarl.errors import ConfigError, MetarlError, nearest
 from metarl.tasks import TaskDistribution, check_distribution, lacks
 
-from . import actions, family, interface, stepping, waiting
+from . import actions, family, gym_actions, interface, stepping, waiting
 from .blame import blame, raised
 from .probe import Fault, NotApplicable, Probe, global_rng
 
@@ -43,6 +43,7 @@ CHECKS: dict[str, Check] = {
     "finite": actions.check_finite,
     "autoreset": stepping.check_autoreset,
     "aliasing": stepping.check_aliasing,
+    "env actions": gym_actions.check_env_actions,
     "action bounds": actions.check_action_bounds,
     "observation bounds": interface.check_observation_bounds,
     "determinism": stepping.check_determinism,

@@ -91,3 +91,16 @@ def test_a_task_without_any_valid_row_gets_a_finite_answer() -> None:
     x, y, valid = _data()
     valid[1] = False
     assert bool(fit_predict(x, y, valid).isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1e20, 1e38])
+def test_observations_whose_squares_float32_does_not_hold_are_fitted_as_any_others(size: float) -> None:
+    """The features are scaled in any case, so the unit of an observation cannot matter."""
+    g = torch.Generator().manual_seed(0)
+    obs, age = torch.randn(3, 40, 2, generator=g).clamp(-3, 3), torch.arange(40.0).expand(3, -1)
+    _, y, valid = _data()
+    plain = fit_predict(features(obs, age), y, valid)
+    assert torch.equal(fit_predict(features(obs * 2.0**40, age), y, valid), plain)
+    large = fit_predict(features(obs * (size / 3), age), y, valid)
+    torch.testing.assert_close(large, plain, rtol=1e-3, atol=1e-4)
+    assert float(plain.abs().mean()) > 0.1

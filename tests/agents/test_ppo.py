@@ -137,6 +137,20 @@ def test_running_moments_ignore_invalid_rows() -> None:
     assert float(moments.mean) == pytest.approx(float(values[valid].mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e20, 1e30])
+def test_statistics_of_numbers_whose_squares_float32_does_not_hold_stay_finite(size: float) -> None:
+    """An idle row holds one too, and must leave no trace."""
+    values, valid = torch.tensor([[1.0], [-1.0], [0.0], [9.0]]) * size, torch.tensor([[1], [1], [1], [0]]).bool()
+    moments, scale, head = RunningMoments((), 0.1, "cpu"), ValueScale(PPOConfig(), "cpu"), nn.Linear(5, 1)
+    for _ in range(3):
+        moments.update(values, valid)
+        scale.update(values, valid, head.weight.data, head.bias.data)
+    assert moments.mean == scale.mean == 0.0
+    for spread in (moments.std, moments.rms, scale.std):
+        assert 1e18 < float(spread) < size
+    assert explained_variance(torch.zeros(4, 1), values, valid) == 0.0
+
+
 def test_a_change_of_units_leaves_deviations_from_the_mean_where_they_were() -> None:
     scale, head = ValueScale(PPOConfig(), "cpu"), nn.Linear(5, 1)
     h, valid = torch.randn(4, 20, 5, generator=generator(0)), torch.ones(8, 2, dtype=torch.bool)

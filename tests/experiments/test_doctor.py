@@ -30,7 +30,7 @@ def test_a_sound_plug_in_passes_by_name_by_class_and_as_an_object(
     found = {f["check"]: f["status"] for f in stored["findings"]}
     assert list(found) == list(CHECKS)
     assert set(found.values()) == {"pass"}
-    assert "24 passed, 0 failed, 0 skipped" in capsys.readouterr().out
+    assert "25 passed, 0 failed, 0 skipped" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("plugin")

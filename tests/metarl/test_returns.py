@@ -105,3 +105,11 @@ def test_masked_mean_by_hand() -> None:
 def test_factors_outside_0_to_1_are_refused(gamma: float, lam: float) -> None:
     with pytest.raises(ConfigError, match=r"must lie in \[0, 1\]"):
         gae(_column(1), _column(1), _column(1), _flags(1), _flags(1), gamma, lam)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e38])
+def test_standardise_holds_values_whose_squares_float32_does_not(size: float) -> None:
+    value, valid = torch.tensor([[1.0, 2.0, 3.0, 6.0]]), torch.ones(1, 4, dtype=torch.bool)
+    small = standardise(value, valid, dims=(1,))
+    torch.testing.assert_close(standardise(value * (size / 3), valid, dims=(1,)), small)
+    assert float(small.abs().max()) > 1

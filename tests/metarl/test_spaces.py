@@ -9,7 +9,7 @@ from gymnasium.spaces.utils import flatten as gym_flatten
 
 from envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError
-from metarl.spaces import check_spaces, flat_dim, flatten, torch_dtype, zeros
+from metarl.spaces import check_spaces, entry_at, flat_dim, flatten, torch_dtype, zeros
 
 from .line_world import LineWorld
 
@@ -71,6 +71,24 @@ def test_an_unsupported_space_is_refused_with_the_supported_ones() -> None:
         flat_dim(spaces.Text(5))
     with pytest.raises(ConfigError, match="needs a tensor, got ndarray"):
         flatten(SPACES["box"], np.zeros((2, 3)))  # type: ignore[arg-type]
+
+
+def test_a_number_of_the_flat_view_is_called_by_its_entry_and_place() -> None:
+    space = spaces.Dict(
+        {
+            "eye": spaces.Box(0, 1, (2, 3)),
+            "hand": spaces.Dict({"mood": spaces.Discrete(3), "warmth": spaces.Box(0, 1, ())}),
+        }
+    )
+    names = [entry_at(space, i) for i in range(flat_dim(space))]
+    assert names[:4] == [
+        "entry 'eye' at [0, 0]",
+        "entry 'eye' at [0, 1]",
+        "entry 'eye' at [0, 2]",
+        "entry 'eye' at [1, 0]",
+    ]
+    assert names[8:] == ["entry 'hand/mood' at [2]", "entry 'hand/warmth' at [0]"]
+    assert entry_at(SPACES["image"], 23) == "entry [1, 3, 2]"
 
 
 BOX, THREE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)

@@ -7,7 +7,7 @@ import envs
 from envs.gridworld import GridWorld
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError, WorldError
-from metarl.rollout import Trial
+from metarl.rollout import Trial, refuse_non_finite
 from metarl.tasks import Tasks
 from metarl.trial import copies_per_task, run_trial
 from metarl.world import World
@@ -202,6 +202,62 @@ def test_a_reward_that_is_not_a_number_names_task_copy_phase_and_step():
     # Walking right for two steps reaches (2, 0) in the second task's two copies.
     with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"):
         run_trial(world, agent, tasks, (2, 2), seed=0)
+
+
+class Dazzled(GridWorld):
+    """Shows NaN in the first observation of one episode of copy 1, and nowhere else."""
+
+    def __init__(self, episode: int) -> None:
+        super().__init__(2)
+        self.episode = episode
+
+    def begin(self, streams, episode):
+        return super().begin(streams, episode) | {"episode": episode, "age": torch.zeros(2)}
+
+    def advance(self, state, actions, streams, clock):
+        following, *rest = super().advance(state, actions, streams, clock)
+        return following | {"episode": state["episode"], "age": state["age"] + 1}, *rest
+
+    def observe(self, state):
+        obs = super().observe(state)
+        if "episode" not in state:
+            return obs
+        dazzled = (state["age"] == 0) & (state["episode"] == self.episode) & torch.tensor([False, True])
+        return torch.where(dazzled[:, None] & (torch.arange(obs.shape[1]) == 1), torch.nan, obs)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize(("episode", "step"), [(0, 0), (1, 15), (2, 0)])
+def test_a_first_observation_that_is_not_a_number_is_the_worlds_fault(episode, step, parallel):
+    """Of the trial, of a later episode in the same phase, of a later phase: each before the agent acts on it."""
+    tasks = envs.make("gridworld").all("train")[:2]
+    world = Dazzled(episode)
+    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    message = (
+        rf"gave a first observation that is not finite: task '.*', copy 1, step {step} of the phase, entry \[1\] is nan"
+    )
+    with pytest.raises(WorldError, match=message):
+        run_trial(world, agent, tasks, (2, 1), seed=0)
+    run_trial(Dazzled(episode=9), Uniform(WorldSpec.of(world), parallel=parallel), tasks, (2, 1), seed=0)
+
+
+def test_of_several_numbers_that_are_not_finite_the_earliest_is_named():
+    """As devices are asked that must not be waited for at each step: once per phase, on all steps at once."""
+    world = envs.make("gridworld").make_world(3)
+    world.set_tasks(envs.make("gridworld").all("train")[:3])
+    world.reset(seed=0)
+    obs, reward, valid = torch.zeros(4, 3, 2), torch.zeros(4, 3), torch.ones(4, 3, dtype=torch.bool)
+    numbers = {"first observation": obs, "reward": reward, "observation": obs.clone()}
+    refuse_non_finite(world, numbers, valid)
+    reward[0, 0], valid[0, 0] = torch.nan, False  # an idle copy may hold anything
+    refuse_non_finite(world, numbers, valid)
+    reward[1:, 2] = torch.inf
+    numbers["observation"][1, 2, 0] = torch.nan
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: .* copy 2, step 1 of the phase;"):
+        refuse_non_finite(world, numbers, valid)
+    obs[1, 2, 1] = -torch.inf
+    with pytest.raises(WorldError, match=r"a first observation .* copy 2, step 1 of the phase, entry \[1\] is -inf;"):
+        refuse_non_finite(world, numbers, valid)
 
 
 def test_trials_count_steps_over_all_phases_and_copies():
