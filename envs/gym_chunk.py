@@ -171,10 +171,8 @@ class Chunk:
 
     def reset(self, seed: int | None, rows: Sequence[int]) -> None:
         """Start new episodes in `rows`; a seed starts their streams afresh."""
-        for row in rows:
-            # All leavers first, so that an environment which one copy gives up can serve another at once.
-            if row in self.envs and row in self.pending and self.hooks.key(self.pending[row]) != self.keys[row]:
-                self._release(row)
+        for row in rows:  # all leavers first, so that an environment which one copy gives up can serve another at once
+            self._guarded(row, self._leave)
         for row in rows:
             if seed is not None:
                 self.seeds[row], self.episodes[row] = derive(seed, "copy", row), -1
@@ -193,8 +191,11 @@ class Chunk:
         """Return everything that decides what comes next, one entry per row."""
         hook = self.hooks.snapshot
         assert hook is not None
+        saved: list[dict[str, Any]] = []
+        for row in self.rows:
+            self._guarded(row, lambda r: saved.append(hook(self.envs[r])))
         return {
-            "envs": [hook(self.envs[row]) for row in self.rows],
+            "envs": saved,
             "current": [self.current[row].to_json() for row in self.rows],
             "pending": [self.pending[row].to_json() if row in self.pending else None for row in self.rows],
             "seeds": [self.seeds[row] for row in self.rows],
@@ -236,8 +237,8 @@ class Chunk:
         except Exception as error:
             task = self.pending.get(row) or self.current.get(row)
             name = task.names[0] if task is not None else "none"
-            breach = isinstance(error, Breach)
-            text, trace = (str(error), "") if breach else (f"{type(error).__name__}: {error}", traceback.format_exc())
+            breach, said = isinstance(error, Breach), " ".join(str(error).split())
+            text, trace = (said, "") if breach else (f"{type(error).__name__}: {said}", traceback.format_exc())
             raise CopyFailure(row, name, int(self.ages[row]), text, trace) from error
         self.busy[row] = False
 
@@ -256,6 +257,11 @@ class Chunk:
         self._write("obs", row, obs)
         self._write_mask(row, info)
         self._check_numbers("obs", row, " of the reset")
+
+    def _leave(self, row: int) -> None:
+        """Give up a row's environment if its next task needs another kind."""
+        if row in self.envs and row in self.pending and self.hooks.key(self.pending[row]) != self.keys[row]:
+            self._release(row)
 
     def _place(self, row: int, task: Tasks) -> None:
         """Give `row` an environment of the kind that `task` needs, with the task applied."""

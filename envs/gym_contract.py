@@ -213,6 +213,11 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
     if isinstance(env, VectorEnv) or not all(callable(getattr(env, verb, None)) for verb in ("reset", "step", "close")):
         kind = "a VectorEnv" if isinstance(env, VectorEnv) else describe(env)
         raise Breach(f"make_env() returned {kind}, expected one gymnasium.Env; a World makes the copies itself")
+    if not _takes_seed(env.reset):
+        raise Breach(
+            "reset() of the environment takes no keyword seed, expected reset(seed=..., options=...); the old gym API "
+            "had none, wrap such an environment"
+        )
     if action_space is not None and not _same(getattr(env, "action_space", None), action_space):
         raise Breach(
             f"make_env() returned an environment with the action space {_short(getattr(env, 'action_space', None))}, "
@@ -226,6 +231,11 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
         )
 
 
+def _takes_seed(reset: Any) -> bool:
+    parameters = inspect.signature(reset).parameters
+    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
 def _same(own: Any, declared: gym.Space[Any]) -> bool:
     """Return True if an environment's action space is the one declared, to the bit and the dtype."""
     if type(own) is not type(declared) or own.shape != declared.shape or own.dtype != declared.dtype:
@@ -233,8 +243,20 @@ def _same(own: Any, declared: gym.Space[Any]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(_range(own), _range(declared), strict=True))
 
 
-def check_hook(name: str, field: str, hook: object, n_arguments: int, takes: str) -> None:
-    """Raise ConfigError unless a hook can be called with its arguments."""
+_TAKES = {
+    "make_env": ("task",), "apply_task": ("env", "task"), "env_key": ("task",), "snapshot": ("env",),
+    "restore": ("env", "state"), "render": ("env",),
+}  # fmt: skip
+
+
+def check_hooks(name: str, hooks: Mapping[str, object]) -> None:
+    """Raise ConfigError unless the hooks of a world `name` can be called with what they get."""
+    for field, hook in hooks.items():
+        if hook is not None or field in ("make_env", "apply_task"):
+            _check_hook(name, field, hook, ", ".join(_TAKES[field]))
+
+
+def _check_hook(name: str, field: str, hook: object, takes: str) -> None:
     if not callable(hook):
         raise ConfigError(
             f"world {name!r}: {field} is {describe(hook)}, expected a function of {takes}; write `lambda {takes}: ...`"
@@ -250,7 +272,7 @@ def check_hook(name: str, field: str, hook: object, n_arguments: int, takes: str
             f"function of {takes}; write `lambda {takes}: {hook.__name__}()`"
         )
     try:
-        signature.bind(*[None] * n_arguments)
+        signature.bind(*takes.split(", "))
     except TypeError as error:
         raise ConfigError(
             f"world {name!r}: {field} has the arguments {signature}, expected a function of {takes} ({error})"

@@ -18,7 +18,7 @@ from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
 from .gym_chunk import Chunk, CopyFailure, Env, Hooks, Layout
-from .gym_contract import Breach, check_env, check_hook
+from .gym_contract import Breach, check_env, check_hooks
 from .gym_workers import WorkerPool, world_error
 
 
@@ -31,6 +31,9 @@ class GymWorld(World):
 
     With `n_workers` > 0 the copies are spread over spawned processes that write into shared memory; hooks must then be
     picklable, and a script needs the usual `if __name__ == "__main__":`. `close` ends the processes.
+
+    Environments are held to what they declare at each step (`gym_contract`), and given actions of their own space: in
+    its dtype, clipped to its own bounds, rounded where it holds integers only.
     """
 
     def __init__(
@@ -79,8 +82,8 @@ class GymWorld(World):
 
         Raises: ConfigError for missing spaces, an unsupported space, or hooks that cannot be pickled.
         """
-        check_hook(name, "make_env", make_env, 1, "task")
-        check_hook(name, "apply_task", apply_task, 2, "env, task")
+        self.hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
+        check_hooks(name, vars(self.hooks))
         if observation_space is None or action_space is None:
             observation_space, action_space = _look_at(
                 name, make_env, example, least_steps=horizon if fixed_horizon else 0
@@ -102,7 +105,6 @@ class GymWorld(World):
             has_success=has_success,
             device=device,
         )
-        self.hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
         self.env_action_space = action_space
         """Action space of one environment, as it declares it; the World's own is in float32."""
         self._layout = Layout(
@@ -313,7 +315,8 @@ def _look_at(
         env = make_env(example[0])
     except Exception as error:  # whatever a user's function raises
         raise ConfigError(
-            f"world {name!r}: make_env raised {type(error).__name__} for the example task: {error}"
+            f"world {name!r}: make_env raised {type(error).__name__} for the example task: "
+            f"{' '.join(str(error).split())}"
         ) from error
     try:
         check_env(env, least_steps=least_steps)

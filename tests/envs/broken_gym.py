@@ -26,6 +26,7 @@ from .walk_gym import (
     Damaged,
     Limited,
     TwoPlayers,
+    Unseeded,
     Walk,
     energy,
     fail,
@@ -258,6 +259,7 @@ OTHER_WORDS: dict[str, Case] = {
         r"failed at step 5 .*the observation is -inf at index \[2\]", obs(float32([0, 0, -_INF]), age=HORIZON)
     ),
     "obs beyond float32": Case(r"the observation of the reset is inf at index \[0\]", obs(np.array([1e300, 0, 0]))),
+    "reset without a seed": Case(r"reset\(\) of the environment takes no keyword seed", make=lambda task: Unseeded()),
     "reset of three values": Case(
         r"reset\(\) returned 3 values, expected the pair",
         lambda env, call, r: (*r, {}) if call == "reset" else tuple(r),
@@ -297,6 +299,12 @@ OTHER_WORDS: dict[str, Case] = {
     "several copies": Case(
         r"make_env\(\) returned a VectorEnv, expected one gymnasium.Env",
         make=lambda task: gym.vector.SyncVectorEnv([Walk, Walk]),
+    ),
+    "env_key fails": Case(
+        r"failed at step 0 .*KeyError: 'level'", options={"env_key": lambda task: task.values["level"]}
+    ),
+    "env_key of nothing": Case(
+        r"env_key has the arguments \(\), expected a function of task", options={"env_key": lambda: "a"}
     ),
     "apply_task none": Case(
         r"apply_task is None \(NoneType\), expected a function of env, task", options={"apply_task": None}

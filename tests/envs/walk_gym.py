@@ -156,6 +156,13 @@ class Limited(Damaged):
         return (*result[:3], self.age >= 4, result[4])
 
 
+class Unseeded(Walk):
+    """An environment from before resets had seeds."""
+
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
 def of_two_kinds(task: Tasks) -> Walk:
     """Return a walk with more actions for goals to the right."""
     return Walk(actions=spaces.Discrete(5 if float(task.values["goal"][0]) > 0 else 3))
