@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from metarl.errors import ConfigError
 from metarl.registry import ENTRY_POINT_GROUP, Registry
 from metarl.tasks import TaskDistribution, check_distribution
 
@@ -46,9 +49,23 @@ WORLDS = Registry(
 )
 
 
+def source(name: str, **options: Any) -> TaskDistribution | Callable[[], TaskDistribution]:
+    """Return what builds the task distribution `name`, or the distribution itself if `name` points at one.
+
+    Raises: ConfigError for an unknown name, or options for something that is built already.
+    """
+    found = WORLDS.factory(name)
+    if ":" not in name or isinstance(found, type) or (callable(found) and not hasattr(found, "fingerprint")):
+        return partial(WORLDS.make, name, **options)
+    if options:
+        raise ConfigError(f"{name!r} is already built and takes no options; point at the function that builds it")
+    return check_distribution(found)
+
+
 def make(name: str, **options: Any) -> TaskDistribution:
     """Build the task distribution `name` (`python -m experiments worlds` lists them).
 
     Raises: ConfigError naming the nearest known names, or what a foreign object lacks to be a task distribution.
     """
-    return check_distribution(WORLDS.make(name, **options))
+    found = source(name, **options)
+    return check_distribution(found() if isinstance(found, partial) else found)

@@ -8,13 +8,14 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
+
+from .tensor_checks import check_extras, check_mask, check_observation, check_state, checked_advance
 
 EpisodeState = dict[str, Tensor]
 
@@ -33,7 +34,8 @@ class TensorWorld(World):
     * `carry(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
 
     `self.params` holds the tasks' tensors, one row per copy. This class does the rest: time limits, SAME_STEP
-    autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place.
+    autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place. During the first episode of a world it
+    checks the kinds of all that these functions return (`tensor_checks`).
     """
 
     def __init__(
@@ -65,15 +67,13 @@ class TensorWorld(World):
         self._state: EpisodeState = {}
         self._begin_streams, self._step_streams = self._new_streams(0)
         self._idle: Tensor | None = None
+        # Steps left of the first episode, in which what the subclass returns is checked.
+        self._to_check = horizon
         self._false = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
         # Age of each copy's episode. While all copies are in step it is a plain number, which costs nothing to compare.
         self._age: int | Tensor = 0
         self._episode = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
         self._clock = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
-        self._action_shape = (n_copies, *(action_space.shape or ()))
-        if isinstance(action_space, spaces.Box):
-            self._low = torch.as_tensor(action_space.low, dtype=torch.float32, device=self.device)
-            self._high = torch.as_tensor(action_space.high, dtype=torch.float32, device=self.device)
 
     @abstractmethod
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
@@ -124,13 +124,27 @@ class TensorWorld(World):
             self._reseed(seed, mask)
         elif self._state:
             self._episode = self._episode + (1 if mask is None else mask.long())
-        fresh = self.begin(self._begin_streams, self._episode)
+        fresh = self._fresh()
         if mask is None:
             self._state, self._age = fresh, 0
         else:
             self._state = _merge(mask, fresh, self._state)
             self._age = (self._age * torch.ones_like(self._episode)) * ~mask
-        return self.observe(self._state), self._info({})
+        return self._observed(self._state), self._info({})
+
+    def _fresh(self) -> EpisodeState:
+        """Return the states that episodes begin with."""
+        state = self.begin(self._begin_streams, self._episode)
+        if self._to_check:
+            check_state(self, "begin", state, None)
+        return state
+
+    def _observed(self, state: EpisodeState) -> Obs:
+        """Return the observation of `state`."""
+        obs = self.observe(state)
+        if self._to_check:
+            check_observation(self, obs)
+        return obs
 
     def _mask(self, options: Mapping[str, Any]) -> Tensor | None:
         """Return the copies to reset, or None for all; the first reset is for all."""
@@ -177,53 +191,29 @@ class TensorWorld(World):
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         mask = self.action_mask(self._state)
+        if self._to_check:
+            check_mask(self, mask)
         if mask is not None:
             info["action_mask"] = mask
         return info
-
-    def _actions(self, chosen: Any) -> Tensor:
-        """Return checked, clipped actions on `device`."""
-        actions: Tensor = torch.as_tensor(chosen, device=self.device)
-        if actions.shape != self._action_shape:
-            raise WorldError(
-                f"world {self.name!r} got actions of shape {tuple(actions.shape)}, expected {self._action_shape}: "
-                f"one row per copy"
-            )
-        # Checks read a number back, which a GPU would have to be waited for.
-        check = self.device.type == "cpu"
-        if isinstance(self.single_action_space, spaces.Box):
-            actions = actions.to(torch.float32)
-            # The sum is one number: NaN or Inf anywhere shows in it, at the price of a single reduction.
-            if check and not torch.isfinite(actions.sum()):
-                copy = int((~actions.isfinite()).reshape(self.num_envs, -1).any(1).nonzero()[0])
-                raise WorldError(
-                    f"world {self.name!r} got a NaN or infinite action for copy {copy}: {actions[copy].tolist()}"
-                )
-            return torch.clamp(actions, self._low, self._high)
-        if check and isinstance(self.single_action_space, spaces.Discrete):
-            first, n = int(self.single_action_space.start), int(self.single_action_space.n)
-            low, high = torch.aminmax(actions)
-            if actions.is_floating_point() or low < first or high >= first + n:
-                raise WorldError(
-                    f"world {self.name!r} got {actions.dtype} actions from {low} to {high}, "
-                    f"expected integers in {first}..{first + n - 1}"
-                )
-        return actions.long()
 
     def step(self, actions: Any) -> StepResult:
         """Advance all copies; see `World.step`."""
         if not self._state:
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
-        state, reward, terminated, success = self.advance(
-            self._state, self._actions(actions), self._step_streams, self._clock
-        )
+        given = (self._state, self.check_actions(actions), self._step_streams, self._clock)
+        # Kinds are checked with the first episode, and trusted from then on.
+        state, reward, terminated, success = checked_advance(self, *given) if self._to_check else self.advance(*given)
         if self._idle is None:
             self._clock = self._clock + 1
         else:
             state = _merge(self._idle, self._state, state)
             self._clock = self._clock + (~self._idle).long()
             reward = torch.where(self._idle, 0.0, reward)
-        info: dict[str, Any] = {"final_obs": self.observe(state), **self.extras(state)}
+        extras = self.extras(state)
+        if self._to_check:
+            check_extras(self, extras)
+        info: dict[str, Any] = {"final_obs": self._observed(state), **extras}
         if success is not None:
             info["success"] = success
         if terminated is None:
@@ -235,7 +225,9 @@ class TensorWorld(World):
         else:
             truncated = self._end_one_by_one(state, terminated)
         # The same values as final_obs unless a copy began anew, but never the same memory.
-        return self.observe(self._state), reward, terminated, truncated, self._info(info)
+        result = self._observed(self._state), reward, terminated, truncated, self._info(info)
+        self._to_check = max(0, self._to_check - 1)
+        return result
 
     def _end_in_step(self, state: EpisodeState) -> Tensor:
         """Move on to `state`; nothing can end before the horizon, and then everything ends at once."""
@@ -245,7 +237,7 @@ class TensorWorld(World):
             return self._false.clone()
         self._take_tasks(None)
         self._episode = self._episode + 1
-        self._state, self._age = self.carry(state, self.begin(self._begin_streams, self._episode)), 0
+        self._state, self._age = self._carried(state), 0
         return ~self._false
 
     def _end_one_by_one(self, state: EpisodeState, terminated: Tensor) -> Tensor:
@@ -258,9 +250,16 @@ class TensorWorld(World):
             return truncated
         self._take_tasks(ended)
         self._episode = self._episode + ended.long()
-        self._state = _merge(ended, self.carry(state, self.begin(self._begin_streams, self._episode)), state)
+        self._state = _merge(ended, self._carried(state), state)
         self._age = age * ~ended
         return truncated
+
+    def _carried(self, ended: EpisodeState) -> EpisodeState:
+        """Return the states in which the next episodes begin."""
+        state = self.carry(ended, self._fresh())
+        if self._to_check:
+            check_state(self, "carry", state, ended)
+        return state
 
     def state_dict(self) -> dict[str, Any]:
         """Return a bit-exact snapshot, mid-episode included."""

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import traceback
 import warnings
 
 from .safe_text import one_line, set_up_streams
@@ -53,10 +54,11 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:  # whoever read our output has left, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
-    except (MemoryError, RuntimeError, OSError) as error:
-        reason = _beyond_this_machine(error)
+    except Exception as error:
+        reason = _beyond_this_machine(error) or _by_a_stranger(error)
         if not reason:
             raise
+        _show_traceback(error)
         print(f"error: {reason}", file=sys.stderr)
         return 2
 
@@ -86,10 +88,12 @@ def _run(argv: list[str]) -> int:
         code = load_target(COMMANDS[command][0], "command")(rest)
         return int(code)
     except MetarlError as error:
+        _show_traceback(error)
         print("error: " + one_line(" ".join(str(error).split())), file=sys.stderr)
         return 2
 
 
+_TRACEBACK = "METARL_TRACEBACK"
 _TORCH_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
 
 
@@ -105,6 +109,27 @@ def _beyond_this_machine(error: Exception) -> str:
     if not found:
         return ""
     return f"not enough memory ({text or 'allocation refused'}); lower the number of tasks, copies, episodes or units"
+
+
+_OURS = ("metarl", "envs", "agents", "experiments")
+
+
+def _by_a_stranger(error: Exception) -> str:
+    """Return one line about an error that came out of a world or task distribution not of ours, or ""."""
+    from metarl.conformance import blame
+
+    found = blame(error, lambda kind: kind.__module__.partition(".")[0] not in _OURS)
+    if found is None:
+        return ""
+    owner, told = found
+    name = getattr(owner, "name", type(owner).__name__)
+    return f"world {name!r}: {told}; check it with `python -m experiments doctor` ({_TRACEBACK}=1 shows the traceback)"
+
+
+def _show_traceback(error: Exception) -> None:
+    """Print where an error came from if METARL_TRACEBACK asks for it; whoever writes a world wants to see that."""
+    if os.environ.get(_TRACEBACK, "0") not in ("", "0"):
+        traceback.print_exception(error)
 
 
 def _one_line_warning(

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import envs
 from metarl.agent import WorldSpec
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
@@ -28,6 +27,7 @@ from metarl.seeding import derive
 from metarl.tasks import TaskDistribution, Tasks
 from metarl.world import World
 
+from .build import tried_tasks
 from .options import parse_options
 from .parser import Parser, check_writable
 from .safe_text import note, one_line
@@ -199,7 +199,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.into is not None:
         check_writable(arguments.into, "--into")
     torch.set_num_threads(1)
-    family = envs.make(arguments.world, **parse_options(arguments.options))
+    family = tried_tasks(arguments.world, parse_options(arguments.options), torch.device("cpu"))
     found = run_baseline(family, protocol, config, seed=arguments.seed, progress=lambda line: print(line, flush=True))
     found["command"] = " ".join([PROG, *argv])
     for part in ("before", "after"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import envs
 from metarl import run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
+from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import first_step
 from metarl.seeding import generator
@@ -76,9 +78,26 @@ def configure_torch(config: AnyConfig) -> torch.device:
     return device
 
 
-def build_tasks(config: AnyConfig) -> TaskDistribution:
-    """Build the task distribution; raises ConfigError for an unknown name, option or evaluation split."""
-    tasks = envs.make(config.world.name, **config.world.options)
+def tried_tasks(name: str, options: Mapping[str, Any], device: torch.device) -> TaskDistribution:
+    """Build the task distribution `name` and try its world out.
+
+    Meta-World is spared: building four of its environments takes seconds, and the test suite examines them all.
+
+    Raises: ConfigError for an unknown name or option, and with `doctor`'s own words for a world that does not keep the
+    contract.
+    """
+    if name.startswith("metaworld/"):
+        return envs.make(name, **options)
+    return try_out(envs.source(name, **options), device=device, name=name, options=options)
+
+
+def build_tasks(config: AnyConfig, device: torch.device | None = None) -> TaskDistribution:
+    """Build the task distribution and, with a device, try its world out there; see `tried_tasks`.
+
+    Raises: ConfigError also for an unknown evaluation split.
+    """
+    name, options = config.world.name, config.world.options
+    tasks = envs.make(name, **options) if device is None else tried_tasks(name, options, device)
     check_split(tasks.name, config.evaluation.split, tasks.splits)
     return tasks
 
@@ -96,7 +115,7 @@ def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device
     return agent
 
 
-def try_out(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: int) -> None:
+def try_together(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: int) -> None:
     """Take one step with all three together, so that a pair that does not fit fails before anything is written.
 
     It leaves no trace in a later trial, which starts with fresh tasks and seeds. Raises: MetarlError saying what does
@@ -181,7 +200,7 @@ def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | Non
     """
     config = read_config(run_dir)
     config = replace(config, device=run_device(config, device))
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, torch.device(config.device))
     check_fingerprint(run_dir, tasks)
     point = find_point(run_dir, checkpoint)
     agent = build_agent(config, tasks, torch.device(config.device))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from envs import WORLDS
+import envs
 from metarl.checkpoint import replace_file
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError
-from metarl.registry import load_target
 from metarl.tasks import TaskDistribution
 
 from .config import check_device
@@ -72,15 +70,7 @@ def find_family(name: str, options: dict[str, Any]) -> TaskDistribution | Callab
 
     Raises: ConfigError for an unknown name, or options for something that is built already.
     """
-    if ":" not in name:
-        WORLDS.factory(name)
-        return partial(WORLDS.make, name, **options)
-    found = load_target(name, "world")
-    if (callable(found) and not hasattr(found, "fingerprint")) or isinstance(found, type):
-        return partial(WORLDS.make, name, **options)
-    if options:
-        raise ConfigError(f"{name!r} is already built and takes no options; point at the function that builds it")
-    return found  # type: ignore[no-any-return]  # check_world says what a stranger lacks
+    return envs.source(name, **options)
 
 
 def print_findings(name: str, findings: Sequence[Finding], console: Console) -> None:

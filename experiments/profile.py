@@ -194,7 +194,7 @@ def find_run(name: str, device: str | None = None) -> LoadedRun:
     config: AnyConfig = load_preset(name)
     config = replace(config, device=device or config.device)
     where = configure_torch(config)
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, where)
     return LoadedRun(config, build_agent(config, tasks, where), tasks, 0, 0)
 
 

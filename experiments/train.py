@@ -33,7 +33,7 @@ from .build import (
     configure_torch,
     load_run,
     read_config,
-    try_out,
+    try_together,
     usable_cpus,
 )
 from .config import AnyConfig, check_device
@@ -86,7 +86,7 @@ def start(request: Request, signals: StopSignals) -> int:
         _check_device_of(folder, config)
     device = configure_torch(config)
     sinks.check(config.log)
-    tasks = build_tasks(config)
+    tasks = build_tasks(config, device)
     for text in getattr(tasks, "notes", ()):
         note(text)
     agent = build_agent(config, tasks, device)
@@ -98,7 +98,7 @@ def start(request: Request, signals: StopSignals) -> int:
         agent.load_state_dict(begin.state)
     worlds = Worlds.build(agent, tasks, config.train, device)
     try:
-        try_out(agent, tasks, worlds.train, config.train.n_tasks)
+        try_together(agent, tasks, worlds.train, config.train.n_tasks)
         if signals.requested:
             worlds.close()
             print("stopped before the first iteration; nothing was written", file=sys.stderr)

@@ -23,7 +23,7 @@ from .protocol import Protocol
 from .provenance import package_versions
 from .results import Episodes, Evaluation
 from .seeding import derive, generator
-from .tasks import TaskDistribution, Tasks, check_split
+from .tasks import TaskDistribution, Tasks, check_split, checked_references
 from .trial import copies_per_task, run_trial
 from .world import World
 
@@ -62,7 +62,7 @@ def evaluate(
             f"agent {agent.name!r} split {protocol.adapt_episodes} adaptation episodes into phases of {phases[:-1]}; "
             f"phases() must return counts of at least 1 that add up"
         )
-    known = tasks.references(protocol.split, protocol.n_episodes) if references else {}
+    known = checked_references(tasks, protocol.split, protocol.n_episodes) if references else {}
     before = _digest(agent.state_dict())
     player = _Player(tasks, protocol, device, progress)
     plan: list[tuple[str, Agent, Tasks, Sequence[int]]] = [

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, MetarlError, nearest
 
 ENTRY_POINT_GROUP = "metarl.worlds"
 
@@ -95,10 +95,19 @@ class Registry:
         return load_target(entry.target, self.what)  # type: ignore[no-any-return]
 
     def make(self, name: str, **options: Any) -> Any:
-        """Build what `name` stands for; raises ConfigError for an unknown name, or an option unknown or missing."""
+        """Build what `name` stands for.
+
+        Raises: ConfigError for an unknown name, an option unknown or missing, or a stranger's factory that fails.
+        """
         factory = self.factory(name)
         check_options(f"{self.what} {name!r}", factory, options)
-        return factory(**options)
+        try:
+            return factory(**options)
+        except Exception as error:
+            if name in self.builtin or isinstance(error, MetarlError):
+                raise
+            words = " ".join(str(error).split()) or "no message"
+            raise ConfigError(f"{self.what} {name!r} cannot be built: {type(error).__name__}: {words}") from error
 
 
 def check_options(what: str, factory: Any, options: Mapping[str, Any]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .kinds import kind_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -168,7 +170,15 @@ _MEMBERS = ("name", "exhaustive", "splits", "sample", "all", "fingerprint", "mak
 
 def lacks(candidate: object) -> list[str]:
     """Return the members of a TaskDistribution that `candidate` does not have; a class has none of an instance's."""
-    return [m for m in _MEMBERS if isinstance(candidate, type) or not hasattr(candidate, m)]
+    return [m for m in _MEMBERS if isinstance(candidate, type) or not _has(candidate, m)]
+
+
+def _has(candidate: object, member: str) -> bool:
+    """Return whether `candidate` has `member`, be it one that raises when it is looked at."""
+    try:
+        return hasattr(candidate, member)
+    except Exception:  # of whoever wrote it; the checks then say what it raises
+        return True
 
 
 def check_distribution(candidate: object) -> TaskDistribution:
@@ -180,6 +190,18 @@ def check_distribution(candidate: object) -> TaskDistribution:
             f"TaskDistribution"
         )
     return cast(TaskDistribution, candidate)
+
+
+def checked_references(tasks: TaskDistribution, split: str, n_episodes: int) -> dict[str, list[float]]:
+    """Return the references of `tasks`; raises ConfigError unless each is `n_episodes` numbers."""
+    references = tasks.references(split, n_episodes)
+    if not isinstance(references, Mapping):
+        raise ConfigError(f"references() gave {kind_of(references)}; return a dict, empty if nothing is known")
+    for name, values in references.items():
+        numbers = isinstance(values, Sequence) and all(isinstance(value, Real) for value in values)
+        if not isinstance(name, str) or not numbers or len(values) != n_episodes:
+            raise ConfigError(f"reference {name!r} is {values}; give {n_episodes} finite returns, one per episode")
+    return {name: [float(value) for value in values] for name, values in references.items()}
 
 
 def check_split(name: str, split: str, splits: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from .action_check import ActionCheck
 from .errors import ConfigError, WorldError
 from .spaces import check_spaces
 from .tasks import Tasks
@@ -127,7 +129,12 @@ class World(VectorEnv[Any, Any, Any]):
 
     @abstractmethod
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies by one step. Actions outside a Box are clipped; NaN raises WorldError."""
+        """Advance all copies by one step.
+
+        Actions outside a Box are clipped. NaN, a wrong shape and choices outside a Discrete or MultiDiscrete space
+        raise WorldError; worlds of tensors on a GPU, which would have to be waited for, do not look at the numbers.
+        `check_actions` does all that.
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -140,6 +147,11 @@ class World(VectorEnv[Any, Any, Any]):
     def render(self) -> Any:
         """Return one RGB image (uint8 [H, W, 3]) of copy 0, where the world can draw itself."""
         raise ConfigError(f"world {self.name!r} has no picture; its render modes are {self.metadata['render_modes']}")
+
+    @cached_property
+    def check_actions(self) -> ActionCheck:
+        """A function that holds actions to the action space, see `step`: `actions = self.check_actions(actions)`."""
+        return ActionCheck(self.name, self.single_action_space, self.num_envs, self.device)
 
     def check_tasks(self, tasks: Tasks) -> None:
         """Raise ConfigError unless there is one task per copy."""

@@ -83,10 +83,13 @@ class NpcEnv(gym.Env[Any, Any]):
         return listed[number]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Act once. Raises: WorldError before the first reset, after the trial's end, or for an illegal action."""
+        """Act once.
+
+        Raises: WorldError before the first reset, after the trial's end, or for an action outside the space.
+        """
         if self._episode is None:
             raise WorldError(f"{self.family.name!r}: no trial is going on; call reset first")
-        obs, reward, terminated, truncated, info = self.world.step(torch.as_tensor(np.asarray(action))[None])
+        obs, reward, terminated, truncated, info = self.world.step(np.asarray(action)[None])
         inner_done = bool(terminated[0] | truncated[0])
         episode = self._episode + inner_done
         over = episode >= self.family.n_episodes

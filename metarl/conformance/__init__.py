@@ -2,52 +2,70 @@
 
 Every check is named and answers pass, fail or skip with one sentence that says what was seen and what to do. Nothing
 here knows any particular world. `python -m experiments doctor NAME` prints the findings.
+
+Some checks are about what training and evaluation build on: the kinds of everything that is handed over, the ends of
+episodes, tasks that are taken, splits that share none. Those are also *tried out*, on a few copies for a few steps,
+before a run begins (`try_out`), and the full examination begins with the same try-out: so both refuse the same worlds
+in the same words. The other checks are about what makes results repeatable and comparable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, cast
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 
-from metarl.errors import ConfigError, nearest
+from metarl.errors import ConfigError, MetarlError, nearest
 from metarl.tasks import TaskDistribution, check_distribution, lacks
 
 from . import actions, family, gym_actions, interface, stepping, waiting
+from .blame import blame, raised
 from .probe import Fault, NotApplicable, Probe, global_rng
+
+__all__ = ["CHECKS", "TRIED_OUT", "Check", "Finding", "blame", "check_world", "try_out"]
 
 Check = Callable[[Probe], str]
 """Returns what was seen; raises Fault or NotApplicable."""
 
 CHECKS: dict[str, Check] = {
-    "api": interface.check_api,
-    "gymnasium": interface.check_gymnasium,
+    "family": family.check_family,
     "splits": family.check_splits,
     "sampling": family.check_sampling,
     "fingerprint": family.check_fingerprint,
+    "api": interface.check_api,
+    "gymnasium": interface.check_gymnasium,
+    "tasks": interface.check_tasks,
+    "finite": actions.check_finite,
+    "autoreset": stepping.check_autoreset,
+    "aliasing": stepping.check_aliasing,
+    "env actions": gym_actions.check_env_actions,
+    "action bounds": actions.check_action_bounds,
+    "observation bounds": interface.check_observation_bounds,
     "determinism": stepping.check_determinism,
     "batch size": stepping.check_batch_size,
-    "autoreset": stepping.check_autoreset,
     "masked reset": stepping.check_masked_reset,
-    "aliasing": stepping.check_aliasing,
     "set tasks": stepping.check_set_tasks,
     "task effect": family.check_task_effect,
     "hidden tasks": family.check_hidden_tasks,
     "snapshot": stepping.check_snapshot,
     "waiting": waiting.check_waiting,
     "hidden numbers": waiting.check_hidden,
-    "finite": actions.check_finite,
     "action effect": actions.check_action_effect,
-    "env actions": gym_actions.check_env_actions,
-    "action bounds": actions.check_action_bounds,
     "references": family.check_references,
     "speed": actions.measure_speed,
 }
-"""All checks in the order they run. If "api" fails, those that step the world are skipped."""
+"""All checks in the order they run. After a failure of "family" or "api" those that build on it are skipped."""
 
-_WITHOUT_WORLD = ("splits", "sampling", "fingerprint")
+TRIED_OUT = tuple(CHECKS)[: list(CHECKS).index("action bounds") + 1]
+"""The checks without which no run begins."""
+
+_TRIED_COPIES, _TRIED_STEPS = 4, 16
+_WITHOUT_WORLD = ("family", "splits", "sampling", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -81,30 +99,72 @@ def check_world(
             raise ConfigError(f"there is no check {name!r}; {nearest(name, CHECKS)}")
     if n_copies < 4 or n_steps < 8:
         raise ConfigError(f"the checks need n_copies >= 4 and n_steps >= 8, got {n_copies} and {n_steps}")
-    rebuild = None if lacks(source) == [] else source
-    probe = Probe(
-        _build(source), cast("Callable[[], TaskDistribution] | None", rebuild), n_copies, n_steps, seed, device
-    )
+    found, rebuild = _build(source)
+    names = [n for n in CHECKS if only is None or n in only or (n == "api" and set(only) - {*_WITHOUT_WORLD})]
+    tried = _examine(_small(found, rebuild, device), [n for n in names if n in TRIED_OUT])
+    failed = {f.check: f for f in tried if f.status == "fail"}
+    return _examine(Probe(found, rebuild, n_copies, n_steps, seed, device), names, failed)
+
+
+def try_out(
+    source: TaskDistribution | Callable[[], TaskDistribution],
+    *,
+    device: torch.device | str = "cpu",
+    name: str = "NAME",
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> TaskDistribution:
+    """Return the distribution `source`, or what it builds, if a small run of its world keeps the contract.
+
+    `name` and `options` are what `doctor` would be asked about. A tensor world takes a tenth of a second or so, any
+    other a few episodes of 4 copies.
+
+    Raises: ConfigError with the sentence of the first check of `TRIED_OUT` that fails.
+    """
+    found, rebuild = _build(source)
+    for finding in _examine(_small(found, rebuild, device), TRIED_OUT, stop=True):
+        if finding.status == "fail":
+            words = " ".join([name, *(f"--option {shlex.quote(f'{k}={v}')}" for k, v in options.items())])
+            raise ConfigError(
+                f"world {name!r} does not keep the contract, {finding.check}: {finding.message} "
+                f"(`python -m experiments doctor {words}` makes all checks)"
+            )
+    return found
+
+
+def _build(source: object) -> tuple[TaskDistribution, Callable[[], TaskDistribution] | None]:
+    """Return `source` or what it builds, and what builds it anew; raises ConfigError if that is no distribution."""
+    if lacks(source) and callable(source):
+        return check_distribution(source()), source
+    return check_distribution(source), None
+
+
+def _small(
+    found: TaskDistribution, rebuild: Callable[[], TaskDistribution] | None, device: torch.device | str
+) -> Probe:
+    """Return what a try-out examines."""
+    return Probe(found, rebuild, _TRIED_COPIES, _TRIED_STEPS, 0, device, thorough=False)
+
+
+def _examine(
+    probe: Probe, names: Sequence[str], failed: Mapping[str, Finding] = MappingProxyType({}), *, stop: bool = False
+) -> list[Finding]:
+    """Return the findings of the checks `names`; those of `failed` stand. With `stop` the first failure is the last."""
     findings: list[Finding] = []
+    broken = ""
     try:
-        broken = False
-        for name in CHECKS:
-            if only is not None and name not in only and not (name == "api" and set(only) - {*_WITHOUT_WORLD}):
+        for name in names:
+            if broken == "family" or (broken == "api" and name not in _WITHOUT_WORLD):
+                findings.append(Finding(name, "skip", f'mend what "{broken}" found first'))
                 continue
-            if broken and name not in _WITHOUT_WORLD:
-                findings.append(Finding(name, "skip", 'mend what "api" found first'))
-                continue
-            finding = _run(name, probe)
-            broken |= name == "api" and finding.status == "fail"
-            findings.append(finding)
+            findings.append(failed[name] if name in failed else _run(name, probe))
+            if findings[-1].status == "fail":
+                broken = name if name in ("family", "api") else broken
+                if stop:
+                    break
     finally:
-        probe.close()
+        with suppress(Exception):  # of the world under examination
+            probe.close()
     return findings
-
-
-def _build(source: object) -> TaskDistribution:
-    """Return `source`, or what it builds; raises ConfigError if that is no task distribution."""
-    return check_distribution(source() if lacks(source) and callable(source) else source)
 
 
 def _run(name: str, probe: Probe) -> Finding:
@@ -112,18 +172,9 @@ def _run(name: str, probe: Probe) -> Finding:
     try:
         with global_rng(0):
             return Finding(name, "pass", CHECKS[name](probe))
-    except Fault as fault:
-        return Finding(name, "fail", str(fault))
+    except (Fault, MetarlError) as fault:
+        return Finding(name, "fail", " ".join(str(fault).split()))
     except NotApplicable as reason:
         return Finding(name, "skip", str(reason))
     except Exception as error:  # a world under examination may fail in any way
-        where = _last_frame(error)
-        return Finding(name, "fail", f"raised {type(error).__name__}{where}: {error}")
-
-
-def _last_frame(error: Exception) -> str:
-    """Return " at file:line" of the frame that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        return Finding(name, "fail", raised(error))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from gymnasium import spaces as gym_spaces
 from torch import Tensor
 
 from metarl.cputime import cpu_seconds
 from metarl.errors import WorldError
+from metarl.tasks import Tasks
 from metarl.world import World
 
 from .probe import (
@@ -99,15 +101,15 @@ def _choices_differ(probe: Probe, world: World, space: gym_spaces.Discrete) -> s
 
 
 def check_action_bounds(probe: Probe) -> str:
-    """Actions outside a Box count as its edge; NaN is refused with WorldError."""
+    """Actions outside a Box count as its edge; NaN, and choices that are none, are refused with WorldError."""
     world = probe.world()
     space = world.single_action_space
     if not isinstance(space, gym_spaces.Box):
-        raise NotApplicable(f"{space} has no bounds to exceed")
+        return _choices_refused(probe, world)
     low, high = bounds(space, world.device)
     tasks, shape = probe.draw(None, "bounds"), (world.num_envs, *space.shape)
     runs = []
-    for factor in (0.0, 10.0):
+    for factor in (0.0, 10.0, 0.0):
         action = torch.where(torch.arange(len(low), device=world.device) % 2 == 0, high, low)
         outside = action + factor * (action - (low + high) / 2)
         with global_rng(0):
@@ -115,17 +117,44 @@ def check_action_bounds(probe: Probe) -> str:
             rows += [step_row(world, outside.expand(world.num_envs, -1).reshape(shape)) for _ in range(8)]
         runs.append(rows)
     found = difference(runs[0], runs[1]) if bool(torch.isfinite(torch.as_tensor(space.high)).all()) else ""
-    if found:
+    if found and not difference(runs[0], runs[2]):  # else it differs from itself, which "determinism" tells
         raise Fault(f"an action outside the Box differs from one on its edge: {found}; clip actions in step()")
-    small = probe.fresh(1)
-    try:
-        probe.start(small, tasks[:1], key="bounds")
-        small.step(torch.full((1, *space.shape), float("nan"), device=world.device))
-    except WorldError:
-        return "outside actions are clipped, NaN is refused"
-    finally:
-        small.close()
-    raise Fault("a NaN action is taken without complaint; raise WorldError naming the copy")
+    if not _refuses(probe, world, tasks, torch.full(shape, float("nan"), device=world.device)):
+        if world.device.type != "cpu":
+            return f"outside actions are clipped (a world on {world.device} need not look for NaN)"
+        raise Fault("a NaN action is taken without complaint; begin step() with actions = self.check_actions(actions)")
+    return "outside actions are clipped, NaN is refused"
+
+
+def _refuses(probe: Probe, world: World, tasks: Tasks, actions: Tensor) -> bool:
+    """Return whether `world`, just reset, raises WorldError for `actions`."""
+    with global_rng(0):
+        probe.start(world, tasks, key="bounds")
+        try:
+            world.step(actions)
+        except WorldError:
+            return True
+    return False
+
+
+def _choices_refused(probe: Probe, world: World) -> str:
+    """Hold the world to the range of each choice of a Discrete or MultiDiscrete space."""
+    if world.device.type != "cpu":
+        raise NotApplicable(f"a world on {world.device} need not look at the numbers of its actions")
+    space, tasks = world.single_action_space, probe.draw(None, "bounds")
+    first = torch.as_tensor(np.atleast_1d(space.start))  # type: ignore[attr-defined]
+    n = torch.as_tensor(np.atleast_1d(space.n if isinstance(space, gym_spaces.Discrete) else space.nvec))  # type: ignore[attr-defined]
+    for d in range(len(first)):
+        for value in (int(first[d]) - 1, int(first[d] + n[d])):
+            chosen = first.clone()
+            chosen[d] = value
+            actions = chosen.expand(world.num_envs, -1).reshape(world.num_envs, *(space.shape or ()))
+            if not _refuses(probe, world, tasks, actions):
+                raise Fault(
+                    f"action {value if space.shape == () else chosen.tolist()} is taken, which {space} does not hold; "
+                    f"begin step() with actions = self.check_actions(actions)"
+                )
+    return f"choices outside {space} are refused"
 
 
 def measure_speed(probe: Probe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import torch
@@ -9,9 +10,19 @@ from torch import Tensor
 
 from metarl.errors import ConfigError
 from metarl.seeding import derive, generator
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, checked_references
 
-from .probe import Fault, NotApplicable, Probe, Row, difference, first_row, global_rng, go_on
+from .interface import check_calls
+from .probe import Fault, NotApplicable, Probe, Row, check_kind, difference, first_row, global_rng, go_on
+
+METHODS = {
+    "sample": (3, ()),
+    "all": (1, ()),
+    "fingerprint": (0, ()),
+    "make_world": (1, ("device",)),
+    "references": (2, ()),
+}
+"""How a distribution's methods are called: how many positional arguments, which keywords."""
 
 REQUIRED_SPLITS = ("train", "validation", "test")
 N_SAMPLED = 256
@@ -21,7 +32,34 @@ N_SAMPLED = 256
 def _known(probe: Probe, split: str) -> Tasks:
     """Return all tasks of a finite split, or a sample."""
     tasks = probe.family.all(split)
-    return tasks if tasks is not None else probe.draw(N_SAMPLED, "splits", split=split)
+    if tasks is None:
+        return probe.draw(N_SAMPLED, "splits", split=split)
+    if len(check_kind(f"all({split!r})", tasks)) == 0:
+        raise Fault(f"all({split!r}) is empty; put at least one task in each split, or return None if it is infinite")
+    return tasks
+
+
+def check_family(probe: Probe) -> str:
+    """The distribution's members are of the kinds that the contract names and can be called as it calls them."""
+    family = probe.family
+    if not isinstance(family.name, str) or not family.name:
+        raise Fault(f"name is {family.name!r}; give the distribution a name")
+    if not isinstance(family.exhaustive, bool):
+        raise Fault(f"exhaustive is {family.exhaustive!r}; set it to False, or to True if each split is all of it")
+    splits = family.splits
+    if not isinstance(splits, tuple | list) or not all(isinstance(s, str) for s in splits):
+        raise Fault(f"splits is {splits!r}; give a tuple of names, as a property")
+    check_calls("distribution", family, METHODS)
+    settings = getattr(family, "settings", {})
+    settings = settings() if callable(settings) else settings
+    try:
+        json.dumps(dict(settings), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Fault(f"settings cannot be written as JSON ({error}); they are stored with every result") from error
+    notes = getattr(family, "notes", ())
+    if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+        raise Fault(f"notes is {notes!r}; give a list of texts")
+    return f"{family.name}: {len(METHODS)} methods, {len(splits)} splits"
 
 
 def check_splits(probe: Probe) -> str:
@@ -30,13 +68,8 @@ def check_splits(probe: Probe) -> str:
     missing = [s for s in REQUIRED_SPLITS if s not in family.splits]
     if missing:
         raise Fault(f"splits {list(family.splits)} lack {missing}; add them")
-    try:
-        family.sample("no such split", 1, generator(probe.seed))
-    except ConfigError:
-        pass
-    else:
-        raise Fault("sample() accepts a split that does not exist; call metarl.tasks.check_split first")
     keys = {split: set(_known(probe, split).keys()) for split in family.splits}
+    _check_stranger(probe)
     for split in family.splits:
         _check_split(probe, split, keys[split])
     if family.exhaustive:
@@ -56,11 +89,22 @@ def check_splits(probe: Probe) -> str:
     return "disjoint: " + ", ".join(f"{s} {n}" for s, n in sizes.items())
 
 
+def _check_stranger(probe: Probe) -> None:
+    """A split that does not exist is refused with ConfigError."""
+    try:
+        probe.family.sample("no such split", 1, generator(probe.seed))
+    except ConfigError:
+        return
+    except Exception as error:  # of whoever wrote it
+        seen = f"raises {type(error).__name__} for"
+    else:
+        seen = "accepts"
+    raise Fault(f"sample() {seen} a split that does not exist; call metarl.tasks.check_split first")
+
+
 def _check_split(probe: Probe, split: str, known: set[str]) -> None:
     """Check the number of tasks drawn from one split, and where they come from."""
     drawn = probe.draw(5, "membership", split=split)
-    if len(drawn) != 5:
-        raise Fault(f"sample({split!r}, 5) gave {len(drawn)} tasks; give as many as asked, with repeats if needed")
     if probe.family.all(split) is not None and not set(drawn.keys()) <= known:
         raise Fault(f"sample({split!r}) draws tasks that all({split!r}) does not list; draw from that list")
     if Tasks.from_json(drawn.to_json()).keys() != drawn.keys():
@@ -197,11 +241,11 @@ def _correlation(obs: Tensor, wanted: Tensor) -> Tensor:
 def check_references(probe: Probe) -> str:
     """References are finite and in order, and a uniformly random policy neither beats nor contradicts them."""
     n_episodes = 2
-    references = probe.family.references("test", n_episodes)
+    references = checked_references(probe.family, "test", n_episodes)
     if not references:
         raise NotApplicable("the family states no reference returns")
     for name, values in references.items():
-        if len(values) != n_episodes or not all(math.isfinite(v) for v in values):
+        if not all(math.isfinite(v) for v in values):
             raise Fault(f"reference {name!r} is {values}; give {n_episodes} finite returns, one per episode")
     mean, error = _random_return(probe)
     total = {name: sum(values) / n_episodes for name, values in references.items()}

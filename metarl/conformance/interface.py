@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import gymnasium as gym
@@ -12,8 +15,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from metarl import spaces
+from metarl.errors import ConfigError
+from metarl.kinds import array_fault, kind_of, observation_fault
 from metarl.seeding import derive
+from metarl.spaces import entries
+from metarl.tasks import Tasks
 from metarl.world import World
 
 from .probe import (
@@ -23,21 +29,50 @@ from .probe import (
     spec_of,
 )
 
+METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "set_tasks": (1, ()),
+    "reset": (0, ("seed", "options")),
+    "step": (1, ()),
+    "state_dict": (0, ()),
+    "load_state_dict": (1, ()),
+    "hidden": (0, ()),
+    "hold": (1, ()),
+    "close": (0, ()),
+}
+"""How a world's methods are called: how many positional arguments, which keywords."""
+
+
+def check_calls(what: str, owner: object, methods: dict[str, tuple[int, tuple[str, ...]]]) -> None:
+    """Raise Fault unless `owner` has these methods and they can be called as the contract calls them."""
+    for name, (n_positional, keywords) in methods.items():
+        method = getattr(owner, name, None)
+        if not callable(method):
+            raise Fault(f"{name} of the {what} is {kind_of(method)}; make it a method")
+        try:
+            signature = inspect.signature(method)
+        except (TypeError, ValueError):
+            continue  # some builtins have none; the call itself will tell
+        try:
+            signature.bind(*range(n_positional), **dict.fromkeys(keywords))
+        except TypeError as error:
+            called = ", ".join([*"abc"[:n_positional], *(f"{k}=..." for k in keywords)])
+            raise Fault(f"{name}{signature} of the {what} cannot be called as {name}({called}): {error}") from error
+
 
 def check_api(probe: Probe) -> str:
     """reset() and step() return what the World contract says: kinds, shapes, dtypes, device, bounds."""
     world = probe.world()
-    if not isinstance(world, World):
-        raise Fault(f"make_world() gave a {type(world).__name__}; subclass metarl.world.World")
-    if world.num_envs != probe.n_copies:
-        raise Fault(f"make_world({probe.n_copies}) gave {world.num_envs} copies; build as many as asked")
+    _check_constants(world, probe)
     spec = spec_of(world)
     world.set_tasks(probe.draw(None, "api"))
-    obs, info = world.reset(seed=derive(probe.seed, "api"))
+    obs, info = _several("reset()", world.reset(seed=derive(probe.seed, "api")), ("obs", "info"))
     _check_obs(world, "reset observation", world.single_observation_space, obs)
+    _check_offers(world)
     mask = _check_mask(world, info)
+    names = ("obs", "reward", "terminated", "truncated", "info")
     for noise in probe.noise(world, min(probe.n_steps, world.horizon + 1), "api"):
-        obs, reward, terminated, truncated, info = world.step(random_action(world, noise, mask))
+        answer = world.step(random_action(world, noise, mask))
+        obs, reward, terminated, truncated, info = _several("step()", answer, names)
         _check_obs(world, "step observation", world.single_observation_space, obs)
         if "final_obs" not in info:
             raise Fault('info lacks "final_obs": at every step give the observation reached before any reset')
@@ -53,6 +88,64 @@ def check_api(probe: Probe) -> str:
     return f"observations of {spec.obs_dim}, actions of {spec.action_dim} numbers on {world.device}"
 
 
+def _check_constants(world: object, probe: Probe) -> None:
+    """Check what a world says of itself before it does anything."""
+    if not isinstance(world, World):
+        raise Fault(f"make_world() gave {kind_of(world)}; subclass metarl.world.World")
+    missing = [n for n in ("num_envs", "horizon", "device", "single_action_space") if not hasattr(world, n)]
+    if missing:
+        raise Fault(f"the world lacks {', '.join(missing)}; call super().__init__(...) in its __init__")
+    if world.num_envs != probe.n_copies:
+        raise Fault(f"make_world({probe.n_copies}) gave {world.num_envs} copies; build as many as asked")
+    if isinstance(world.horizon, bool) or not isinstance(world.horizon, int) or world.horizon < 1:
+        raise Fault(f"horizon is {world.horizon!r}; give the longest episode in steps, a whole number of at least 1")
+    if not isinstance(world.name, str) or not world.name:
+        raise Fault(f"name is {world.name!r}; give the world a name")
+    for flag in ("fixed_horizon", "has_success", "has_dense_reward", "has_cost", "shows_reward", "carries"):
+        if not isinstance(getattr(world, flag), bool):
+            raise Fault(f"{flag} is {getattr(world, flag)!r}; set it to True or False")
+    if isinstance(world.n_hidden, bool) or not isinstance(world.n_hidden, int) or world.n_hidden < 0:
+        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per copy, 0 if none")
+    if torch.device(world.device).type != torch.device(probe.device).type:
+        raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
+    check_calls("world", world, METHODS)
+
+
+def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:
+    """Return `answer`; raises Fault unless it is a tuple of as many things as `names`, the last of them a dict."""
+    if not isinstance(answer, tuple) or len(answer) != len(names):
+        got = f"{len(answer)} values" if isinstance(answer, tuple) else kind_of(answer)
+        raise Fault(f"{what} gave {got}; return ({', '.join(names)})")
+    if not isinstance(answer[-1], dict):
+        raise Fault(f"info of {what} is {kind_of(answer[-1])}; return a dict")
+    return answer
+
+
+def check_tasks(probe: Probe) -> str:
+    """set_tasks() takes one task per copy, and the next reset gives them to the copies."""
+    world = probe.world()
+    for split in ("first", "second"):
+        tasks = probe.draw(None, "tasks", split)
+        world.set_tasks(tasks)
+        world.reset(seed=derive(probe.seed, "tasks"))
+        if not isinstance(world.tasks, Tasks) or world.tasks.keys() != tasks.keys():
+            raise Fault("after set_tasks() and reset(), world.tasks does not hold the new tasks; set it")
+    try:
+        world.set_tasks(tasks[: world.num_envs - 1])
+    except ConfigError:
+        return f"one task for each of {world.num_envs} copies, from the next reset on"
+    raise Fault("set_tasks() takes fewer tasks than copies; call World.check_tasks first")
+
+
+def _check_offers(world: World) -> None:
+    """Check what a world offers only if it says so: numbers that are hidden, copies that wait."""
+    if world.n_hidden:
+        _check_array(world, "hidden()", world.hidden(), torch.float32, (world.n_hidden,))
+    if world.carries and not world.fixed_horizon:
+        world.hold(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
+        world.hold(None)
+
+
 def _check_extras(world: World, info: dict[str, Any]) -> None:
     """Check what only some worlds say of a step."""
     for name, dtype in (("success", torch.bool), ("dense_reward", torch.float32), ("cost", torch.float32)):
@@ -66,27 +159,44 @@ def _check_extras(world: World, info: dict[str, Any]) -> None:
 
 
 def _check_array(world: World, name: str, value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    want = (world.num_envs, *shape)
-    if not isinstance(value, Tensor):
-        raise Fault(f"{name} is a {type(value).__name__}; return a torch tensor")
-    if value.dtype != dtype or tuple(value.shape) != want:
-        raise Fault(f"{name} is {value.dtype} {tuple(value.shape)}, expected {dtype} {want}")
-    if value.device.type != torch.device(world.device).type:
-        raise Fault(f"{name} is on {value.device}, expected the world's device {world.device}")
+    fault = array_fault(name, value, world.num_envs, dtype, shape, world.device)
+    if fault:
+        raise Fault(fault)
 
 
 def _check_obs(world: World, name: str, space: gym.Space[Any], value: Any) -> None:
     """Check one observation against its space, entry by entry for Dict spaces."""
+    fault = observation_fault(name, space, value, world.num_envs, world.device)
+    if fault:
+        raise Fault(fault)
     if isinstance(space, gym_spaces.Dict):
-        if not isinstance(value, dict) or set(value) != set(space.keys()):
-            raise Fault(f"{name} is not a dict with the keys {sorted(space.keys())} of its Dict space")
         for key, part in space.items():
             _check_obs(world, f"{name}[{key!r}]", part, value[key])
         return
-    _check_array(world, name, value, spaces.torch_dtype(space), tuple(space.shape or ()))
+    if not isinstance(space, gym_spaces.Box) or np.dtype(space.dtype).kind in "iub":
+        _check_inside(name, space, value)
+
+
+def _check_inside(name: str, space: gym.Space[Any], value: Any) -> None:
     for i, row in enumerate(value.cpu().numpy().astype(space.dtype)):
         if np.isfinite(row).all() and not space.contains(row if row.ndim else row[()]):
             raise Fault(f"{name} of copy {i} is {row}, outside its space {space}; widen the space or mend the value")
+
+
+def check_observation_bounds(probe: Probe) -> str:
+    """Observations lie within the Boxes that they are declared for.
+
+    No run is refused for it: nothing that learns uses those bounds, and well-known environments leave theirs.
+    """
+    world = probe.world()
+    world.set_tasks(probe.draw(None, "bounds"))
+    obs, info = world.reset(seed=derive(probe.seed, "observation bounds"))
+    for noise in probe.noise(world, min(probe.n_steps, world.horizon + 1), "observation bounds"):
+        for path, space in entries(world.single_observation_space):
+            value = reduce(getitem, path, obs)
+            _check_inside(f"observation{''.join(f'[{key!r}]' for key in path)}", space, value)
+        obs, _, _, _, info = world.step(random_action(world, noise, info.get("action_mask")))
+    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each copy inside"
 
 
 def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:
@@ -115,6 +225,4 @@ def check_gymnasium(probe: Probe) -> str:
         want = batch_space(getattr(world, single), world.num_envs)
         if getattr(world, batch) != want:
             raise Fault(f"{batch} is {getattr(world, batch)}, expected {want}: the batch of {single}")
-    if world.horizon < 1 or not world.name:
-        raise Fault(f"name {world.name!r} and horizon {world.horizon}: give a name and a horizon of at least 1")
     return f"VectorEnv of {world.num_envs}, SAME_STEP, horizon {world.horizon}"

@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl import spaces
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
+from metarl.kinds import kind_of
 from metarl.seeding import derive, generator
 from metarl.tasks import TaskDistribution, Tasks
 from metarl.world import World
@@ -67,6 +68,8 @@ class Probe:
     """Longest run of a check, in steps; the episode-length check runs for one horizon and two steps more."""
     seed: int = 0
     device: torch.device | str = "cpu"
+    thorough: bool = True
+    """False in a try-out: comparisons of samples, which need many, are left to the full examination."""
     _worlds: dict[int, World] = field(default_factory=dict)
 
     def world(self, n_copies: int | None = None) -> World:
@@ -81,8 +84,15 @@ class Probe:
         return self.family.make_world(n_copies or self.n_copies, device=self.device)
 
     def draw(self, n: int | None = None, *keys: str | int, split: str = "train") -> Tasks:
-        """Draw `n` tasks (by default one per copy), on the world's device."""
-        tasks = self.family.sample(split, n or self.n_copies, generator(self.seed, "tasks", *keys))
+        """Draw `n` tasks (by default one per copy), on the world's device; raises Fault if they are none."""
+        n = n or self.n_copies
+        tasks = check_kind(
+            f"sample({split!r}, {n}, generator)", self.family.sample(split, n, generator(self.seed, "tasks", *keys))
+        )
+        if len(tasks) != n:
+            raise Fault(
+                f"sample({split!r}, {n}) gave {len(tasks)} tasks; give as many as asked, with repeats if needed"
+            )
         return tasks.to(self.device)
 
     def noise(self, world: World, n_steps: int, *keys: str | int) -> Tensor:
@@ -108,6 +118,20 @@ class Probe:
         for world in self._worlds.values():
             world.close()
         self._worlds.clear()
+
+
+def check_kind(what: str, tasks: Any) -> Tasks:
+    """Return `tasks`; raises Fault unless they are `Tasks` of plain tensors with a text for each name and group."""
+    if not isinstance(tasks, Tasks):
+        raise Fault(f"{what} gave {kind_of(tasks)}; return metarl.tasks.Tasks")
+    for name, value in tasks.values.items():
+        if not isinstance(value, Tensor) or value.requires_grad:
+            kind = "a tensor with a gradient" if isinstance(value, Tensor) else kind_of(value)
+            raise Fault(f"{what} gave tasks whose {name!r} is {kind}; keep parameters in plain torch tensors")
+    odd = next((label for label in (*tasks.names, *tasks.groups) if not isinstance(label, str)), None)
+    if odd is not None:
+        raise Fault(f"{what} gave tasks named {odd!r}; names and groups are texts")
+    return tasks
 
 
 def noise_width(space: gym.Space[Any]) -> int:

@@ -120,6 +120,8 @@ def _check_restart(probe: Probe, world: World, rows: list[Row], over: Tensor) ->
             "obs and final_obs are equal at every episode end; obs must be the first observation of the next episode "
             "(SAME_STEP), final_obs the last one of the episode that ended"
         )
+    if not probe.thorough:
+        return  # what follows compares samples, and a small one may mislead
     starts = _first_observations(world, _RESETS)
     if not _all_like(restarted, starts, carries=world.carries):
         # Some worlds begin in a rare way now and then, which a few resets need not show.
@@ -184,10 +186,8 @@ def _check_whole_episodes(opening: list[Row], runs: list[list[Row]], mask: Tenso
 
 
 def check_aliasing(probe: Probe) -> str:
-    """Arrays that were handed out, and actions handed in, are never written to."""
+    """Arrays that were handed out, and tasks and actions handed in, are never written to."""
     world, tasks = probe.world(), probe.draw(None, "aliasing")
-    world.set_tasks(tasks)
-    obs, info = world.reset(seed=derive(probe.seed, "aliasing"))
     handed: list[tuple[str, Tensor, Tensor]] = []
 
     def keep(where: str, value: Any) -> None:
@@ -197,6 +197,10 @@ def check_aliasing(probe: Probe) -> str:
             for key, part in value.items():
                 keep(f"{where}[{key!r}]", part)
 
+    for name, parameter in tasks.values.items():
+        keep(f"parameter {name!r} of the tasks", parameter)
+    world.set_tasks(tasks)
+    obs, info = world.reset(seed=derive(probe.seed, "aliasing"))
     keep("the observation of reset", obs)
     mask = info.get("action_mask")
     for t, noise in enumerate(probe.noise(world, min(probe.n_steps, world.horizon + 2), "aliasing")):
@@ -210,19 +214,13 @@ def check_aliasing(probe: Probe) -> str:
     world.reset()
     for where, value, copy in handed:
         if not bool(same(value.reshape(1, -1), copy.reshape(1, -1)).all()):
-            raise Fault(f"{where} changed later; return new tensors and do not write into actions")
+            raise Fault(f"{where} changed later; return new tensors and write into none that you were given")
     return f"{len(handed)} arrays unchanged until the end"
 
 
 def check_set_tasks(probe: Probe) -> str:
-    """New tasks wait for the next reset, then hold; a wrong number of tasks is refused."""
+    """New tasks wait for the next reset, then hold as in a world that had them from the start."""
     world, old, new = probe.world(), probe.draw(None, "old"), probe.draw(None, "new")
-    try:
-        world.set_tasks(old[: world.num_envs - 1])
-    except ConfigError:
-        pass
-    else:
-        raise Fault("set_tasks() takes fewer tasks than copies; call World.check_tasks first")
     with global_rng(0):
         fresh = probe.fresh()
         try:
@@ -243,8 +241,6 @@ def check_set_tasks(probe: Probe) -> str:
     with global_rng(0):
         row = first_row(world, *world.reset(seed=derive(probe.seed, "set")))
         after = [row, *go_on(world, row, probe.noise(world, probe.n_steps, "set"))]
-    if world.tasks is None or world.tasks.keys() != new.keys():
-        raise Fault("after set_tasks() and reset(), world.tasks does not hold the new tasks; set it")
     found = difference(expected, after)
     if found:
         raise Fault(f"a world given other tasks differs from one that had them from the start: {found}")

@@ -342,9 +342,27 @@ def test_calls_that_cannot_work_say_why():
         world.load_state_dict(other.state_dict())
 
 
-@pytest.mark.parametrize("actions", [torch.tensor([0, 5]), torch.tensor([-1, 0]), torch.tensor([0.0, 1.0])])
-def test_discrete_actions_outside_their_space_are_refused(actions):
-    world = build("gridworld", 2)
+@pytest.mark.parametrize(
+    ("name", "actions", "message"),
+    [
+        ("gridworld", torch.tensor([0, 5]), r"out of range for copy 1: 5; expected an element of Discrete\(5\)"),
+        ("gridworld", torch.tensor([-1, 0]), "out of range for copy 0: -1"),
+        ("gridworld", torch.tensor([0.0, 1.0]), "actions of torch.float32, expected integers"),
+        ("gridworld", torch.tensor([True, False]), "actions of torch.bool, expected integers"),
+        (
+            "npc/companion-tiny",
+            torch.tensor([[0, 0], [52, 53]]),
+            r"out of range for copy 1: \[52, 53\]; expected an elem",
+        ),
+        ("npc/companion-tiny", torch.tensor([[0, -1], [0, 0]]), r"out of range for copy 0: \[0, -1\]"),
+        ("npc/companion-tiny", torch.zeros(2, 2), "actions of torch.float32, expected integers"),
+        ("npc/companion-tiny", torch.zeros(2, dtype=torch.int64), r"actions of shape \(2,\), expected \(2, 2\)"),
+    ],
+)
+def test_choices_outside_their_space_are_refused(name, actions, message):
+    family = envs.make(name)
+    world = family.make_world(2)
+    world.set_tasks(family.sample("train", 2, torch.Generator().manual_seed(0)))
     world.reset()
-    with pytest.raises(WorldError, match=r"integers in 0\.\.4"):
+    with pytest.raises(WorldError, match=message):
         world.step(actions)

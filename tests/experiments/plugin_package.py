@@ -40,7 +40,7 @@ class Corridor(World):
         return self.observe(), {}
 
     def step(self, actions):
-        self.place, self.age = self.place + 2.0 * actions - 1.0, self.age + 1
+        self.place, self.age = self.place + 2.0 * self.check_actions(actions) - 1.0, self.age + 1
         final_obs, reward, over = self.observe(), self.place * self.side, self.age >= 5
         self.place, self.age = self.place * ~over, self.age * ~over
         return self.observe(), reward, torch.zeros_like(over), over, {"final_obs": final_obs}

@@ -147,26 +147,9 @@ def test_wandb_online_without_credentials_fails_before_anything_exists(tmp_path,
 
 def test_an_agent_that_cannot_act_in_the_world_fails_before_anything_exists(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [TINY, "--world.name", "tests.experiments.test_train_cli:box_actions", "--run-dir", "a"]
-    assert main(["train", *words, "--world.options", "held_out=0"]) == 2
+    assert main(["train", PRESETS + "tiny_on_a_plane", "--run-dir", "a"]) == 2
     assert "agent 'tiny' needs Discrete actions, got Box" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def box_actions(held_out: int) -> object:
-    """A gridworld family whose world claims to take Box actions."""
-    import numpy as np
-    from gymnasium import spaces
-
-    from envs.gridworld import GridWorldTasks
-
-    class Odd(GridWorldTasks):
-        def make_world(self, n_copies, *, device="cpu"):
-            world = super().make_world(n_copies, device=device)
-            world.single_action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-            return world
-
-    return Odd(held_out)
 
 
 def test_a_sink_that_cannot_start_leaves_nothing_behind(tmp_path, monkeypatch, capsys):

@@ -35,6 +35,11 @@ def tiny() -> AnyConfig:
     )
 
 
+def tiny_on_a_plane() -> AnyConfig:
+    """An agent of choices in a world of pushes."""
+    return dataclasses.replace(tiny(), world=WorldConfig("point-robot"))
+
+
 def rl2() -> AnyConfig:
     """RL² on the gridworld, slow enough to be killed in the middle."""
     agent = RL2Config(episodes_per_trial=2, hidden=16, ppo=PPOConfig(epochs=2, minibatches=2))

@@ -14,7 +14,7 @@ from envs.tensor_world import TensorWorld
 from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 HORIZON = 12
 
@@ -68,6 +68,7 @@ class Line:
         return Tasks({"goal": torch.arange(1.0, self.n + 1)}, names, groups)
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
+        check_split(self.name, split, self.splits)
         tasks = self.all(split)
         assert tasks is not None
         return tasks[torch.randint(self.n, (n,), generator=generator)]

@@ -67,11 +67,12 @@ def test_an_unknown_name_gets_the_nearest_ones(registry: Registry) -> None:
         registry.make("zzzz")
 
 
-def test_an_unknown_option_is_a_config_error_and_an_inner_type_error_is_not(registry: Registry) -> None:
+def test_an_unknown_option_is_not_mistaken_for_a_type_error_within_a_factory(registry: Registry) -> None:
     with pytest.raises(ConfigError, match="thing 'doubler' has no option 'y'; known: x"):
         registry.make("doubler", y=1)
-    with pytest.raises(TypeError, match="unsupported operand"):
+    with pytest.raises(ConfigError, match="thing 'doubler' cannot be built: TypeError: unsupported operand") as failed:
         registry.make("doubler", x=object())
+    assert isinstance(failed.value.__cause__, TypeError)
 
 
 @pytest.mark.parametrize(

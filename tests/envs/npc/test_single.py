@@ -99,6 +99,20 @@ def test_it_shows_what_the_batched_world_shows(name: str) -> None:
             break
 
 
+@pytest.mark.parametrize("name", [name for name in MADE if "Tiny" in name or "Macro" in name])
+def test_an_action_outside_the_space_is_refused_and_moves_nothing(name: str) -> None:
+    env, untouched = (gym.make(name).unwrapped for _ in range(2))
+    _, info = env.reset(seed=4)
+    untouched.reset(seed=4)
+    good = legal(env, info)
+    below, above, wide = np.asarray(good) * 0 - 1, np.asarray(good) * 0 + 53, np.stack([np.asarray(good)] * 2)
+    for action in (below, above, wide, np.asarray(good) + 0.5, None, "north"):
+        with pytest.raises(WorldError, match=f"world '{env.world.name}' got "):
+            env.step(action)
+    for a, b in zip(env.step(good), untouched.step(good), strict=True):
+        np.testing.assert_equal(a, b)
+
+
 def test_bad_input_names_the_value() -> None:
     with pytest.raises(ConfigError, match="'gridworld' is no NPC world"):
         NpcEnv("gridworld")
