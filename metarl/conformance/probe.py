@@ -200,17 +200,20 @@ def ended(rows: Sequence[Row]) -> Tensor:
     return torch.stack([f.cpu() for f in flags])
 
 
-def difference(a: Sequence[Row], b: Sequence[Row], copies: int | Tensor | None = None) -> str:
+def difference(
+    a: Sequence[Row], b: Sequence[Row], copies: int | Tensor | None = None, *, tolerance: float = 0.0
+) -> str:
     """Say where two runs first differ, bit for bit, or return "".
 
-    `copies` restricts the comparison to the first copies, or to those of a mask bool [T, B].
+    `copies` restricts the comparison to the first copies, or to those of a mask bool [T, B]. With a `tolerance` floats
+    may differ by that share of their size, or of 1.
     """
     for t, (x, y) in enumerate(zip(a, b, strict=True)):
         if x.keys() != y.keys():
             return f"step {t}: one has {sorted(x)}, the other {sorted(y)}"
         for name, value in x.items():
             n = copies if isinstance(copies, int) else len(value)
-            unequal = ~same(value[:n], y[name][:n])
+            unequal = ~same(value[:n], y[name][:n], tolerance)
             if isinstance(copies, Tensor):
                 unequal &= copies[t].to(unequal.device)
             if bool(unequal.any()):
@@ -218,9 +221,10 @@ def difference(a: Sequence[Row], b: Sequence[Row], copies: int | Tensor | None =
     return ""
 
 
-def same(a: Tensor, b: Tensor) -> Tensor:
-    """Return bool [B]: rows equal bit for bit, NaN equal to NaN."""
-    equal = (a == b) | (a.isnan() & b.isnan()) if a.is_floating_point() else a == b
+def same(a: Tensor, b: Tensor, tolerance: float = 0.0) -> Tensor:
+    """Return bool [B]: rows equal, bit for bit but for the `tolerance` of `difference`; NaN equals NaN."""
+    floats = a.is_floating_point()
+    equal = torch.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True) if floats else a == b
     return equal.reshape(len(a), -1).all(dim=1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from gymnasium.spaces import Discrete
+from gymnasium.vector.utils import batch_space
 
 from envs.gridworld import GridWorldTasks
 from experiments.__main__ import main
@@ -101,12 +102,15 @@ def test_a_run_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def seven_actions(held_out: int) -> object:
-    """A gridworld family whose world claims to take seven actions."""
+    """A gridworld family whose world takes seven actions, of which three stay."""
 
     class Odd(GridWorldTasks):
         def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
-            world = super().make_world(n_copies, device=device)
+            world: Any = super().make_world(n_copies, device=device)
             world.single_action_space = Discrete(7)
+            world.action_space = batch_space(world.single_action_space, n_copies)
+            honest = world.advance
+            world.advance = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
             return world
 
     return Odd(held_out)
