@@ -37,17 +37,21 @@ if [ ! -e "$system/.complete" ]; then
     touch "$system/.complete"
 fi
 mount -t proc proc "$system/proc"
-for path in /etc/resolv.conf /etc/hosts ${BARE_BIND:-}; do
-    [ -e "$path" ] || fail "BARE_BIND names $path, which does not exist"
-    if [ -d "$path" ]; then mkdir -p "$system$path"; else mkdir -p "$(dirname "$system$path")" && touch "$system$path"; fi
-    mount --bind "$path" "$system$path"
-    mount -o remount,bind,ro "$system$path"
-done
+
+lend() {
+    [ -e "$1" ] || fail "BARE_BIND names $1, which does not exist"
+    if [ -d "$1" ]; then mkdir -p "$system$1"; else mkdir -p "$(dirname "$system$1")" && touch "$system$1"; fi
+    mount --bind "$1" "$system$1"
+    mount -o remount,bind,ro "$system$1"
+}
+lend /etc/resolv.conf
+lend /etc/hosts
 
 chroot "$system" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive sh -ec "
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends make python3-venv ${BARE_PACKAGES:-} >/dev/null
     id visitor >/dev/null 2>&1 || useradd --create-home visitor"
+for path in ${BARE_BIND:-}; do lend "$path"; done
 
 rm -rf "$system/dev/shm"
 if [ "${BARE_SHM:-no}" = yes ]; then
