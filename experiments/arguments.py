@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from metarl import run
+from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 
 from . import codec
@@ -21,7 +22,7 @@ from .build import read_config
 from .config import AgentConfig, AnyConfig, ExperimentConfig, WorldConfig
 from .presets import load_preset
 
-PROG = "python -m experiments train"
+PROG = command("train")
 A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
 Resume = Literal["no", "yes", "auto"]
 

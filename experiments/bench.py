@@ -1,4 +1,4 @@
-"""`python -m experiments bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
+"""`metarl bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
 
 `bench npc` is about the NPC worlds, see `bench_npc`; `bench agents` about updates at the published sizes, see
 `bench_agents`.
@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import package_versions, provenance
 
@@ -39,7 +40,7 @@ from .doctor import wide_console
 from .parser import Parser, check_writable
 from .plots import save_png
 
-PROG = "python -m experiments bench"
+PROG = command("bench")
 RESULTS = Path("experiments/results")
 MEMORY_TARGET_MB = 0.5
 """Most memory an extra copy may take."""
@@ -270,7 +271,7 @@ def store(found: Measured, path: Path) -> None:
     }
     stored = {
         "about": "Cost of an env step of Meta-World: our engine, upstream's environments, envpool, and MuJoCo alone",
-        "command": f"{PROG} metaworld",
+        "command": recorded("bench", "metaworld"),
         "settings": asdict(found.settings),
         "machine": machine() | {"load_before": found.load_before, "wall_beyond_cpu": round(busy_share(found.cells), 4)},
         "provenance": provenance() | {"envpool": package_versions(["envpool"])["envpool"]},

@@ -20,6 +20,7 @@ from rich.table import Table
 import envs
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import replace_file
+from metarl.commandline import recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
 from metarl.rollout import collect, first_step
@@ -191,7 +192,7 @@ def stored(found: Sequence[Collected], settings: CollectSettings, load_before: f
     """Return the result as JSON values; `load_before` is the load average when it began."""
     return {
         "about": "Share of physics in the wall time of collecting on ML10 with a policy in the loop",
-        "command": "python -m experiments bench metaworld --collect",
+        "command": recorded("bench", "metaworld", "--collect"),
         "settings": asdict(settings),
         "machine": machine() | {"torch_threads": usable_cpus(), "load_before": load_before},
         "provenance": provenance(),

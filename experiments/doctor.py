@@ -1,4 +1,4 @@
-"""`python -m experiments doctor NAME`: does a world keep the contract that agents, training and evaluation rely on?"""
+"""`metarl doctor NAME`: does a world keep the contract that agents, training and evaluation rely on?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from envs import WORLDS
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError
 from metarl.registry import load_target
@@ -25,7 +26,7 @@ from .config import check_device
 from .options import parse_options
 from .parser import Parser, check_writable
 
-PROG = "python -m experiments doctor"
+PROG = command("doctor")
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 

@@ -1,4 +1,4 @@
-"""`python -m experiments evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
+"""`metarl evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
 
 With --upstream, Meta-World's own evaluation plays the same agent afterwards; its number is put beside the strict one.
 """
@@ -19,6 +19,7 @@ from agents.random_policy import RandomConfig
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
 from metarl.provenance import provenance
@@ -31,7 +32,7 @@ from .plots import Shown, adaptation_figure, save_png
 from .report import results_path, write_report
 from .tables import scores_table, text_table
 
-PROG = "python -m experiments evaluate"
+PROG = command("evaluate")
 
 
 def _parser() -> Parser:
@@ -104,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
             "train_seed": loaded.config.seed,
             "train_env_steps": loaded.env_steps,
             "device": device.type,
-            "command": f"{PROG} {' '.join(argv)}",
+            "command": recorded("evaluate", *argv),
         },
         progress=note,
     )

@@ -1,4 +1,4 @@
-"""`python -m experiments report RUN [RUN ...]`: one self-contained HTML page about evaluated runs."""
+"""`metarl report RUN [RUN ...]`: one self-contained HTML page about evaluated runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from metarl import __version__, run
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
 from metarl.results import SCHEMA_VERSION, Evaluation, plain
 
@@ -22,7 +23,7 @@ from .parser import Parser
 from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
 from .tables import groups_table, interval, scores_table, tasks_table
 
-PROG = "python -m experiments report"
+PROG = command("report")
 MANY_TASKS = 40
 """Longer per-task tables are folded."""
 
@@ -44,13 +45,13 @@ def load_shown(run_dir: Path, split: str | None = None, label: str | None = None
             raise CheckpointError(f"there is no run directory {run_dir}; check the path (runs are in runs/ by default)")
         raise CheckpointError(
             f"{run_dir} has no evaluation of split {chosen!r} (it has: {', '.join(found) or 'none'}); "
-            f"run `python -m experiments evaluate {run_dir} --split {chosen}` first"
+            f"run `{command('evaluate', run_dir, '--split', chosen)}` first"
         )
     try:
         stored = json.loads(found[chosen].read_bytes())
     except ValueError as error:
         raise CheckpointError(
-            f"{found[chosen]} is damaged ({error}); write it again with `python -m experiments evaluate {run_dir}`"
+            f"{found[chosen]} is damaged ({error}); write it again with `{command('evaluate', run_dir)}`"
         ) from error
     evaluation = Evaluation.from_json(stored)
     return Shown(label or run_dir.resolve().name, evaluation, run.history(run_dir))

@@ -1,4 +1,4 @@
-"""`python -m experiments splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+"""`metarl splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
 
 Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results. Where a split has reference
 policies, the last episode is also placed between the best policy that does not adapt (0) and the one that is told the
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
@@ -25,7 +26,7 @@ from .report import load_shown
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
 
-PROG = "python -m experiments splits"
+PROG = command("splits")
 PERSONA = "persona_oracle"
 """Ceiling of worlds in which part of what is hidden changes with every episode: knows what lasts, no more."""
 FILTERS = "bayes"
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
-        "command": f"{PROG} {' '.join(argv)}",
+        "command": recorded("splits", *argv),
         "provenance": began,
         "costs": costs,
         "splits": found,

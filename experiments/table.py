@@ -1,4 +1,4 @@
-"""`python -m experiments table`: every agent on every world where it applies, as JSON, Markdown and a picture.
+"""`metarl table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
 The rows stand in `experiments/table_rows.py`. A row and seed that has a result under --into is not run again, nor is
 one that `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 
 from .parser import Parser, check_folder
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m experiments table", description=__doc__, allow_abbrev=False,
+        prog=command("table"), description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
@@ -196,7 +197,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         "# Agents and references",
         f"Mean over training seeds, with Student t intervals ({table['level']:.0%}) over them; every task counts once. "
         "Wall time and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before "
-        "is not counted). Written by `python -m experiments table`.",
+        f"is not counted). Written by `{recorded('table')}`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])

@@ -1,4 +1,4 @@
-"""`python -m experiments train`: start a run, or go on with one, bit for bit."""
+"""`metarl train`: start a run, or go on with one, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore
+from metarl.commandline import command
 from metarl.errors import ConfigError
 from metarl.loop import Plan, Worlds, meta_train
 from metarl.provenance import package_versions, provenance
@@ -173,10 +174,10 @@ def _train(
     finally:
         recorder.close(code)
     word = "finished" if code == 0 else "stopped"
-    command = f"python -m experiments evaluate {folder}" if code == 0 else f"{PROG} --run-dir {folder} --resume"
+    follow_up = command("evaluate", folder) if code == 0 else command("train", "--run-dir", folder, "--resume")
     with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
         print(f"{word} after iteration {outcome['iteration']} ({outcome['env_steps']} environment steps): {folder}")
-        print(f"next: {command}", flush=True)
+        print(f"next: {follow_up}", flush=True)
     return code
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import spaces
 from .agent import Agent, State, Step
+from .commandline import command
 from .errors import ConfigError, WorldError
 from .tasks import Tasks
 from .world import Obs, World
@@ -248,7 +249,7 @@ def refuse_non_finite(world: World, reward: Tensor, next_obs: Tensor, valid: Ten
             task = world.tasks.names[copy] if world.tasks is not None else "unknown"
             raise WorldError(
                 f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of "
-                f"the phase; check the world with `python -m experiments doctor`"
+                f"the phase; check the world with `{command('doctor', 'NAME')}`"
             )
 
 

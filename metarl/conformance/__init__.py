@@ -1,7 +1,7 @@
 """The conformance suite: does a task distribution with its world keep the contracts that agents rely on?
 
 Every check is named and answers pass, fail or skip with one sentence that says what was seen and what to do. Nothing
-here knows any particular world. `python -m experiments doctor NAME` prints the findings.
+here knows any particular world. `metarl doctor NAME` prints the findings.
 """
 
 from __future__ import annotations

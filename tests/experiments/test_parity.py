@@ -1,4 +1,4 @@
-"""`python -m experiments parity` compares, counts, writes and judges; the documentation shows the committed result."""
+"""`metarl parity` compares, counts, writes and judges; the documentation shows the committed result."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from experiments.parity import Settings, main
 from experiments.parity_recording import BEHAVIOURS
 from experiments.parity_replay import Tally
 from experiments.parity_report import markdown, summary, within_bounds
+from metarl.commandline import recorded
 from metarl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def test_the_command_compares_writes_and_shows_what_it_found(
     assert sorted(through.values())[1:] == [upstream_steps * 5 // 6, upstream_steps]
     assert set(found["classes"]) == {"reach-v3", "door-close-v3"}
     assert not any(found["total"]["not_bit_equal"].values())
-    assert found["command"] == "python -m experiments parity " + " ".join(argv)
+    assert found["command"] == recorded("parity", *argv)
     assert {"git", "packages"} <= set(found["provenance"])
     assert "Not bit-equal in every number: no class." in printed
     assert main(["--table", str(out)]) == 0

@@ -14,6 +14,7 @@ import torch
 from experiments import comparison, plots, report, tables
 from experiments.__main__ import main
 from metarl import run
+from metarl.commandline import command
 from tests.metarl.line_world import LearnerConfig
 
 from .evaluated_runs import line_config, make_run
@@ -190,7 +191,7 @@ def test_numbers_of_one_interval_have_equally_many_digits():
 def test_a_run_that_was_not_evaluated_says_how_to(tmp_path: Path, capsys):
     folder = make_run(tmp_path / "run", line_config())
     assert main(["report", str(folder)]) == 2
-    assert f"run `python -m experiments evaluate {folder} --split test` first" in capsys.readouterr().err
+    assert f"run `{command('evaluate', folder, '--split', 'test')}` first" in capsys.readouterr().err
     (folder / "results").mkdir()
     (folder / "results" / "evaluation-test.json").write_text('{"schema_version": 1, ')
     assert main(["report", str(folder)]) == 2
