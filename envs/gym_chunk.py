@@ -17,6 +17,8 @@ from metarl.errors import ConfigError
 from metarl.seeding import derive
 from metarl.tasks import Tasks
 
+from .opengl import drawing
+
 Env = gym.Env[Any, Any]
 Path = tuple[str, ...]
 """Keys that lead to one leaf of a (nested) Dict space; () for a plain space."""
@@ -173,7 +175,8 @@ class Chunk:
     def render(self) -> NDArray[np.uint8]:
         """Return a picture of this chunk's first row."""
         env = self.envs[self.rows[0]]
-        return np.asarray(env.render() if self.hooks.render is None else self.hooks.render(env))
+        with drawing(f"copy {self.rows[0]}"):
+            return np.asarray(env.render() if self.hooks.render is None else self.hooks.render(env))
 
     def close(self) -> None:
         """Close all environments."""
