@@ -136,5 +136,6 @@ def test_the_documentation_shows_the_committed_result() -> None:
     assert (chosen["rewards"], chosen["cores"]) == (["v2", "v1"], ["compiled", "python"])
     assert {leak["core"] for leak in committed["leak"]} == {"compiled", "python"}
     assert all(leak["flat"] and leak["steps"] >= 1_000_000 for leak in committed["leak"])
-    commands = re.findall(r"^parity: .*\n\t\$\(PY\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert re.sub(r" --workers \d+", "", committed["command"]) == f"python {commands[0]}"
+    commands = re.findall(r"^parity: .*\n\t\$\(METARL\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = committed["command"].removeprefix("python -m experiments ").removeprefix("metarl ")
+    assert re.sub(r" --workers \d+", "", told) == commands[0]
