@@ -37,6 +37,7 @@ from .bench_report import print_cells, print_scaling, print_targets, speed_figur
 from .bench_rounds import Cell, run_rounds
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
 from .doctor import wide_console
+from .locks import lock_problem
 from .parser import Parser, check_writable
 from .plots import save_png
 
@@ -207,7 +208,11 @@ def _scenario(settings: BenchSettings, recording: Recording, skipped: dict[str, 
 
 def _enter(contenders: list[Contender], settings: BenchSettings, recording: Recording, skipped: dict[str, str]) -> None:
     """Make all contenders of a scenario; worker processes first, for they are forked."""
-    contenders += [Async(recording, n) for n in settings.workers]
+    problem = lock_problem()
+    if problem:
+        skipped[Async.label] = problem
+    else:
+        contenders += [Async(recording, n) for n in settings.workers]
     contenders.append(Serial(recording))
     sizes = [(n, t) for n in settings.copies for t in settings.threads if t <= n]
     contenders += [Raw(recording, n, t) for n, t in sizes]

@@ -23,6 +23,7 @@ from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
 
+from .locks import lock_problem
 from .parity_recording import BEHAVIOURS, Recording, record_class
 from .parity_replay import Arrangement, Tallies, make_engine, replay
 from .parity_report import markdown, summary, within_bounds
@@ -110,6 +111,9 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     if arguments.workers < 1 or arguments.leak < 0:
         raise ConfigError(f"--workers must be >= 1 and --leak >= 0, got {arguments.workers} and {arguments.leak}")
+    problem = lock_problem()
+    if problem:
+        raise ConfigError(f"parity spreads its work over processes, and {problem}")
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
     result = compare(settings, arguments.workers, recorded("parity", *argv), arguments.out)

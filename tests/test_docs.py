@@ -32,7 +32,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         name = str(path.relative_to(ROOT))
         for body in blocks(name, "bash"):
             yield from ((name, line.split("#")[0].split()) for line in body.splitlines() if line.strip())
-        yield from ((name, found.split()) for found in re.findall(r"`((?:make|metarl|python -m) [^`]*)`", path.read_text()))
+        inline = re.findall(r"`((?:make|metarl|python -m) [^`]*)`", path.read_text())
+        yield from ((name, found.split()) for found in inline)
 
 
 def run_blocks(document: str, module: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from experiments.locks import lock_problem
 from experiments.parity import Settings, main
 from experiments.parity_recording import BEHAVIOURS
 from experiments.parity_replay import Tally
@@ -30,6 +31,7 @@ def settings(**changes: Any) -> Settings:
     return Settings(**(kept | changes))
 
 
+@pytest.mark.skipif(bool(lock_problem()), reason=lock_problem())
 @pytest.mark.metaworld
 def test_the_command_compares_writes_and_shows_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -139,3 +141,15 @@ def test_the_documentation_shows_the_committed_result() -> None:
     commands = re.findall(r"^parity: .*\n\t\$\(METARL\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     told = committed["command"].removeprefix("python -m experiments ").removeprefix("metarl ")
     assert re.sub(r" --workers \d+", "", told) == commands[0]
+
+
+def test_without_locks_between_processes_the_command_says_what_the_system_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise OSError(38, "Function not implemented")  # what the C library says where there is no /dev/shm
+
+    monkeypatch.setattr("multiprocessing.synchronize.Lock", refuse)
+    with pytest.raises(ConfigError, match=r"cannot share locks .*Function not implemented.*; give .* /dev/shm"):
+        main(["--out", str(tmp_path / "x.json")])
+    assert list(tmp_path.iterdir()) == []
