@@ -7,15 +7,16 @@
 # Reads from the environment:
 #   BARE_PACKAGES  more packages to install, e.g. "g++"                       (default: none)
 #   BARE_SHM       yes: give it a /dev/shm                                    (default: no)
-#   BARE_ROOT      folder for the system, kept between calls                  (default: build/bare-debian)
+#   BARE_ROOT      folder for the system, kept between calls    (default: .bare/debian, and the packages' names)
 #   BARE_SUITE, BARE_MIRROR  what debootstrap fetches                         (default: bookworm, debootstrap's own)
 #   BARE_BIND      files and folders of this machine that are needed there as well, e.g. a pip.conf   (default: none)
 #   PIP_*, TORCH   as for `make setup`, and for pip itself
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout=$PWD
-system=$(realpath -m "${BARE_ROOT:-build/bare-debian}")
-targets=("${@:-demo}")
+packages=${BARE_PACKAGES:-}
+system=$(realpath -m "${BARE_ROOT:-.bare/debian${packages:+-${packages// /-}}}")
+targets=("$@")
 [ $# -gt 0 ] || targets=(demo test)
 
 fail() {
@@ -49,7 +50,7 @@ lend /etc/hosts
 
 chroot "$system" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive sh -ec "
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends make python3-venv ${BARE_PACKAGES:-} >/dev/null
+    apt-get install -y -qq --no-install-recommends make python3-venv $packages >/dev/null
     id visitor >/dev/null 2>&1 || useradd --create-home visitor"
 for path in ${BARE_BIND:-}; do lend "$path"; done
 
