@@ -21,7 +21,7 @@ import torch
 import envs
 from metarl.agent import WorldSpec
 from metarl.checkpoint import replace_file
-from metarl.commandline import command, recorded
+from metarl.commandline import command, pip_command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol, evaluate, select_tasks
 from metarl.provenance import provenance
@@ -155,7 +155,7 @@ def _join(parts: Sequence[Evaluation], family: TaskDistribution, protocol: Proto
 
 def _need_sb3() -> None:
     if importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError("stable-baselines3 is not installed; pip install 'metarl-worlds[baselines]'")
+        raise ConfigError(f"stable-baselines3 is not installed; {pip_command('metarl-worlds[baselines]')}")
 
 
 def _parser() -> Parser:

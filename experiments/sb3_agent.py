@@ -19,7 +19,7 @@ from stable_baselines3 import PPO, SAC
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
-from metarl.commandline import command
+from metarl.commandline import command, pip_command
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout, Trial
 from metarl.spaces import torch_dtype
@@ -68,7 +68,7 @@ def _recurrent_ppo() -> Any:
     try:
         from sb3_contrib import RecurrentPPO
     except ImportError as error:
-        raise ConfigError("recurrent-ppo needs sb3-contrib; pip install 'metarl-worlds[baselines]'") from error
+        raise ConfigError(f"recurrent-ppo needs sb3-contrib; {pip_command('metarl-worlds[baselines]')}") from error
     return RecurrentPPO
 
 

@@ -30,6 +30,11 @@ def module_command(module: str, *words: str | Path) -> str:
     return shlex.join([*_interpreter(), "-m", module, *map(_word, words)])
 
 
+def pip_command(*words: str) -> str:
+    """Return the line that installs packages where this process looks for them, which a bare `pip` need not do."""
+    return module_command("pip", "install", *words)
+
+
 def recorded(*words: str | Path) -> str:
     """Return the line as results keep it: the same on every machine, and with whichever program it was called."""
     return shlex.join([NAME, *map(_word, words)])

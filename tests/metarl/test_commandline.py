@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.commandline import command, module_command, recorded
+from metarl.commandline import command, module_command, pip_command, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "import sys\nfrom experiments.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
@@ -64,6 +64,7 @@ def test_another_python_of_the_same_name_on_the_path_is_not_the_one_that_runs(
     started(tmp_path / "venv" / "bin" / "python", path=str(other.parent))
     assert command() == "venv/bin/python -m experiments"
     assert module_command("a.b") == "venv/bin/python -m a.b"
+    assert pip_command("x[y]>=1") == "venv/bin/python -m pip install 'x[y]>=1'"
 
 
 def test_a_program_outside_the_current_folder_is_named_in_full(
@@ -124,6 +125,6 @@ def test_no_hint_is_spelled_out_by_hand() -> None:
         for package in ("metarl", "envs", "agents", "experiments")
         for path in sorted((ROOT / package).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if "python -m experiments " in line
+        if "python -m experiments " in line or "pip install" in line
     ]
     assert spelled == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 
 from .faults import Faults
@@ -63,7 +64,7 @@ def _parse(file: Path, faults: Faults) -> TiledMap:
     try:
         import pytiled_parser
     except ImportError as error:
-        raise ConfigError(f"reading {file} needs pytiled-parser: pip install 'metarl-worlds[maps]'") from error
+        raise ConfigError(f"reading {file} needs pytiled-parser: {pip_command('metarl-worlds[maps]')}") from error
     try:
         return pytiled_parser.parse_map(file, encoding="utf-8-sig")
     except Exception as error:  # its parsers index and convert without looking
