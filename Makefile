@@ -1,32 +1,42 @@
 # The one door for users, developers and CI. `make help` lists what there is.
-PY := .venv/bin/python
-READY := .venv/.ready
+VENV ?= .venv
+PY := $(VENV)/bin/python
+METARL := $(VENV)/bin/metarl
+READY := $(VENV)/.ready
+ENGINE := $(VENV)/.engine
 RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
-export TORCH PIP_ARGS PYTHON
+export VENV TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
+.PHONY: help setup demo demo-ml1 test test-kernels test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv with everything in it (TORCH=, PIP_ARGS=, PYTHON= choose other builds)
+setup: $(READY) $(ENGINE)  ## make .venv with everything in it (TORCH=, PIP_ARGS=, PYTHON=, VENV= choose others)
 
 $(READY): pyproject.toml constraints.txt .ci/setup.sh
 	@bash .ci/setup.sh
 
+# A compiler may appear later: without one the recipe leaves no file, and every make looks again.
+$(ENGINE): $(READY) $(wildcard envs/metaworld/native/*.?pp)
+	@bash .ci/engine.sh $@
+
 demo: setup  ## meta-train on the gridworld, evaluate on held-out episodes, draw the adaptation curve
-	$(PY) -m experiments train rl2-gridworld --run-dir $(RUN) --resume auto
-	$(PY) -m experiments evaluate $(RUN)
+	$(METARL) train rl2-gridworld --run-dir $(RUN) --resume auto
+	$(METARL) evaluate $(RUN)
 
 demo-ml1: RUN := runs/demo-ml1
 demo-ml1: setup  ## the same on Meta-World ML1 reach
-	$(PY) -m experiments train ml1-reach-quick --run-dir $(RUN) --resume auto
-	$(PY) -m experiments evaluate $(RUN)
+	$(METARL) train ml1-reach-quick --run-dir $(RUN) --resume auto
+	$(METARL) evaluate $(RUN)
 
 test: setup  ## the whole test suite
 	$(PY) -m pytest
+
+test-kernels: setup  ## the numerical tests with other kernels of BLAS and PyTorch, which round in other ways
+	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(PY) -m pytest tests/agents tests/metarl
 
 test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there, against the same on the CPU (a minute)
 	@$(PY) -c "import torch; raise SystemExit(0 if torch.cuda.is_available() else 'no GPU that torch can use: nothing was tested')"
@@ -36,7 +46,7 @@ kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (min
 	$(PY) -m tests.experiments.kill_every_agent
 
 learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)
-	$(PY) -m experiments reproduce $(NAMES)
+	$(METARL) reproduce $(NAMES)
 
 lint: setup  ## ruff: errors, style, formatting
 	$(PY) -m ruff check .
@@ -50,26 +60,26 @@ types: setup  ## mypy --strict on the four packages
 	$(PY) -m mypy
 
 arch: setup  ## import-linter: who may import whom
-	.venv/bin/lint-imports
+	$(VENV)/bin/lint-imports
 
 check: lint types arch test  ## everything a change must pass
 
 bench: setup  ## where the time of a training iteration goes, per agent
-	$(PY) -m experiments profile rl2-gridworld
-	$(PY) -m experiments profile maml-navigation
+	$(METARL) profile rl2-gridworld
+	$(METARL) profile maml-navigation
 
 parity: setup  ## the Meta-World engine against upstream, every number (15 to 30 minutes on 2 cores)
-	$(PY) -m experiments parity --goals-v1 1 --leak 1000000 --out experiments/results/metaworld-parity.json
+	$(METARL) parity --goals-v1 1 --leak 1000000 --out experiments/results/metaworld-parity.json
 
 bench-metaworld: setup  ## speed of Meta-World's engine beside its peers and the bare physics (10-20 minutes, quiet machine)
-	$(PY) -m experiments bench metaworld
-	$(PY) -m experiments bench metaworld --collect
+	$(METARL) bench metaworld
+	$(METARL) bench metaworld --collect
 
 bench-agents: setup  ## CPU seconds, memory and arithmetic of updates at the published sizes (about 40 minutes, quiet machine)
-	$(PY) -m experiments bench agents
+	$(METARL) bench agents
 
 worlds-audit: setup  ## are the NPC worlds benchmarks: room to adapt, worth exploring, no leaks, golden values (minutes)
-	$(PY) -m experiments worlds audit
+	$(METARL) worlds audit
 
 fuzz-maps: setup  ## 12,000 damaged worlds: each must load or be refused, none may crash or hang (minutes)
 	$(PY) -m tests.envs.npc.map_fuzzer --files 12000

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Make .venv with everything the project needs. Called by `make setup`; safe to run again and to interrupt.
+# Make the virtual environment with everything the project needs, all but the compiled engine (see engine.sh). Called by
+# `make setup`; safe to run again and to interrupt.
 #
 # Needs Python 3.11, 3.12 or 3.13 and either its venv module or pip. Reads from the environment:
+#   VENV      where it goes                    (default: .venv)
 #   PYTHON    interpreter to build on          (default: the first of python3, python3.13, ... that fits)
 #   TORCH     what to ask pip for              (default: the version in constraints.txt)
-#   CXX       C++ compiler for the Meta-World engine (default: the first of g++, c++, clang++; none is fine, too)
 #   PIP_ARGS  more arguments for that one line (default: none), e.g. --index-url ... for another build of torch
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=.venv
+venv=${VENV:-.venv}
 ready=$venv/.ready
 unfinished=$venv/.unfinished
 
@@ -86,7 +87,5 @@ import gymnasium, torch
 device = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU only"
 print(f"ready: torch {torch.__version__} ({device}), gymnasium {gymnasium.__version__}")
 PYTHON
-echo "compiling the Meta-World engine, if there is a C++ compiler (a minute)"
-"$venv/bin/python" -W ignore -m envs.metaworld.native || echo "Meta-World engine: not compiled; worlds will try again or step in Python"
 rm -f "$unfinished"
 touch "$ready"

@@ -19,7 +19,7 @@ def main() -> None:
     assert installed == stated, f"the metadata says {installed}, metarl.__version__ says {stated}"
     template = Path(str(importlib.import_module("experiments").__file__)).with_name("report_template.html.j2")
     assert template.is_file(), "the report's template was left out"
-    subprocess.run([sys.executable, "-m", "experiments", "worlds"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([prefix / "bin" / "metarl", "worlds"], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.world import StepResult, World
 
@@ -111,7 +112,7 @@ def _writer(path: Path, fps: float) -> Any:
 
     mp4 = path.suffix.lower() == ".mp4"
     if mp4 and find_spec("imageio_ffmpeg") is None:
-        raise ConfigError(f"film {path}: MP4 needs an encoder; `pip install 'imageio[ffmpeg]'`, or make it a .gif")
+        raise ConfigError(f"film {path}: MP4 needs an encoder; `{pip_command('imageio[ffmpeg]')}`, or make it a .gif")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if mp4:

@@ -21,6 +21,7 @@ from metarl.tasks import Tasks
 
 from . import gym_contract
 from .gym_contract import MOST, Breach, Leaf, read_flag, read_reward
+from .opengl import drawing
 
 Env = gym.Env[Any, Any]
 
@@ -218,7 +219,8 @@ class Chunk:
     def render(self) -> NDArray[np.uint8]:
         """Return a picture of this chunk's first row."""
         env = self.envs[self.rows[0]]
-        return np.asarray(env.render() if self.hooks.render is None else self.hooks.render(env))
+        with drawing(f"copy {self.rows[0]}"):
+            return np.asarray(env.render() if self.hooks.render is None else self.hooks.render(env))
 
     def close(self) -> None:
         """Close all environments."""

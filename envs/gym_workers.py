@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from metarl.errors import ConfigError, MetarlError, WorldError
 
 from .gym_chunk import Chunk, CopyFailure, Hooks, Layout
+from .shared_memory import SharedBlock
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -58,8 +59,7 @@ class WorkerPool:
         self._context = multiprocessing.get_context("spawn")
         self._hooks, self._layout = hooks, layout
         specs = layout.arrays()
-        # RawArray lives in unlinked memory: nothing is left behind, however the processes end.
-        self._blocks = {k: self._context.RawArray("b", max(1, _n_bytes(*spec))) for k, spec in specs.items()}
+        self._blocks = {k: SharedBlock(max(1, _n_bytes(*spec))) for k, spec in specs.items()}
         self.arrays = view_arrays(self._blocks, layout)
         self.task_names: list[str] = ["none"] * layout.n_copies
         self.links: list[Connection] = []
@@ -186,11 +186,11 @@ def check_picklable(name: str, hooks: Hooks) -> None:
             ) from error
 
 
-def view_arrays(blocks: dict[str, Any], layout: Layout) -> dict[str, NDArray[Any]]:
+def view_arrays(blocks: dict[str, SharedBlock], layout: Layout) -> dict[str, NDArray[Any]]:
     """Return numpy views of the shared blocks."""
     out = {}
     for key, (shape, dtype) in layout.arrays().items():
-        flat = np.frombuffer(blocks[key], dtype=dtype, count=int(np.prod(shape)))
+        flat = np.frombuffer(blocks[key].memory, dtype=dtype, count=int(np.prod(shape)))
         out[key] = flat.reshape(shape)
     return out
 
@@ -229,7 +229,9 @@ def _shut_down(links: list[Connection], processes: list[Any]) -> None:
     processes.clear()
 
 
-def _main(link: Connection, parent: int, hooks: Hooks, layout: Layout, blocks: dict[str, Any], rows: range) -> None:
+def _main(
+    link: Connection, parent: int, hooks: Hooks, layout: Layout, blocks: dict[str, SharedBlock], rows: range
+) -> None:
     """Serve one chunk until the pipe closes or the parent is gone."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""The mains: `python -m experiments train|evaluate|report|worlds|profile|doctor`. Imports everything, when asked to."""
+"""The mains: `metarl train|evaluate|report|worlds|profile|doctor`. Imports everything, when asked to."""

@@ -1,4 +1,4 @@
-"""`python -m experiments COMMAND ...`: finds the command, imports nothing else before it is known."""
+"""`metarl COMMAND ...`: finds the command, imports nothing else before it is known."""
 
 from __future__ import annotations
 
@@ -34,12 +34,22 @@ COMMANDS = {
 
 def usage() -> str:
     """Return the list of commands."""
+    from metarl.commandline import command
+
     lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: python -m experiments COMMAND ...", "", *lines, "", "COMMAND --help says more."])
+    return "\n".join([f"usage: {command()} COMMAND ...", "", *lines, "", "COMMAND --help says more."])
 
 
-def main(argv: list[str]) -> int:
-    """Run one command and return its exit code: 2 for anything the user can mend, told in one line on stderr."""
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 2 for anything the user can mend, told in one line on stderr.
+
+    Without `argv` this is the console command: it takes the words of the command line and finds modules in the current
+    folder as `python -m` does, but after all that are installed.
+    """
+    if argv is None:
+        argv = sys.argv[1:]
+        if not sys.flags.safe_path:
+            sys.path.append(os.getcwd())
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started with a closed one, as some service managers do
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # open until the process ends
@@ -64,13 +74,13 @@ def main(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0
     stranger = shadowed()
     if stranger:
         print(f"error: {stranger}", file=sys.stderr)
         return 2
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
     # Only now: the kernel itself could have been the stranger.
     from metarl.errors import ConfigError, MetarlError, nearest
     from metarl.registry import load_target
@@ -116,6 +126,7 @@ _OURS = ("metarl", "envs", "agents", "experiments")
 
 def _by_a_stranger(error: Exception) -> str:
     """Return one line about an error that came out of a world or task distribution not of ours, or ""."""
+    from metarl.commandline import command
     from metarl.conformance import blame
 
     found = blame(error, lambda kind: kind.__module__.partition(".")[0] not in _OURS)
@@ -123,7 +134,7 @@ def _by_a_stranger(error: Exception) -> str:
         return ""
     owner, told = found
     name = getattr(owner, "name", type(owner).__name__)
-    return f"world {name!r}: {told}; check it with `python -m experiments doctor` ({_TRACEBACK}=1 shows the traceback)"
+    return f"world {name!r}: {told}; check it with `{command('doctor', 'NAME')}` ({_TRACEBACK}=1 shows the traceback)"
 
 
 def _show_traceback(error: Exception) -> None:
@@ -139,4 +150,4 @@ def _one_line_warning(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))  # these words given: the current folder is on the path already

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from metarl import run
+from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 
 from . import codec
@@ -23,7 +24,7 @@ from .help_text import reflow
 from .presets import load_preset
 from .warm_start import flat, split_source
 
-PROG = "python -m experiments train"
+PROG = command("train")
 A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
 Resume = Literal["no", "yes", "auto"]
 

@@ -1,4 +1,4 @@
-"""`python -m experiments baseline WORLD`: stable-baselines3 from scratch on each held-out task, scored strictly.
+"""`metarl baseline WORLD`: stable-baselines3 from scratch on each held-out task, scored strictly.
 
 The reference that knows nothing of other tasks: a fresh model per task learns on that very task for a fixed number of
 env steps, and plays the strict protocol's scored episodes before and after. Needs the extra `baselines`.
@@ -19,6 +19,7 @@ import torch
 
 from metarl.agent import WorldSpec
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, pip_command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol, evaluate, select_tasks
 from metarl.provenance import provenance
@@ -34,7 +35,7 @@ from .safe_text import note, one_line
 from .sb3_options import ALGORITHMS, SB3Config
 from .tables import interval
 
-PROG = "python -m experiments baseline"
+PROG = command("baseline")
 
 
 class OneTask:
@@ -154,13 +155,13 @@ def _join(parts: Sequence[Evaluation], family: TaskDistribution, protocol: Proto
 
 def _need_sb3() -> None:
     if importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError("stable-baselines3 is not installed; pip install stable-baselines3 sb3-contrib")
+        raise ConfigError(f"stable-baselines3 is not installed; {pip_command('metarl-worlds[baselines]')}")
 
 
 def _parser() -> Parser:
     default = SB3Config()
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", help="a name that `python -m experiments worlds` lists")
+    parser.add_argument("world", help=f"a name that `{command('worlds')}` lists")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the world")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (
@@ -201,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)
     family = tried_tasks(arguments.world, parse_options(arguments.options), torch.device("cpu"))
     found = run_baseline(family, protocol, config, seed=arguments.seed, progress=lambda line: print(line, flush=True))
-    found["command"] = " ".join([PROG, *argv])
+    found["command"] = recorded("baseline", *argv)
     for part in ("before", "after"):
         scores = found[part]["summary"]["query"]
         print(f"{part + ' training:':<17}" + ", ".join(f"{k} {interval(v['mean'], k)}" for k, v in scores.items()))

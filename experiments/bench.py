@@ -1,4 +1,4 @@
-"""`python -m experiments bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
+"""`metarl bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
 
 `bench npc` is about the NPC worlds, see `bench_npc`; `bench agents` about updates at the published sizes, see
 `bench_agents`.
@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import package_versions, provenance
 
@@ -35,11 +36,12 @@ from .bench_raw import Raw
 from .bench_report import print_cells, print_scaling, print_targets, speed_figure, verdict
 from .bench_rounds import Cell, run_rounds
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
+from .locks import lock_problem
 from .parser import Parser, check_writable
 from .plots import save_png
 from .safe_text import make_console
 
-PROG = "python -m experiments bench"
+PROG = command("bench")
 RESULTS = Path("experiments/results")
 MEMORY_TARGET_MB = 0.5
 """Most memory an extra copy may take."""
@@ -206,7 +208,11 @@ def _scenario(settings: BenchSettings, recording: Recording, skipped: dict[str, 
 
 def _enter(contenders: list[Contender], settings: BenchSettings, recording: Recording, skipped: dict[str, str]) -> None:
     """Make all contenders of a scenario; worker processes first, for they are forked."""
-    contenders += [Async(recording, n) for n in settings.workers]
+    problem = lock_problem()
+    if problem:
+        skipped[Async.label] = problem
+    else:
+        contenders += [Async(recording, n) for n in settings.workers]
     contenders.append(Serial(recording))
     sizes = [(n, t) for n in settings.copies for t in settings.threads if t <= n]
     contenders += [Raw(recording, n, t) for n, t in sizes]
@@ -271,7 +277,7 @@ def store(found: Measured, path: Path) -> None:
     stored = {
         "about": "Cost of an env step of Meta-World: our engine, upstream's environments, envpool, and MuJoCo alone",
         "intervals": ABOUT_INTERVALS,
-        "command": f"{PROG} metaworld",
+        "command": recorded("bench", "metaworld"),
         "settings": asdict(found.settings),
         "machine": machine() | {"load_before": found.load_before, "wall_beyond_cpu": round(busy_share(found.cells), 4)},
         "provenance": provenance() | {"envpool": package_versions(["envpool"])["envpool"]},

@@ -1,4 +1,4 @@
-"""`python -m experiments bench agents`: where an iteration's time goes at the published sizes, how fast updates are.
+"""`metarl bench agents`: where an iteration's time goes at the published sizes, how fast updates are.
 
 Each case trains a few iterations, in a process of its own so that its peak memory is its own, on one thread of torch:
 CPU seconds of collecting, adapting and updating; floating-point operations of the matrix products of an update, counted

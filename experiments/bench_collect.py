@@ -20,6 +20,7 @@ from rich.table import Table
 import envs
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import replace_file
+from metarl.commandline import recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
 from metarl.rollout import collect, first_step
@@ -192,7 +193,7 @@ def stored(found: Sequence[Collected], settings: CollectSettings, load_before: f
     return {
         "about": "Share of physics in the wall time of collecting on ML10 with a policy in the loop",
         "intervals": ABOUT_INTERVALS,
-        "command": "python -m experiments bench metaworld --collect",
+        "command": recorded("bench", "metaworld", "--collect"),
         "settings": asdict(settings),
         "machine": machine() | {"torch_threads": usable_cpus(), "load_before": load_before},
         "provenance": provenance(),

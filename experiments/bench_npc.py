@@ -1,4 +1,4 @@
-"""`python -m experiments bench npc`: how fast NPC worlds step on one core, how that scales, and what a copy takes.
+"""`metarl bench npc`: how fast NPC worlds step on one core, how that scales, and what a copy takes.
 
 Uniformly random legal actions, drawn beforehand where all are legal, episodes that end and begin anew as they will. The
 figure of a batch size is the median over rounds of env steps per CPU second, beginnings included. One size after the

@@ -16,6 +16,7 @@ import envs
 from metarl import run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
+from metarl.commandline import path_word
 from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import first_step
@@ -25,7 +26,6 @@ from metarl.world import World
 
 from . import codec
 from .config import AnyConfig, check_device
-from .safe_text import path_word
 
 
 def usable_cpus() -> int:

@@ -1,4 +1,4 @@
-"""`python -m experiments coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
+"""`metarl coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
 
 For worlds of points in the plane with a list of goals (four corners, sparse point robot): the agent plays episodes
 without adaptation, and each is asked which of the split's goals it came near, which ones would have paid it, and to
@@ -22,6 +22,7 @@ from torch import Tensor
 from envs.point_worlds import PointWorld
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
 from metarl.rollout import Rollout
@@ -34,7 +35,7 @@ from .parser import Parser, add_device, check_writable
 from .safe_text import one_line
 from .tables import text_table
 
-PROG = "python -m experiments coverage"
+PROG = command("coverage")
 Flags = NDArray[np.bool_]
 
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     print(text_table(header, rows))
     if arguments.into is not None:
         found = {
-            "kind": "metarl.coverage", "schema_version": 1, "command": " ".join([PROG, *argv]),
+            "kind": "metarl.coverage", "schema_version": 1, "command": recorded("coverage", *argv),
             "provenance": provenance(), "runs": runs,
         }  # fmt: skip
         replace_file(arguments.into, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""`python -m experiments doctor NAME`: does a world keep the contract that agents, training and evaluation rely on?"""
+"""`metarl doctor NAME`: does a world keep the contract that agents, training and evaluation rely on?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.text import Text
 
 import envs
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError
 from metarl.tasks import TaskDistribution
@@ -24,7 +25,7 @@ from .options import parse_options
 from .parser import Parser, check_writable
 from .safe_text import make_console
 
-PROG = "python -m experiments doctor"
+PROG = command("doctor")
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 

@@ -1,4 +1,4 @@
-"""`python -m experiments evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
+"""`metarl evaluate RUN_DIR`: adapt to held-out tasks, score strictly, write JSON, PNG and HTML.
 
 Each protocol has files of its own: what is changed of the run's stands in their names (`evaluation-test+adapt20.json`).
 With --upstream, Meta-World's own evaluation plays the same agent afterwards; its number is put beside the strict one.
@@ -21,6 +21,7 @@ from agents.random_policy import RandomConfig
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
 from metarl.provenance import provenance
@@ -34,7 +35,7 @@ from .safe_text import note, one_line
 from .stored import FOLDER, make_room, page_path, picture_path, results_path, variant
 from .tables import about_before, scores_table, text_table
 
-PROG = "python -m experiments evaluate"
+PROG = command("evaluate")
 
 
 def _parser() -> Parser:
@@ -106,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
             "train_seed": loaded.config.seed,
             **_training(arguments.run_dir, loaded),
             "device": device.type,
-            "command": f"{PROG} {' '.join(argv)}",
+            "command": recorded("evaluate", *argv),
         },
         progress=ticker,
     )

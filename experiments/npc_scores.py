@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl import statistics
+from metarl.commandline import command
 from metarl.errors import ConfigError
 from metarl.results import Evaluation, plain
 
@@ -22,9 +23,10 @@ Array = NDArray[np.float64]
 
 def _reference(evaluation: Evaluation, name: str) -> Array:
     if name not in evaluation.references:
+        measure = command("worlds", "NAME", "--measure", "N", "--write")
         raise ConfigError(
             f"world {evaluation.world['name']!r} has no reference {name!r} on this split (it has: "
-            f"{', '.join(evaluation.references) or 'none'}); `worlds NAME --measure N --write` measures them"
+            f"{', '.join(evaluation.references) or 'none'}); `{measure}` measures them"
         )
     found: Array = np.asarray(evaluation.references[name], dtype=float)
     return found

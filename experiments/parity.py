@@ -1,4 +1,4 @@
-"""`python -m experiments parity`: is the Meta-World engine upstream, number for number?
+"""`metarl parity`: is the Meta-World engine upstream, number for number?
 
 Upstream's own environments are run and recorded class by class; the engine then plays the recordings, in mixed-task
 batches of several sizes, orders and thread counts, with every core, and all numbers are compared in float64. Exit code
@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
 
+from .locks import lock_problem
 from .parity_recording import BEHAVIOURS, Recording, record_class
 from .parity_replay import Arrangement, Tallies, make_engine, replay
 from .parity_report import markdown, summary, within_bounds
 from .parser import Parser, check_writable
 
-PROG = "python -m experiments parity"
+PROG = command("parity")
 CORES = ("compiled", "python")
 REWARDS = ("v2", "v1")
 
@@ -109,9 +111,12 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     if arguments.workers < 1 or arguments.leak < 0:
         raise ConfigError(f"--workers must be >= 1 and --leak >= 0, got {arguments.workers} and {arguments.leak}")
+    problem = lock_problem()
+    if problem:
+        raise ConfigError(f"parity spreads its work over processes, and {problem}")
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
-    result = compare(settings, arguments.workers, " ".join([PROG, *argv]), arguments.out)
+    result = compare(settings, arguments.workers, recorded("parity", *argv), arguments.out)
     if arguments.leak:
         result["leak"] = [_leak(core, arguments.leak) for core in settings.cores]
         _write(result, arguments.out)

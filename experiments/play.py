@@ -1,4 +1,4 @@
-"""`python -m experiments play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
+"""`metarl play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
 
 The NPC is a trained run (--npc RUN) or a reference policy of the world (--policy NAME). After what it does you say how
 you take it; your answers stand in place of the simulated visitor's reactions. With --as npc you choose the NPC's
@@ -20,6 +20,7 @@ from envs.npc.family import NpcFamily
 from envs.npc.reference import Policy
 from envs.npc.world import NpcWorld
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 from metarl.world import StepResult
 
@@ -31,7 +32,7 @@ from .safe_text import one_line
 from .watch import npc_family, render
 from .watch_record import record_agent, record_policy
 
-PROG = "python -m experiments play"
+PROG = command("play")
 _QUIT = "q"
 
 

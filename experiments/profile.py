@@ -1,4 +1,4 @@
-"""`python -m experiments profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
+"""`metarl profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
 
 World, agent and task distribution are wrapped in proxies that time the calls the loop makes; the loop itself is the one
 that trains. Nothing is written into a run directory. A profiled run computes the same numbers as a plain one.
@@ -20,6 +20,7 @@ from rich.table import Table
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.cputime import worker_cpu_seconds
 from metarl.errors import ConfigError
 from metarl.loop import meta_train
@@ -33,7 +34,7 @@ from .parser import Parser, add_device, check_writable
 from .presets import load_preset
 from .safe_text import make_console
 
-PROG = "python -m experiments profile"
+PROG = command("profile")
 
 OTHER = "everything else"
 

@@ -1,4 +1,4 @@
-"""`python -m experiments report RUN [RUN ...]`: one self-contained HTML page about evaluated runs."""
+"""`metarl report RUN [RUN ...]`: one self-contained HTML page about evaluated runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from metarl import __version__, run
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
 from metarl.results import SCHEMA_VERSION, Evaluation, plain
 from metarl.summary import runs_text
@@ -26,7 +27,7 @@ from .shots import same_but_shots, shots_figure, shots_table
 from .stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
 from .tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
 
-PROG = "python -m experiments report"
+PROG = command("report")
 MANY_TASKS = 40
 """Longer per-task tables are folded."""
 
@@ -50,7 +51,7 @@ def find_evaluation(run_dir: Path, split: str | None = None, protocol: str | Non
     there = [f"{s}{e}" for s in splits for e in stored_variants(run_dir, s)]
     raise CheckpointError(
         f"{run_dir} has no evaluation of split {chosen!r}{f' with protocol {protocol!r}' if protocol else ''} (it has: "
-        f"{', '.join(there) or 'none'}); run `python -m experiments evaluate {run_dir} --split {chosen}` first"
+        f"{', '.join(there) or 'none'}); run `{command('evaluate', run_dir, '--split', chosen)}` first"
         f"{', or choose with --protocol' if found else ''}"
     )
 

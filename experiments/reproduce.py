@@ -1,4 +1,4 @@
-"""`python -m experiments reproduce NAME ...`: a published experiment again, from training to a verdict per level.
+"""`metarl reproduce NAME ...`: a published experiment again, from training to a verdict per level.
 
 Each reproduction is a preset, its evaluation and the levels to reach. The run goes to `runs/reproduce/NAME`, survives a
 stop (call the command again), and leaves its result under `experiments/results/NAME/`: `result.json` with commands,
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     listing = "\n".join(f"  {name:<{width}}{r.about}" for name, r in REPRODUCTIONS.items())
     parser = Parser(
         allow_abbrev=False,
-        prog="python -m experiments reproduce",
+        prog=command("reproduce"),
         description=(__doc__ or "").splitlines()[0],
         epilog=f"reproductions:\n{listing}",
     )
@@ -100,8 +101,8 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     result = {
         "reproduction": name,
         "about": plan.about,
-        "commands": [f"python -m experiments reproduce {name} --seed {seed}"]
-        + [" ".join(["python -m experiments", *map(str, c["arguments"])]) for c in costs.values()],
+        "commands": [recorded("reproduce", name, "--seed", str(seed))]
+        + [recorded(*map(str, c["arguments"])) for c in costs.values()],
         "seed": seed,
         "provenance": began,
         "cpus": len(os.sched_getaffinity(0)),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import os
-import shlex
 import shutil
 import sys
 import textwrap
@@ -81,16 +79,6 @@ def note(text: object) -> None:
     """Print a remark below results, folded to the width of tables."""
     print(textwrap.fill(f"note: {one_line(text)}", columns(), subsequent_indent="      ", break_long_words=False,
                         break_on_hyphens=False), flush=True)  # fmt: skip
-
-
-def path_word(path: object) -> str:
-    """Return a path as a word that can be pasted into a shell: quoted, and never an option."""
-    text = str(path)
-    text = f"./{text}" if text.startswith("-") else text
-    if text.isprintable():
-        return shlex.quote(text)
-    safe = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(text))
-    return f"$'{''.join(safe)}'"  # of bash, zsh, ksh and POSIX 2024: a line break would end the line
 
 
 def figure(name: object) -> str:

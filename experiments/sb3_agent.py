@@ -19,6 +19,7 @@ from stable_baselines3 import PPO, SAC
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.commandline import command, pip_command
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout, Trial
 from metarl.spaces import torch_dtype
@@ -67,7 +68,7 @@ def _recurrent_ppo() -> Any:
     try:
         from sb3_contrib import RecurrentPPO
     except ImportError as error:
-        raise ConfigError("recurrent-ppo needs sb3-contrib; pip install sb3-contrib") from error
+        raise ConfigError(f"recurrent-ppo needs sb3-contrib; {pip_command('metarl-worlds[baselines]')}") from error
     return RecurrentPPO
 
 
@@ -131,9 +132,7 @@ class SB3Agent:
 
     def update(self, trial: Trial, *, generator: torch.Generator) -> dict[str, float]:
         """Refuse: the model learns by its own `learn`. Raises ConfigError."""
-        raise ConfigError(
-            "an SB3 model is not meta-trained; `python -m experiments baseline` trains it on single tasks"
-        )
+        raise ConfigError(f"an SB3 model is not meta-trained; `{command('baseline')}` trains it on single tasks")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the policy's tensors."""

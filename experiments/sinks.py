@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.log import read_records
 
@@ -69,13 +70,13 @@ def check(settings: LogSettings) -> None:
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
             "log.tensorboard is on, but the package tensorboard is not installed; "
-            "run `pip install tensorboard` or pass --log.no-tensorboard"
+            f"run `{pip_command('metarl-worlds[tensorboard]')}` or pass --log.no-tensorboard"
         )
     if settings.wandb == "disabled":
         return
     if importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "W&B is asked for, but wandb is not installed; `pip install wandb` or pass --log.wandb disabled"
+            f"W&B is asked for, but wandb is not installed; `{pip_command('wandb')}` or pass --log.wandb disabled"
         )
     if settings.wandb == "online" and not _has_credentials():
         raise ConfigError(

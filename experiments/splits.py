@@ -1,4 +1,4 @@
-"""`python -m experiments splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+"""`metarl splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
 
 Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results; the table goes to
 `splits.json`, that of some splits to `splits+SPLIT+....json`. Where a split has reference
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
@@ -26,7 +27,7 @@ from .stored import FOLDER, named, read_evaluation, results_path
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
 
-PROG = "python -m experiments splits"
+PROG = command("splits")
 PERSONA = "persona_oracle"
 """Ceiling of worlds in which part of what is hidden changes with every episode: knows what lasts, no more."""
 FILTERS = "bayes"
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
-        "command": f"{PROG} {' '.join(argv)}",
+        "command": recorded("splits", *argv),
         "provenance": began,
         "costs": costs,
         "intervals": list(notes),

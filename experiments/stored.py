@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
 from metarl.protocol import Protocol
 from metarl.results import Evaluation
@@ -93,7 +94,7 @@ def read_evaluation(path: Path, run_dir: Path) -> Evaluation:
         stored = json.loads(path.read_bytes())
     except ValueError as error:
         raise CheckpointError(
-            f"{path} is damaged ({error}); write it again with `python -m experiments evaluate {run_dir}`"
+            f"{path} is damaged ({error}); write it again with `{command('evaluate', run_dir)}`"
         ) from error
     return Evaluation.from_json(stored)
 

@@ -8,11 +8,12 @@ import sys
 import time
 from typing import Any
 
+from metarl.commandline import command
 from metarl.errors import ConfigError
 
 
 def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, Any]:
-    """Run `python -m experiments` with `arguments` and return what it cost; raises ConfigError if it failed.
+    """Run our command with `arguments` and return what it cost; raises ConfigError if it failed.
 
     `caller` is the command that a user called, and may call again.
     """
@@ -21,8 +22,8 @@ def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, Any]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if code:
         raise ConfigError(
-            f"`python -m experiments {' '.join(arguments)}` ended with code {code}; mend what it says and call "
-            f"`{caller}` again: it goes on where it stopped"
+            f"`{command(*arguments)}` ended with code {code}; mend what it says and call "
+            f"`{command(caller)}` again: it goes on where it stopped"
         )
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}

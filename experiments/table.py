@@ -1,4 +1,4 @@
-"""`python -m experiments table`: every agent on every world where it applies, as JSON, Markdown and a picture.
+"""`metarl table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
 The rows stand in `experiments/table_rows.py`. A row and seed that has a result under --into is not run again, nor is
 one that `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.statistics import LEVEL, class_weights
 from metarl.summary import over_runs, runs_text
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m experiments table", description=__doc__, allow_abbrev=False,
+        prog=command("table"), description=__doc__, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds per row, 0, 1, ... (default %(default)s)")
@@ -186,7 +187,7 @@ def markdown(table: Mapping[str, Any], as_text: AsText = grid) -> str:
         "before which nothing of the task was seen (of agents without memory: of the first phase); agents marked † "
         "have a memory and adapt while it goes on, the others have not adapted then. References are means. Wall time "
         "and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before is not "
-        "counted). Written by `python -m experiments table`.",
+        f"counted). Written by `{recorded('table')}`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])

@@ -1,4 +1,4 @@
-"""`python -m experiments train`: start a run, or go on with one, bit for bit."""
+"""`metarl train`: start a run, or go on with one, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore
+from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError, NumericalError
 from metarl.loop import Plan, Worlds, meta_train
 from metarl.provenance import kernels, package_versions, provenance
@@ -39,7 +40,7 @@ from .build import (
 from .config import AnyConfig, check_device
 from .help_text import fill, help_width
 from .presets import describe_presets
-from .safe_text import note, one_line, path_word
+from .safe_text import note, one_line
 from .warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
@@ -220,12 +221,11 @@ def _train(
     finally:
         recorder.close(code)
     word = "finished" if code == 0 else "stopped"
-    where = path_word(folder)
-    command = f"python -m experiments evaluate {where}" if code == 0 else f"{PROG} --run-dir {where} --resume"
+    follow_up = command("evaluate", folder) if code == 0 else command("train", "--run-dir", folder, "--resume")
     with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
         steps = f"{outcome['iteration']} ({outcome['env_steps']} environment steps)"
         print(f"{word} after iteration {steps}: {one_line(folder)}")
-        print(f"next: {command}", flush=True)
+        print(f"next: {follow_up}", flush=True)
     return code
 
 

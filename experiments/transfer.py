@@ -1,4 +1,4 @@
-"""`python -m experiments transfer RUN_DIR`: what a metric-based run's metric and library are worth.
+"""`metarl transfer RUN_DIR`: what a metric-based run's metric and library are worth.
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the
@@ -24,6 +24,7 @@ from agents.metric_config import Initial
 from agents.transfer_regret import others, rank_correlation, transfer_regret
 from metarl import statistics
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.episodes import episode_table
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
@@ -49,7 +50,7 @@ INTERVALS = (
 
 def main(argv: Sequence[str]) -> int:
     """Measure one run and return the exit code."""
-    parser = Parser(prog="python -m experiments transfer", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=command("transfer"), description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, help="run directory of a metric-based agent")
     parser.add_argument("--episodes", type=int, default=10, help="episodes per value, >= 1 (default %(default)s)")
     parser.add_argument("--n-tasks", type=int, default=100, help="held-out tasks, >= 1 (default %(default)s)")

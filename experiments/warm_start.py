@@ -10,13 +10,13 @@ from typing import Any
 from metarl import run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import state_fingerprint
+from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
 from metarl.warm_start import warm_state
 
 from . import codec
 from .build import build_tasks, find_point, read_config
 from .config import AnyConfig
-from .safe_text import path_word
 
 _STEPS = ("lr", "learning_rate", "metric_lr", "policy_lr", "meta_rate")
 """Names of settings that say how far an update goes."""
@@ -117,14 +117,14 @@ def advice(folder: Path, config: AnyConfig) -> str:
         iteration = run.newest_point(folder).iteration
     except CheckpointError:
         iteration = 0
-    words = ["--from", path_word(f"{folder}:{iteration}")]
+    words: list[str | Path] = ["--from", Path(f"{folder}:{iteration}")]
     settings = flat(codec.to_json(config)["agent"], "agent").items()
     sizes = {k: v for k, v in settings if _sets_steps(k, config) and isinstance(v, float) and v > 0}
     for key, value in sizes.items():
         words += [f"--{key.replace('_', '-')}", f"{value / 2:.3g}"]
     if not sizes:
         words.append("--help")  # an agent from elsewhere: its settings are there
-    return f"python -m experiments train {' '.join(words)}"
+    return command("train", *words)
 
 
 def _sets_steps(key: str, config: AnyConfig) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m experiments watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
+"""`metarl watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
 
 RUN is a run directory on an NPC world; or, with --policy, the name of an NPC world whose reference policy plays. The
 page shows the world, what the NPC does and might have done, the visitor's reactions, the returns per episode beside the
@@ -21,6 +21,7 @@ from markupsafe import Markup
 from envs.npc.family import NpcFamily
 from metarl import __version__
 from metarl.checkpoint import replace_file
+from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol, select_tasks
 from metarl.tasks import check_split
@@ -32,7 +33,7 @@ from .parser import Parser, add_device, check_writable
 from .safe_text import one_line
 from .watch_record import record_agent, record_policy
 
-PROG = "python -m experiments watch"
+PROG = command("watch")
 PAGE = Path(__file__).parent / "watch_page"
 SCRIPTS = ("words.js", "core.js", "belief.js", "guide.js", "assistant.js", "companion.js", "assets.js", "start.js")
 _MOST_VISITORS = 4096

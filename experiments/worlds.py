@@ -1,4 +1,4 @@
-"""`python -m experiments worlds [NAME]`: list the task distributions there are, or show one in full.
+"""`metarl worlds [NAME]`: list the task distributions there are, or show one in full.
 
 `worlds check FILE...` checks worlds that people drew.
 """
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs import WORLDS
+from metarl.commandline import command
 from metarl.errors import ConfigError
 from metarl.registry import Entry
 from metarl.tasks import TaskDistribution, Tasks, check_distribution
@@ -23,7 +24,7 @@ from .parser import Parser
 from .safe_text import make_console
 from .tables import text_table
 
-PROG = "python -m experiments worlds"
+PROG = command("worlds")
 _MOST_EPISODES = 1000
 """Columns of the table of references."""
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     console = make_console()
     if arguments.world is None:
         if arguments.option or arguments.references or arguments.measure:
-            raise ConfigError("--option, --references and --measure are about one world; name it: `worlds NAME ...`")
+            raise ConfigError(f"--option, --references and --measure are about one world; name it: `{PROG} NAME ...`")
         console.print(list_table(WORLDS.entries()))
         return 0
     source = find_family(arguments.world, parse_options(arguments.option))

@@ -1,4 +1,4 @@
-"""`python -m experiments worlds audit [NAME ...]`: is each NPC world a benchmark, with its numbers as ever?"""
+"""`metarl worlds audit [NAME ...]`: is each NPC world a benchmark, with its numbers as ever?"""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from rich.text import Text
 
 from envs.npc.audit import Check
 from metarl.checkpoint import replace_file
+from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 
 from .parser import Parser, check_writable
 from .safe_text import make_console
 
-PROG = "python -m experiments worlds audit"
+PROG = command("worlds", "audit")
 _MOST_TRIALS = 100_000
 
 
@@ -65,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
             make_console().print(_table(name, found[name], arguments.trials))
     if arguments.json is not None:
         kept = {name: [asdict(check) for check in checks] for name, checks in found.items()}
-        stored = {"trials": arguments.trials, "command": f"{PROG} {' '.join(argv)}", "found": kept, **provenance()}
+        line = recorded("worlds", "audit", *argv)
+        stored = {"trials": arguments.trials, "command": line, "found": kept, **provenance()}
         replace_file(arguments.json, (json.dumps(stored, indent=1) + "\n").encode())
     return int(not all(check.holds for checks in found.values() for check in checks))
 

@@ -1,4 +1,4 @@
-"""`python -m experiments worlds check FILE...`: is a drawn world usable, and if not, what is wrong where."""
+"""`metarl worlds check FILE...`: is a drawn world usable, and if not, what is wrong where."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metarl.commandline import command
 from metarl.errors import ConfigError
 
 from .parser import Parser, check_writable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from envs.npc.maps.layout import Layout
     from envs.npc.maps.tiled import Reading
 
-PROG = "python -m experiments worlds check"
+PROG = command("worlds", "check")
 
 
 _SCENE = ("floor", "cell_m", "area", "only", "without", "also", "through")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .commandline import command
 from .episodes import EpisodeTable, concatenate_tables
 from .errors import CheckpointError, ConfigError
 from .protocol import Protocol
@@ -166,7 +167,7 @@ class Evaluation:
         if version != SCHEMA_VERSION or stored.get("kind") != "metarl.evaluation":
             raise CheckpointError(
                 f"this is not an evaluation of schema version {SCHEMA_VERSION} (it says {version!r}, kind "
-                f"{stored.get('kind')!r}); write it again with `python -m experiments evaluate RUN_DIR`"
+                f"{stored.get('kind')!r}); write it again with `{command('evaluate', 'RUN_DIR')}`"
             )
         try:
             parts = {f.name: stored[f.name] for f in fields(cls)}
@@ -180,7 +181,7 @@ class Evaluation:
         except (KeyError, TypeError, ConfigError) as error:
             raise CheckpointError(
                 f"the evaluation file is incomplete or damaged ({type(error).__name__}: {error}); "
-                f"write it again with `python -m experiments evaluate RUN_DIR`"
+                f"write it again with `{command('evaluate', 'RUN_DIR')}`"
             ) from error
 
 

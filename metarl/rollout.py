@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import spaces
 from .agent import Agent, State, Step
+from .commandline import command
 from .errors import ConfigError, WorldError
 from .tasks import Tasks
 from .world import Obs, World
@@ -261,7 +262,7 @@ def refuse_non_finite(world: World, numbers: Mapping[str, Tensor], valid: Tensor
         entry = f", {spaces.entry_at(world.single_observation_space, index)} is {float(value[row, copy, index])}"
     raise WorldError(
         f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of the "
-        f"phase{entry}; check the world with `python -m experiments doctor`"
+        f"phase{entry}; check the world with `{command('doctor', 'NAME')}`"
     )
 
 

@@ -11,6 +11,8 @@ os.environ.pop("WANDB_API_KEY", None)
 import torch
 from hypothesis import settings
 
+from .folded_skips import pytest_terminal_summary as pytest_terminal_summary
+
 torch.set_num_threads(1)
 # Results must not depend on the machine's speed or on the day: no deadline, a fixed stream of examples.
 settings.register_profile("metarl", deadline=None, derandomize=True, database=None)

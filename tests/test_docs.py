@@ -36,7 +36,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         name = str(path.relative_to(ROOT))
         for body in blocks(name, "bash"):
             yield from ((name, line.split("#")[0].split()) for line in body.splitlines() if line.strip())
-        yield from ((name, found.split()) for found in re.findall(r"`((?:make|python -m) [^`]*)`", path.read_text()))
+        inline = re.findall(r"`((?:make|metarl|python -m) [^`]*)`", path.read_text())
+        yield from ((name, found.split()) for found in inline)
 
 
 def run_blocks(document: str, module: str) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_every_command_and_preset_that_is_mentioned_exists() -> None:
     from experiments.__main__ import COMMANDS
     from experiments.presets import PRESETS
 
-    used = [(name, words[3:]) for name, words in commands() if words[:3] == ["python", "-m", "experiments"]]
+    used = [(name, words[1:]) for name, words in commands() if words[0] == "metarl"]
     verbs = {(name, words[0]) for name, words in used if words and words[0] != "..."}
     assert {verb for _, verb in verbs} >= {"train", "evaluate", "doctor"}
     assert {(name, verb) for name, verb in verbs if verb not in COMMANDS} == set()
@@ -179,7 +180,7 @@ def test_every_preset_and_reproduction_that_a_document_names_exists() -> None:
 
 
 def test_make_demo_is_what_the_readme_says() -> None:
-    said = [" ".join(words).replace("python", "$(PY)", 1) for name, words in commands() if name == "README.md"]
+    said = [" ".join(words).replace("metarl", "$(METARL)", 1) for name, words in commands() if name == "README.md"]
     recipe = (ROOT / "Makefile").read_text().split("\ndemo: ")[1].split("\n\n")[0].replace("$(RUN)", "runs/demo")
     lines = [line.strip() for line in recipe.splitlines()[1:]]
     assert len(lines) == 2

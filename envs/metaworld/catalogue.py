@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
@@ -205,7 +206,7 @@ def _build(name: str, reward_version: str) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"{name}: upstream's model cannot be loaded ({reason}); install Meta-World anew with "
-            f"`pip install --force-reinstall metaworld=={SUPPORTED['metaworld']}`"
+            f"`{pip_command('--force-reinstall', 'metaworld==' + SUPPORTED['metaworld'])}`"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.gym_chunk import Env
+from envs.opengl import APT, asked_for, drawing, has_display, remedy
 from metarl.errors import ConfigError, nearest
 
 SIZE = 480
@@ -20,12 +22,6 @@ CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper"
 """Cameras in all of upstream's models."""
 CAMERA = "corner2"
 """The one that shows most: table, hand and object from the front."""
-APT = {
-    "egl": "apt-get install -y --no-install-recommends libegl1 libgl1-mesa-dri libopengl0",
-    "osmesa": "apt-get install -y --no-install-recommends libosmesa6",
-    "glfw": "apt-get install -y --no-install-recommends xvfb libglfw3, and run under `xvfb-run -a`",
-}
-
 _studios: WeakKeyDictionary[Env, Studio] = WeakKeyDictionary()
 
 
@@ -59,11 +55,12 @@ class Studio:
         model.vis.quality.shadowsize = 0
         model.vis.global_.offwidth = max(SIZE, model.vis.global_.offwidth)
         model.vis.global_.offheight = max(SIZE, model.vis.global_.offheight)
-        self.context = _open_context()
-        self.context.make_current()
         self.scene = mujoco.MjvScene(model, maxgeom=2000)
-        self.gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.gpu)
+        with drawing("Meta-World"):
+            self.context = _open_context()
+            self.context.make_current()
+            self.gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.gpu)
         self.option = mujoco.MjvOption()
         self.view = mujoco.MjvCamera()
         self.view.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -99,15 +96,19 @@ class Studio:
 
 def _open_context() -> Any:
     """Return an OpenGL context: MUJOCO_GL's if set, else EGL or OSMesa, whichever works."""
-    asked = os.environ.get("MUJOCO_GL", "").lower()
+    asked = asked_for()
     backends = (asked,) if asked in APT else ("egl", "osmesa")
     problems = []
     for backend in backends:
         try:
             make: Callable[[int, int], Any] = import_module(f"mujoco.{backend}").GLContext
-            return make(SIZE, SIZE)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # GLFW only warns that there is no display, and hands out nothing
+                return make(SIZE, SIZE)
         except Exception as error:  # each backend fails in its own way when its library is missing
             os.environ.pop("PYOPENGL_PLATFORM", None)
             problems.append(f"{backend}: {type(error).__name__}")
+    if asked == "glfw" and not has_display():
+        raise ConfigError(f"no OpenGL for pictures ({', '.join(problems)}); {remedy()}")
     lines = "` or `".join(APT[b] for b in backends)
     raise ConfigError(f"no OpenGL library for pictures ({', '.join(problems)}); install one with `{lines}`")

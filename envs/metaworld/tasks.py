@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.opengl import remedy
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks
 
-from .picture import APT
 from .versions import check_installed
 
 MAX_STEPS = 500
@@ -35,14 +35,11 @@ def metaworld_module() -> Any:
     check_installed()
     try:
         import metaworld
-    except (
-        Exception
-    ) as error:  # with MUJOCO_GL set, mujoco loads that OpenGL library at import, and fails in its own way
+    except Exception as error:  # mujoco loads MUJOCO_GL's library at import, and fails in that library's own way
         asked = os.environ.get("MUJOCO_GL", "unset")
-        remedy = f"install that library with `{APT[asked]}`" if asked in APT else f"set it to {' or '.join(APT)}"
         raise ConfigError(
             f"Meta-World cannot be imported ({type(error).__name__}: {error}); MUJOCO_GL is {asked!r}: unset it, or "
-            f"{remedy}"
+            f"{remedy()}"
         ) from error
     return metaworld
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 
 SUPPORTED = {"metaworld": "3.1.1", "mujoco": "3.3.0"}
@@ -11,7 +12,7 @@ SUPPORTED = {"metaworld": "3.1.1", "mujoco": "3.3.0"}
 
 _TITLES = {"metaworld": "Meta-World", "mujoco": "MuJoCo"}
 
-_INSTALL = "pip install " + " ".join(f"{name}=={release}" for name, release in SUPPORTED.items())
+_INSTALL = pip_command(*(f"{name}=={release}" for name, release in SUPPORTED.items()))
 
 _accepted: set[tuple[str, str]] = set()
 """Package and release, for which the user of this process said that they will do."""

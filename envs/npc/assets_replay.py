@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from envs.tensor_world import EpisodeState
+from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks, check_split
@@ -88,7 +89,7 @@ def _file(path: str) -> Path:
     found = find_spec("skfolio")
     if found is None or not found.submodule_search_locations:
         raise ConfigError(
-            "npc/assets-replay replays prices that metarl does not ship: `pip install skfolio` brings 20 stocks, "
+            f"npc/assets-replay replays prices that metarl does not ship: `{pip_command('skfolio')}` brings 20 stocks, "
             "or pass path=FILE.csv with a column of dates and one of prices per series"
         )
     file = Path(next(iter(found.submodule_search_locations))) / _SKFOLIO_FILE

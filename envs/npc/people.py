@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.commandline import module_command
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import generator
 
@@ -99,7 +100,7 @@ def _bank() -> dict[str, Tensor]:
     resource = files(__package__) / "data" / "people.npz"
     if not resource.is_file():
         raise ConfigError(
-            "envs/npc/data/people.npz is missing; run `python -m envs.npc.data.build` or pass synthetic=True"
+            f"envs/npc/data/people.npz is missing; run `{module_command('envs.npc.data.build')}` or pass synthetic=True"
         )
     with as_file(resource) as path, np.load(path) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}

@@ -1,7 +1,7 @@
 """The conformance suite: does a task distribution with its world keep the contracts that agents rely on?
 
 Every check is named and answers pass, fail or skip with one sentence that says what was seen and what to do. Nothing
-here knows any particular world. `python -m experiments doctor NAME` prints the findings.
+here knows any particular world. `metarl doctor NAME` prints the findings.
 
 Some checks are about what training and evaluation build on: the kinds of everything that is handed over, the ends of
 episodes, tasks that are taken, splits that share none. Those are also *tried out*, on a few copies for a few steps,
@@ -11,7 +11,6 @@ in the same words. The other checks are about what makes results repeatable and 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 
+from metarl.commandline import command
 from metarl.errors import ConfigError, MetarlError, nearest
 from metarl.tasks import TaskDistribution, check_distribution, lacks
 
@@ -123,10 +123,10 @@ def try_out(
     found, rebuild = _build(source)
     for finding in _examine(_small(found, rebuild, device), TRIED_OUT, stop=True):
         if finding.status == "fail":
-            words = " ".join([name, *(f"--option {shlex.quote(f'{k}={v}')}" for k, v in options.items())])
+            words = [word for k, v in options.items() for word in ("--option", f"{k}={v}")]
             raise ConfigError(
                 f"world {name!r} does not keep the contract, {finding.check}: {finding.message} "
-                f"(`python -m experiments doctor {words}` makes all checks)"
+                f"(`{command('doctor', name, *words)}` makes all checks)"
             )
     return found
 

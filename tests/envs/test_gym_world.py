@@ -20,6 +20,9 @@ from . import toy_gym as toy
 GOALS = [0.0, 1.0, 2.0, 20.0, 21.0]
 
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
 def make_world(n_copies: int, n_workers: int = 0, **options) -> GymWorld:
     settings = {"horizon": 7, "example": toy.tasks([0.0]), "env_key": toy.kind, "has_success": True} | options
     return GymWorld(toy.make, toy.apply, n_copies, n_workers=n_workers, name="toy", **settings)
@@ -363,8 +366,7 @@ def test_workers_leave_when_the_main_process_is_killed():
         "    print(*[p.pid for p in world._pool.processes], flush=True)\n"
         "    while True: world.step(torch.zeros(2, 2))\n"  # one worker sleeps inside its environment for ever
     )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         pids = [int(p) for p in parent.stdout.readline().split()]
         time.sleep(0.5)
@@ -372,6 +374,28 @@ def test_workers_leave_when_the_main_process_is_killed():
         assert not gone(pids, within_s=0.2)
         parent.kill()
     assert gone(pids)
+
+
+def test_workers_need_no_dev_shm():
+    script = (
+        "import sys, torch\n"
+        "def refuse(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).startswith('/dev/shm'): raise OSError(30, 'read-only')\n"
+        "if __name__ == '__main__':\n"
+        "    sys.addaudithook(refuse)\n"
+        "    from envs.gym_world import GymWorld\n"
+        "    from tests.envs import toy_gym as toy\n"
+        "    tasks = toy.tasks([0.0, 1.0])\n"
+        "    def play(n_workers):\n"
+        "        world = GymWorld(toy.make, toy.apply, 2, horizon=7, example=tasks, n_workers=n_workers)\n"
+        "        world.set_tasks(tasks); world.reset(seed=0)\n"
+        "        steps = [world.step(torch.ones(2, 2)) for _ in range(9)]\n"
+        "        world.close()\n"
+        "        return torch.stack([step[1] for step in steps])\n"
+        "    assert torch.equal(play(1), play(0))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_a_plain_gymnasium_environment_needs_two_functions():

@@ -19,7 +19,7 @@ from .toy_mujoco import Reference, actions, first_state, scene, toy_class
 try:
     find_compiler()
 except BuildError as missing:
-    pytest.skip(f"nothing compiled to test: {missing}", allow_module_level=True)
+    pytest.skip(str(missing), allow_module_level=True)
 
 
 def physics_only(n_copies, n_threads=1):

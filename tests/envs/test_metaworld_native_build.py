@@ -12,7 +12,7 @@ from envs.metaworld.native.build import BuildError, compile_library, find_compil
 try:
     find_compiler()
 except BuildError as missing:
-    pytest.skip(f"nothing to compile with: {missing}", allow_module_level=True)
+    pytest.skip(str(missing), allow_module_level=True)
 
 
 ANSWER = {

@@ -38,7 +38,7 @@ def core(request: pytest.FixtureRequest) -> str:
     try:
         make_core(request.param, 1, 1).close()
     except ConfigError as missing:
-        pytest.skip(f"no compiled core here: {missing}")
+        pytest.skip(str(missing))
     return str(request.param)
 
 

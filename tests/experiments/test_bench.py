@@ -36,10 +36,12 @@ from experiments.bench_raw import Raw
 from experiments.bench_report import ratio as ratio_text
 from experiments.bench_rounds import Cell, rotation, run_rounds
 from experiments.bench_trajectories import SCENARIOS, Recording, Windows, record
+from experiments.locks import lock_problem
 from experiments.safe_text import make_console
 from metarl.errors import ConfigError
 
 SMALL = Windows(n=2, length=6, spacing=6)
+needs_locks = pytest.mark.skipif(bool(lock_problem()), reason=lock_problem())
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +128,7 @@ def _work(seconds: float) -> None:
         pass
 
 
+@needs_locks
 def test_costs_hold_own_and_childrens_cpu_time_but_no_waiting() -> None:
     asleep = timed(lambda: time.sleep(0.05))
     assert asleep.wall_s >= 0.05
@@ -168,6 +171,7 @@ def test_batches_of_any_size_replay_every_recorded_episode(recording: Recording)
 
 
 @pytest.mark.metaworld
+@needs_locks
 def test_upstream_serially_and_in_processes_reaches_the_recorded_observations(recording: Recording) -> None:
     contenders = [Async(recording, 2), Serial(recording), Serial(recording, 2)]
     try:
@@ -222,7 +226,8 @@ def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.C
     assert main(["metaworld", "--quick", "--scenario", "reach random", "--out", str(path)]) == 0
     stored = json.loads(path.read_text(encoding="utf-8"))
     cells = {(c["contender"], c["copies"], c["threads"]): c for c in stored["cells"]}
-    assert {("AsyncVectorEnv", 2, 2), ("upstream serial", 1, 1), ("raw mj_step", 8, 2)} <= set(cells)
+    assert {("upstream serial", 1, 1), ("raw mj_step", 8, 2)} <= set(cells)
+    assert (("AsyncVectorEnv", 2, 2) in cells) is (lock_problem() == "")
     for one in cells.values():
         assert one["largest_difference_from_upstream"] in (0.0, None)
         assert len(one["rounds"]["cpu_us"]) == QUICK.rounds

@@ -1,4 +1,4 @@
-"""`python -m experiments evaluate` on real run directories whose scores are known beforehand."""
+"""`metarl evaluate` on real run directories whose scores are known beforehand."""
 
 from __future__ import annotations
 

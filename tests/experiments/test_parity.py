@@ -1,4 +1,4 @@
-"""`python -m experiments parity` compares, counts, writes and judges; the documentation shows the committed result."""
+"""`metarl parity` compares, counts, writes and judges; the documentation shows the committed result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from experiments.locks import lock_problem
 from experiments.parity import Settings, main
 from experiments.parity_recording import BEHAVIOURS
 from experiments.parity_replay import Tally
 from experiments.parity_report import markdown, summary, within_bounds
+from metarl.commandline import recorded
 from metarl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +31,7 @@ def settings(**changes: Any) -> Settings:
     return Settings(**(kept | changes))
 
 
+@pytest.mark.skipif(bool(lock_problem()), reason=lock_problem())
 @pytest.mark.metaworld
 def test_the_command_compares_writes_and_shows_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -45,7 +48,7 @@ def test_the_command_compares_writes_and_shows_what_it_found(
     assert sorted(through.values())[1:] == [upstream_steps * 5 // 6, upstream_steps]
     assert set(found["classes"]) == {"reach-v3", "door-close-v3"}
     assert not any(found["total"]["not_bit_equal"].values())
-    assert found["command"] == "python -m experiments parity " + " ".join(argv)
+    assert found["command"] == recorded("parity", *argv)
     assert {"git", "packages"} <= set(found["provenance"])
     assert "Not bit-equal in every number: no class." in printed
     assert main(["--table", str(out)]) == 0
@@ -135,5 +138,18 @@ def test_the_documentation_shows_the_committed_result() -> None:
     assert (chosen["rewards"], chosen["cores"]) == (["v2", "v1"], ["compiled", "python"])
     assert {leak["core"] for leak in committed["leak"]} == {"compiled", "python"}
     assert all(leak["flat"] and leak["steps"] >= 1_000_000 for leak in committed["leak"])
-    commands = re.findall(r"^parity: .*\n\t\$\(PY\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert re.sub(r" --workers \d+", "", committed["command"]) == f"python {commands[0]}"
+    commands = re.findall(r"^parity: .*\n\t\$\(METARL\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = committed["command"].removeprefix("python -m experiments ").removeprefix("metarl ")
+    assert re.sub(r" --workers \d+", "", told) == commands[0]
+
+
+def test_without_locks_between_processes_the_command_says_what_the_system_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise OSError(38, "Function not implemented")  # what the C library says where there is no /dev/shm
+
+    monkeypatch.setattr("multiprocessing.synchronize.Lock", refuse)
+    with pytest.raises(ConfigError, match=r"cannot share locks .*Function not implemented.*; give .* /dev/shm"):
+        main(["--out", str(tmp_path / "x.json")])
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from experiments.build import load_run
 from experiments.table import summary_of_row as table_summary
 from experiments.table_rows import Row
 from metarl import run
+from metarl.commandline import command
 from metarl.evaluation import evaluate
 from metarl.protocol import Protocol
 from metarl.results import Episodes, Evaluation
@@ -292,7 +293,7 @@ def test_numbers_of_one_interval_have_equally_many_digits():
 def test_a_run_that_was_not_evaluated_says_how_to(tmp_path: Path, capsys):
     folder = make_run(tmp_path / "run", line_config())
     assert main(["report", str(folder)]) == 2
-    assert f"run `python -m experiments evaluate {folder} --split test` first" in capsys.readouterr().err
+    assert f"run `{command('evaluate', folder, '--split', 'test')}` first" in capsys.readouterr().err
     (folder / "results").mkdir()
     (folder / "results" / "evaluation-test.json").write_text('{"schema_version": 1, ')
     assert main(["report", str(folder)]) == 2

@@ -76,8 +76,8 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
     assert [level["reached"] for level in result["levels"]] == [True, False]
     assert result["training"]["iterations"] == 2
     assert len((tmp_path / "results" / "tiny" / "metrics.jsonl").read_text().splitlines()) == 2
-    assert result["commands"][0] == "python -m experiments reproduce tiny --seed 0"
-    assert result["commands"][-1].startswith("python -m experiments transfer ")
+    assert result["commands"][0] == "metarl reproduce tiny --seed 0"
+    assert result["commands"][-1].startswith("metarl transfer ")
     assert json.loads((tmp_path / "results" / "tiny" / "transfer.json").read_text())["iteration"] == 2
     out = capfd.readouterr().out
     assert "reached" in out
@@ -89,4 +89,4 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
 
 def test_the_document_holds_the_tables_of_the_committed_results():
     text = (ROOT / "docs" / "reproductions.md").read_text()
-    assert tables(ROOT / RESULTS) in text, "run `python -m experiments reproduce --table` and paste it"
+    assert tables(ROOT / RESULTS) in text, "run `metarl reproduce --table` and paste it"

@@ -21,8 +21,9 @@ from experiments.__main__ import COMMANDS, main
 from experiments.help_text import fill
 from experiments.plots import Shown, adaptation_figure, save_png, training_figure
 from experiments.report import load_shown
-from experiments.safe_text import figure, grid, make_console, one_line, path_word, set_up_streams
+from experiments.safe_text import figure, grid, make_console, one_line, set_up_streams
 from experiments.tables import text_table
+from metarl.commandline import path_word
 
 from .evaluated_runs import line_config, make_run
 from .process_settings import process_settings  # noqa: F401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git (Debian: apt-get install git)")
 def test_changed_code_makes_a_checkout_dirty_and_new_results_do_not(tmp_path: Path) -> None:
     package, result = tmp_path / "metarl", tmp_path / "experiments/results/a/result.json"
     for path in (package / "loop.py", result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from envs.metaworld.catalogue import task_class
@@ -12,8 +13,8 @@ from .build import core_library, find_compiler
 from .programs import prepare
 
 
-def main() -> None:
-    """Compile the core and the programs of all classes, and say in one line what came of it; never fatal."""
+def main() -> int:
+    """Compile the core and the programs of all classes, and say in one line what came of it; returns 1 for nothing."""
     start = time.monotonic()
     try:
         find_compiler()
@@ -22,9 +23,10 @@ def main() -> None:
         prepare(programs)
     except ConfigError as problem:
         print(f"Meta-World will step in Python, slower but with the same results: {problem}")
-    else:
-        print(f"Meta-World engine: core and {len(programs)} programs compiled ({time.monotonic() - start:.0f} s)")
+        return 1
+    print(f"Meta-World engine: core and {len(programs)} programs compiled ({time.monotonic() - start:.0f} s)")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

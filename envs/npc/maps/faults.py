@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metarl.commandline import command
 from metarl.errors import ConfigError
 
 _MOST_CELLS = 6
@@ -47,7 +48,8 @@ class MapError(ConfigError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         more = len(self.faults) - 1
-        tail = f" ... and {more} more fault{'s' * (more > 1)}; `worlds check` lists all" if more else ""
+        check = command("worlds", "check", "FILE")
+        tail = f" ... and {more} more fault{'s' * (more > 1)}; `{check}` lists all" if more else ""
         super().__init__(f"{self.faults[0]}{tail}")
 
 
