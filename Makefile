@@ -36,7 +36,7 @@ test: setup  ## the whole test suite
 	$(PY) -m pytest
 
 test-kernels: setup  ## the numerical tests with other kernels of BLAS and PyTorch, which round in other ways
-	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(PY) -m pytest tests/agents tests/metarl
+	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(PY) -m pytest -p tests.other_kernels tests/agents tests/metarl
 
 test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there, against the same on the CPU (a minute)
 	@$(PY) -c "import torch; raise SystemExit(0 if torch.cuda.is_available() else 'no GPU that torch can use: nothing was tested')"

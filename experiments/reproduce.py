@@ -23,9 +23,11 @@ from metarl.summary import summarise
 from .config import check_device
 from .evaluate import evaluation_path
 from .parser import Parser, check_folder
+from .plots import Shown
 from .reproductions import REPRODUCTIONS
 from .stored import picture_path
 from .subcommand import run_subcommand
+from .tables import scores_table, text_table
 
 _RESUMED = 0.02
 """A command that took a smaller share of the time that a run's records name has only finished the run."""
@@ -120,6 +122,7 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
             "summary": _without_tasks(plain(summarise(evaluation))),
         },
     }
+    result["printed"] = text_table(*scores_table(Shown(label, evaluation, []))).splitlines()
     if plan.scores is not None:
         result["scores"] = plan.scores(evaluation)
     (target / "result.json").write_text(json.dumps(plain(result), indent=1) + "\n")

@@ -111,7 +111,14 @@ def reproductions() -> str:
     return "\n".join(lines)
 
 
+def demo() -> str:
+    """Return what `make demo` prints at its end: it trains and evaluates what the reproduction of that name does."""
+    printed = "\n".join(line.rstrip() for line in result("rl2-gridworld")["printed"])
+    return f"```\n{printed}\n```"
+
+
 PASSAGES: Mapping[str, Callable[[], str]] = {
+    "demo": demo,
     "reproductions": reproductions,
     "reproduction-tables": lambda: tables(RESULTS),
 }
