@@ -9,7 +9,7 @@ import pytest
 
 from experiments import reproduce, reproduction
 from experiments.presets import PRESETS
-from experiments.reproduce import RESULTS, main, tables
+from experiments.reproduce import main, tables
 from experiments.reproduction import Level, Reproduction
 from experiments.reproductions import REPRODUCTIONS
 from metarl.errors import ConfigError
@@ -85,8 +85,3 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
     table = tables(tmp_path / "results")
     assert "| easy |" in table
     assert "(missed)" in table
-
-
-def test_the_document_holds_the_tables_of_the_committed_results():
-    text = (ROOT / "docs" / "reproductions.md").read_text()
-    assert tables(ROOT / RESULTS) in text, "run `metarl reproduce --table` and paste it"
