@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from metarl.provenance import git_state
+from metarl import provenance
+from metarl.provenance import git_state, package_versions
 
 
 def git(folder: Path, *words: str) -> str:
@@ -36,3 +38,9 @@ def test_changed_code_makes_a_checkout_dirty_and_new_results_do_not(tmp_path: Pa
 
 def test_outside_a_checkout_nothing_is_known(tmp_path: Path) -> None:
     assert git_state(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_the_build_of_torch_is_recorded_where_its_metadata_does_not_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "version", lambda name: "2.13.0")
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert package_versions(["torch", "numpy"]) == {"torch": "2.13.0+cu130", "numpy": "2.13.0"}
