@@ -18,11 +18,12 @@ RESULTS = "experiments/results"
 
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Return the installed versions of `names`, "not installed" where there is none."""
+    """Return the installed versions of `names`, "not installed" where there is none; of torch the very build."""
     found: dict[str, str] = {}
     for name in names:
         try:
-            found[name] = version(name)
+            # The index's CUDA build is 2.13.0+cu130 by its own word, and 2.13.0 by its metadata.
+            found[name] = str(torch.__version__) if name == "torch" else version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from envs.metaworld.emit import emit_cpp, numpy_functions
+from envs.metaworld.native.build import BuildError, find_compiler
 from envs.metaworld.program import ARITY, DType, Node, Program, Read
 
 N_READS, N_SLOTS = 12, 10
@@ -204,15 +204,16 @@ PROGRAMS = [single(*signature) for signature in signatures()] + [random_program(
 
 def compile_programs(programs: Sequence[Program], folder: Path) -> ctypes.CDLL:
     """Programs in one library, with NumPy's functions; skips where there is no compiler."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler on this machine: emitted C++ is not tested")
+    try:
+        compiler = find_compiler()
+    except BuildError as missing:
+        pytest.skip(str(missing))
     for name, text in emit_cpp(programs).items():
         (folder / name).write_text(text)
     (folder / "all.cpp").write_text("".join(f'#include "{path.name}"\n' for path in sorted(folder.glob("*.cpp"))))
     include = Path(mujoco.__file__).parent / "include"
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-fwrapv", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    command = [compiler, *flags, "-fPIC", "-shared", f"-I{include}", "all.cpp", "-o", "all.so"]
+    command = [*compiler, *flags, "-fPIC", "-shared", f"-I{include}", "all.cpp", "-o", "all.so"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     library = ctypes.CDLL(str(folder / "all.so"))

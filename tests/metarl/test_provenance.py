@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from metarl.provenance import git_state, kernels
+from metarl import provenance
+from metarl.provenance import git_state, kernels, package_versions
 
 
 def git(folder: Path, *words: str) -> str:
@@ -45,3 +47,9 @@ def test_what_decides_rounding_is_named_with_the_settings_a_user_made(monkeypatc
     assert all(plain.values())
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     assert kernels() == plain | {"MKL_CBWR": "COMPATIBLE"}
+
+
+def test_the_build_of_torch_is_recorded_where_its_metadata_does_not_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "version", lambda name: "2.13.0")
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert package_versions(["torch", "numpy"]) == {"torch": "2.13.0+cu130", "numpy": "2.13.0"}
