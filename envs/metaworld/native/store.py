@@ -50,13 +50,13 @@ def cache_folder() -> Path:
     if chosen and not chosen.startswith("~"):
         return Path(os.path.abspath(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard for that variable says to ignore a relative path.
-    folder = Path(base) if os.path.isabs(base) else Path("~/.cache")
+    if not chosen and os.path.isabs(base):  # the standard for that variable says to ignore a relative path
+        return Path(base) / "metarl" / "engine"
     try:
-        folder = (Path(chosen) if chosen else folder / "metarl" / "engine").expanduser()
+        folder = Path(chosen or "~/.cache/metarl/engine").expanduser()
     except RuntimeError:
         folder = Path("~")
-    if not folder.is_absolute():
+    if not folder.is_absolute() or os.environ.get("HOME") == "":
         raise BuildError(
             "no home directory to keep compiled code in; name a folder of your own in METARL_CACHE, got "
             f"{chosen!r}, and HOME is {os.environ.get('HOME')!r}"
@@ -76,11 +76,11 @@ def keep_or_make(product: Path, make: Callable[[Path], bytes]) -> bytes:
     with _locked(product) as folder:
         content, fault = _read(product)
         if content is None:
-            if fault:
-                _LOG.warning("Meta-World: %r %s, so it is made anew", str(product), fault)
             content = make(folder)
             with disk(product.parent):
                 _write(product, folder, content)
+            if fault:
+                _LOG.warning("Meta-World: %r %s, so it was made anew", str(product), fault)
     return content
 
 
@@ -161,18 +161,18 @@ def _read(product: Path) -> tuple[bytes | None, str]:
     try:
         # Opening a pipe without O_NONBLOCK waits for its other end.
         handle = os.open(product, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fault = _not_ours(handle)
+            if fault:
+                return None, fault
+            with open(handle, "rb", closefd=False) as file:
+                sealed = file.read()
+        finally:
+            os.close(handle)
     except FileNotFoundError:
         return None, ""
     except OSError as problem:
-        return None, f"cannot be opened ({problem.strerror})"
-    with open(handle, "rb") as file:
-        fault = _not_ours(handle)
-        if fault:
-            return None, fault
-        try:
-            sealed = file.read(MOST_BYTES)
-        except OSError as problem:
-            return None, f"cannot be read ({problem.strerror})"
+        return None, f"cannot be read ({problem.strerror})"
     content = sealed[:-_SEAL_SIZE]
     return (content, "") if sealed == content + _seal(product.name, content) else (None, "does not fit its digest")
 
@@ -184,6 +184,8 @@ def _not_ours(handle: int) -> str:
         return "is not a plain file"
     if found.st_uid not in (0, os.geteuid()):
         return f"belongs to user {found.st_uid}"
+    if found.st_size > MOST_BYTES:
+        return "is far too large"
     return "can be written by others" if found.st_mode & _OTHERS_WRITE else ""
 
 
