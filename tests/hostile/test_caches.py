@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +14,7 @@ from envs.metaworld.native.store import load_library
 
 from . import Surroundings
 from .caches import cases, copier
+from .user import User
 
 try:
     find_compiler()
@@ -28,31 +25,9 @@ NAMES = [case.name for case in cases(Path(), "")]
 MOST_S = 10
 
 
-class User:
-    """A process that tries surroundings, one after the other."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.hostile.cache_user"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def at_once(self, surroundings: list[Surroundings]) -> list[dict[str, Any]]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([asdict(each) for each in surroundings], default=str) + "\n")
-        self.process.stdin.flush()
-        answers: list[dict[str, Any]] = json.loads(self.process.stdout.readline())
-        return answers
-
-    def __call__(self, surroundings: Surroundings) -> dict[str, Any]:
-        return self.at_once([surroundings])[0]
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def user() -> Iterator[User]:
-    found = User()
+    found = User("cache_user")
     yield found
     found.close()
 
