@@ -62,6 +62,15 @@ CRASHING = {
 }
 """By name they take the process with them."""
 
+BUILDING = {
+    "building exits": "def make(): raise SystemExit(0)",
+    "building exits with a message": "import sys\ndef make(): sys.exit('bye')",
+}
+"""Nothing is wrong before the factory is called."""
+
+COMMANDS = {"doctor": ("--check", "splits"), "worlds": (), "train": ()}
+"""Commands that take `module:attribute`."""
+
 CHANGING = {
     "prints": "print('x' * 10_000)",
     "warns": "import warnings; warnings.warn('odd')",
@@ -108,6 +117,13 @@ def cases() -> Iterator[Case]:
     """Yield all cases: `doctor NAME`, or `worlds` where there is nothing to ask for by name."""
     for name, source in (FAILING | HANGING).items():
         yield Case(name, partial(_module, name, source), "listed")
+    for name, source in BUILDING.items():
+        yield Case(name, partial(_module, name, source), "refused")
+    for command in COMMANDS:
+        for name in ("exits with 0", "ends the process", "raises its own BaseException", "text and an exit"):
+            yield Case(f"{command}: {name}", partial(_target, command, name, FAILING[name]), "refused")
+        for name, source in BUILDING.items():
+            yield Case(f"{command}: {name}", partial(_target, command, name, source), "refused")
     for name, source in CRASHING.items():
         yield Case(name, partial(_module, name, source, by_name=False), "listed")
     for name, (line, asked) in METADATA.items():
@@ -131,6 +147,12 @@ def _module(
     install(folder, asked, source, f"{asked} = {target}")
     limit = {"METARL_IMPORT_S": QUICK_S} if name in HANGING else {}
     return _ask(folder, asked if by_name else None, limit)
+
+
+def _target(command: str, name: str, source: str, folder: Path) -> Surroundings:
+    package = plugin_name(name).replace("-", "_")
+    (folder / f"{package}.py").write_text(source)
+    return Surroundings({"PYTHONPATH": str(folder)}, arguments=(command, f"{package}:make", *COMMANDS[command]))
 
 
 def _metadata(name: str, line: str, asked: str | None, folder: Path) -> Surroundings:
