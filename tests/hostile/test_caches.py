@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from envs.metaworld.native.build import BuildError, compile_library, find_compil
 from envs.metaworld.native.store import load_library
 
 from . import Surroundings
-from .caches import cases, copier
+from .caches import STRANGER, cases, copier
 from .user import User
 
 try:
@@ -82,6 +84,25 @@ def test_a_kill_while_compiling_leaves_nothing_that_is_used_or_stays(
     assert len(list(cache.glob(".build-*"))) == 1
     assert user(Surroundings(environment))["lines"] == ["answer: 10.0"]
     assert sorted(p.suffix for p in cache.iterdir()) == ["", ".lock", ".so"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for somebody else")
+def test_a_cache_that_root_filled_serves_users_who_can_only_read_it(user: User, good: tuple[Path, str]) -> None:
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        folder.chmod(0o755)
+        shutil.copytree(good[0], folder / "cache")
+        for place in (folder / "cache").rglob("*"):
+            place.chmod(0o755 if place.is_dir() else 0o644)
+        (folder / "cache").chmod(0o755)
+        environment = {"METARL_CACHE": str(folder / "cache"), "CXX": good[1]}
+        assert user(Surroundings(environment, user=STRANGER))["lines"] == ["answer: 10.0"]
+        next((folder / "cache").glob("toy*.so")).unlink()
+        (said, answer) = user(Surroundings(environment, user=STRANGER))["lines"]
+        assert said.startswith("refused: cannot write ")
+        assert answer == "answer: 10.0"
+    finally:
+        shutil.rmtree(folder)
 
 
 def script(folder: Path, text: str) -> str:
