@@ -117,7 +117,7 @@ def _announced_by(distribution: Distribution, group: str, seen: set[str]) -> lis
         text = distribution.read_text("entry_points.txt")
         if not text or group not in text:
             return []
-        origin = plain(str(distribution.name or origin))
+        origin = _name_of(distribution)
         key = re.sub(r"[-_.]+", "-", origin).lower()
         if key in seen:  # the same package again, further down the path: Python imports the first
             return []
@@ -127,6 +127,13 @@ def _announced_by(distribution: Distribution, group: str, seen: set[str]) -> lis
     if origin != "unknown":
         seen.add(key)
     return [_entry(point.name, point.value, origin) for point in points]
+
+
+def _name_of(distribution: Distribution) -> str:
+    try:
+        return plain(distribution.name)
+    except Exception:  # its METADATA is missing or no text
+        return "unknown"
 
 
 _VALUE = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?\s*")

@@ -130,6 +130,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"metadata: {name}", partial(_metadata, name, line, asked), "listed")
     for name, start in CHANGING.items():
         yield Case(name, partial(_module, name, f"{start}\n{SOURCE}"), "works")
+    for name, content in (("no METADATA", None), ("METADATA without a name", b"\n"), ("METADATA of no text", b"\xff")):
+        yield Case(name, partial(_nameless, name, content), "works")
     for name, line in (("an attribute's attribute", "PACKAGE:Corridors.made"), ("extras", "PACKAGE:make [more]")):
         source = SOURCE + "\nCorridors.made = staticmethod(make)\n"
         yield Case(name, partial(_module, name, source, target=line), "works")
@@ -147,6 +149,15 @@ def _module(
     install(folder, asked, source, f"{asked} = {target}")
     limit = {"METARL_IMPORT_S": QUICK_S} if name in HANGING else {}
     return _ask(folder, asked if by_name else None, limit)
+
+
+def _nameless(name: str, content: bytes | None, folder: Path) -> Surroundings:
+    surroundings = _module(name, SOURCE, folder)
+    path = next(folder.glob("*.dist-info/METADATA"))
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    return surroundings
 
 
 def _target(command: str, name: str, source: str, folder: Path) -> Surroundings:
