@@ -215,6 +215,7 @@ def _compilers() -> Iterator[tuple[str, str, str]]:
     yield "ended by a signal", "#!/bin/sh\nkill -SEGV $$", "refused"
     yield "making garbage", _MAKES.format("echo garbage >"), "refused"
     yield "making nothing", _MAKES.format(": >"), "refused"
+    yield "making a pipe", _MAKES.format("mkfifo"), "refused"
     yield "making a folder", _MAKES.format("mkdir"), "refused"
     yield "making a library of something else", _MAKES.format("echo | c++ -shared -x c -o"), "refused"
 

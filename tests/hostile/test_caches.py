@@ -105,6 +105,18 @@ def test_a_cache_that_root_filled_serves_users_who_can_only_read_it(user: User, 
         shutil.rmtree(folder)
 
 
+def test_a_relative_cache_below_a_folder_that_is_gone_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("METARL_CACHE", "cache")
+    with pytest.raises(BuildError, match=r"cannot write 'cache' \(No such file"):
+        product_path("answer", ANSWER)
+
+
 def script(folder: Path, text: str) -> str:
     path = folder / "compiler"
     path.write_text(f"#!/bin/sh\n{text}")

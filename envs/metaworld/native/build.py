@@ -83,10 +83,10 @@ def compiled(name: str, sources: Mapping[str, str], folder: Path) -> bytes:
     code, said = _run([*compiler, *FLAGS, *include, *output, str(folder / "unit.cc"), *link], folder, TIMEOUT_S)
     if code:
         raise BuildError(f"{name}: {compiler[0]!r} failed with code {code}: {said or 'no output'}")
-    try:
+    if not (folder / "product.so").is_file():
+        raise BuildError(f"{name}: {compiler[0]!r} made no library; name a C++ compiler in CXX")
+    with disk(folder):
         return (folder / "product.so").read_bytes()
-    except OSError as problem:
-        raise BuildError(f"{name}: {compiler[0]!r} made no library; name a C++ compiler in CXX") from problem
 
 
 def digest(*parts: str) -> str:

@@ -48,7 +48,8 @@ def cache_folder() -> Path:
     """
     chosen = os.environ.get("METARL_CACHE")
     if chosen and not chosen.startswith("~"):
-        return Path(os.path.abspath(chosen))
+        with disk(Path(chosen)):  # a relative one, where the current folder was removed
+            return Path(os.path.abspath(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not chosen and os.path.isabs(base):  # the standard for that variable says to ignore a relative path
         return Path(base) / "metarl" / "engine"
