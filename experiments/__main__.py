@@ -95,7 +95,7 @@ def _run(argv: list[str]) -> int:
             raise ConfigError(f"unknown command {command!r}; {nearest(command, COMMANDS)}")
         if command == "train":
             STOP.install()  # before torch is imported, which takes seconds
-        code = load_target(COMMANDS[command][0], "command")(rest)
+        code = load_target(COMMANDS[command][0], "command", ours=True)(rest)
         return int(code)
     except MetarlError as error:
         _show_traceback(error)

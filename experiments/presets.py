@@ -10,6 +10,7 @@ from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol
 from metarl.loop import LoopSettings
 from metarl.registry import load_target
+from metarl.stranger_probe import told
 
 from .config import AnyConfig, ExperimentConfig, WorldConfig
 from .presets_across import ACROSS_PRESETS
@@ -391,7 +392,10 @@ def load_preset(name: str) -> AnyConfig:
     make = load_target(name, "preset") if ":" in name else PRESETS.get(name)
     if make is None:
         raise ConfigError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
-    config = make()
+    try:
+        config = make()
+    except SystemExit as error:
+        raise ConfigError(f"preset {name!r} cannot be built: {told(error)}") from error
     if not isinstance(config, ExperimentConfig):
         raise ConfigError(f"preset {name!r} returned a {type(config).__name__}; it must return an ExperimentConfig")
     return config

@@ -15,7 +15,7 @@ from rich.text import Text
 from envs import WORLDS
 from metarl.commandline import command
 from metarl.errors import ConfigError
-from metarl.registry import Entry
+from metarl.strangers import Entry
 from metarl.tasks import TaskDistribution, Tasks, check_distribution
 
 from .doctor import find_family
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     source = find_family(arguments.world, parse_options(arguments.option))
     family = check_distribution(source() if callable(source) else source)
-    entry = WORLDS.entries().get(arguments.world, Entry(arguments.world, arguments.world))
+    entry = WORLDS.entry(arguments.world) or Entry(arguments.world, arguments.world)
     console.print(details(family, entry))
     if arguments.measure is not None:
         from .npc_references import measure_references
@@ -83,7 +83,7 @@ def list_table(entries: dict[str, Entry]) -> Table:
         table.add_column(column, overflow="fold")
     for name, entry in entries.items():
         what = Text(f"BROKEN {entry.error}", style="bold red") if entry.error else Text(entry.summary or entry.target)
-        table.add_row(name, what, entry.origin)
+        table.add_row(Text(name), what, Text(entry.origin))
     return table
 
 

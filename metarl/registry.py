@@ -5,66 +5,56 @@ A plug-in announces its worlds in its own pyproject.toml:
     [project.entry-points."metarl.worlds"]
     my-world = "my_package.worlds:make"
 
-where `make(**options)` returns a TaskDistribution. A plug-in that fails to import is listed with its error and harms
-nothing else.
+where `make(**options)` returns a TaskDistribution. A plug-in that is broken in any way is listed with its error and
+harms nothing else: see `strangers`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .errors import ConfigError, MetarlError, nearest
+from .stranger_probe import told
+from .strangers import Entry, Fault, ImportFault, announced, load, tried
 
 ENTRY_POINT_GROUP = "metarl.worlds"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One name of a registry: where its factory is, and why it cannot be used, if so."""
+def load_target(target: str, what: str = "world", *, ours: bool = False) -> Any:
+    """Import `module:attribute`; raises ConfigError naming the part that is wrong.
 
-    name: str
-    target: str
-    """`module:attribute` of the factory."""
-    summary: str = ""
-    origin: str = "metarl"
-    """Distribution the entry comes from."""
-    error: str = ""
-
-
-def load_target(target: str, what: str = "world") -> Any:
-    """Import `module:attribute`; raises ConfigError naming the part that is wrong."""
+    The code is taken for somebody else's, which may do anything at import, unless it is `ours`.
+    """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"{what} target {target!r} is not of the form 'package.module:attribute'")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ConfigError(
-            f"cannot import module {module_name!r} of {what} {target!r}: {type(error).__name__}: {error}"
-        ) from error
+        return _import_ours(module_name, attribute) if ours else load(module_name, attribute)
+    except ImportFault as fault:
+        raise ConfigError(f"cannot import module {module_name!r} of {what} {target!r}: {fault}") from fault
+    except Fault as fault:
+        raise ConfigError(f"{what} {target!r}: {fault}") from fault
+
+
+def _import_ours(module_name: str, attribute: str) -> Any:
     try:
-        return getattr(module, attribute)
-    except AttributeError as error:
-        raise ConfigError(f"module {module_name!r} has no {attribute!r}; {nearest(attribute, vars(module))}") from error
+        return getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # a package that it needs may be missing or broken
+        raise ImportFault(told(error)) from error
 
 
-def plugins(group: str = ENTRY_POINT_GROUP) -> list[Entry]:
-    """Return the entries that installed distributions announce, broken ones with their error."""
-    return [_probe(point) for point in sorted(entry_points(group=group), key=lambda p: p.name)]
+def plugins(group: str = ENTRY_POINT_GROUP, taken: Container[str] = ()) -> list[Entry]:
+    """Return the entries that installed distributions announce, broken ones with their error; none may be `taken`."""
+    return tried([_renamed(entry) if entry.name in taken else entry for entry in announced(group)])
 
 
-def _probe(point: EntryPoint) -> Entry:
-    origin = point.dist.name if point.dist is not None else "unknown"
-    try:
-        point.load()
-    except Exception as error:  # a plug-in may fail in any way; the listing must survive it
-        return Entry(point.name, point.value, origin=origin, error=f"{type(error).__name__}: {error}")
-    return Entry(point.name, point.value, origin=origin)
+def _renamed(entry: Entry) -> Entry:
+    error = f"the name {entry.name!r} is built in; its package must announce another"
+    return replace(entry, name=f"{entry.name} of {entry.origin}", error=error)
 
 
 class Registry:
@@ -76,9 +66,16 @@ class Registry:
         self.builtin = {n: Entry(n, target, summary) for n, (target, summary) in builtin.items()}
 
     def entries(self) -> dict[str, Entry]:
-        """Return every known entry by name; a plug-in cannot replace a built-in name."""
-        found = {e.name: e for e in (plugins(self.group) if self.group else [])}
+        """Return every known entry by name; a plug-in cannot have a built-in one and is listed beside it."""
+        found = {e.name: e for e in (plugins(self.group, self.builtin) if self.group else [])}
         return found | self.builtin
+
+    def entry(self, name: str) -> Entry | None:
+        """Return the entry called `name`, if there is one. Nothing is imported, so that it may be broken after all."""
+        return self.builtin.get(name) or self._announced().get(name)
+
+    def _announced(self) -> dict[str, Entry]:
+        return {e.name: e for e in (announced(self.group) if self.group else [])}
 
     def factory(self, name: str) -> Callable[..., Any]:
         """Return the factory called `name`, which may also be a target `package.module:attribute`.
@@ -87,12 +84,18 @@ class Registry:
         """
         if ":" in name:
             return load_target(name, self.what)  # type: ignore[no-any-return]
-        entry = self.builtin.get(name) or self.entries().get(name)
+        if name in self.builtin:
+            return load_target(self.builtin[name].target, self.what, ours=True)  # type: ignore[no-any-return]
+        known = self._announced()
+        entry = known.get(name)
         if entry is None:
-            raise ConfigError(f"unknown {self.what} {name!r}; {nearest(name, self.entries())}")
-        if entry.error:
-            raise ConfigError(f"{self.what} {name!r} of {entry.origin!r} cannot be loaded: {entry.error}")
-        return load_target(entry.target, self.what)  # type: ignore[no-any-return]
+            raise ConfigError(f"unknown {self.what} {name!r}; {nearest(name, self.builtin.keys() | known)}")
+        try:
+            if entry.error:
+                raise Fault(entry.error)
+            return load(*entry.target.split(":"))  # type: ignore[no-any-return]
+        except Fault as fault:
+            raise ConfigError(f"{self.what} {name!r} of {entry.origin!r} cannot be loaded: {fault}") from fault
 
     def make(self, name: str, **options: Any) -> Any:
         """Build what `name` stands for.
@@ -103,11 +106,10 @@ class Registry:
         check_options(f"{self.what} {name!r}", factory, options)
         try:
             return factory(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if name in self.builtin or isinstance(error, MetarlError):
                 raise
-            words = " ".join(str(error).split()) or "no message"
-            raise ConfigError(f"{self.what} {name!r} cannot be built: {type(error).__name__}: {words}") from error
+            raise ConfigError(f"{self.what} {name!r} cannot be built: {told(error)}") from error
 
 
 def check_options(what: str, factory: Any, options: Mapping[str, Any]) -> None:

@@ -44,7 +44,8 @@ def test_a_broken_plug_in_is_listed_with_its_error_and_the_rest_works(registry: 
     entries = registry.entries()
     assert entries["broken"].error == "RuntimeError: half finished"
     assert entries["nameless"].error.startswith("AttributeError")
-    assert set(entries) == {"counter", "ordered", "doubler", "broken", "nameless"}
+    assert entries["counter of doubler-pkg"].error.startswith("the name 'counter' is built in")
+    assert set(entries) == {"counter", "ordered", "doubler", "broken", "nameless", "counter of doubler-pkg"}
     with pytest.raises(ConfigError, match="'broken' of 'doubler-pkg' cannot be loaded: RuntimeError: half finished"):
         registry.make("broken")
     assert registry.make("counter", a=3) == {"a": 3}

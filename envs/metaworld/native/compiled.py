@@ -18,8 +18,9 @@ from envs.metaworld.leaving import shut_at_exit
 from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Program
 from metarl.errors import ConfigError, WorldError
 
-from .build import BuildError, core_library
+from .build import core_library
 from .programs import program_function
+from .store import BuildError, cache_folder, symbol
 
 _BUSY = 2
 _MOST_THREADS = 1024
@@ -217,11 +218,7 @@ def _library() -> Any:
     """Load the core; ctypes lets go of the interpreter lock while one of its functions runs."""
     import mujoco  # its library must be the one that the core finds
 
-    path = core_library()
-    try:
-        library: Any = ctypes.CDLL(str(path))
-    except OSError as problem:
-        raise BuildError(f"{path} cannot be loaded: {problem}") from problem
+    library = core_library()
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "core_mujoco_version": (integer, []),
@@ -235,10 +232,8 @@ def _library() -> Any:
         "core_step": (integer, [pointer]),
     }
     for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
+        function = symbol(library, name)
         function.restype, function.argtypes = result, arguments
     if library.core_mujoco_version() != mujoco.mj_version():
-        raise BuildError(
-            f"{path} was compiled for another MuJoCo than {mujoco.__version__}, which is loaded; remove it"
-        )
+        raise BuildError(f"the core was compiled for another MuJoCo than {mujoco.__version__}; empty {cache_folder()}")
     return library

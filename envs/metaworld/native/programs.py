@@ -15,8 +15,9 @@ from envs.metaworld import emit
 from envs.metaworld.emit import dot_is_fused, emit_cpp, numpy_functions
 from envs.metaworld.program import Program
 
-from .build import BuildError, cache_folder, compile_library, digest, find_compiler, locked, product_path
-from .program_json import dumps, loads
+from .build import compiled, digest, find_compiler, product_path
+from .program_json import SCHEMA, dumps, loads
+from .store import FORMAT, BuildError, cache_folder, is_kept, keep_or_make, load_library, symbol
 
 _loaded: dict[int, tuple[Program, Any, int]] = {}
 """id of a program -> itself (so that the id stays its own), its library, its function's address."""
@@ -31,8 +32,11 @@ def program_function(program: Program) -> int:
     with _lock:
         found = _loaded.get(id(program))
         if found is None:
-            library = _open(_library_of(program))
-            found = _loaded[id(program)] = (program, library, library.find_program(program.key.encode()))
+            library = load_library(program.key, _library_of(program))
+            find = symbol(library, "find_program")
+            find.restype, find.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+            symbol(library, "set_numpy_functions")(numpy_functions())
+            found = _loaded[id(program)] = (program, library, find(program.key.encode()))
         if not found[2]:
             raise BuildError(f"the library of {program.key} does not have it; empty {cache_folder()}")
         return found[2]
@@ -44,7 +48,7 @@ def prepare(programs: Sequence[Program]) -> int:
     Raises: BuildError if one fails.
     """
     find_compiler()
-    missing = [p for p in programs if not _product(p).is_file()]
+    missing = [p for p in programs if not is_kept(_product(p))]
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
         list(pool.map(_library_of, missing))
     return len(missing)
@@ -55,39 +59,20 @@ def cached_program(name: str, reward_version: str, derive: Callable[[], Program]
 
     A cache that cannot be read or written only costs the time to derive.
     """
-    path = cache_folder() / f"derived-{upstream_digest()}" / f"{name}_{reward_version}.json"
     try:
-        return loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        program = derive()
-    try:
-        with locked(path) as folder:
-            (folder / "program").write_text(dumps(program), encoding="utf-8")
-            os.replace(folder / "program", path)
+        kept = cache_folder() / f"derived-{upstream_digest()}" / f"{name}_{reward_version}.json"
+        return loads(keep_or_make(kept, lambda _: dumps(derive()).encode()).decode())
     except BuildError:
-        pass
-    return program
+        return derive()
 
 
-def _library_of(program: Program) -> Path:
+def _library_of(program: Program) -> bytes:
     product = _product(program)
-    if not product.is_file():
-        compile_library(product, emit_cpp([program]))
-    return product
+    return keep_or_make(product, lambda folder: compiled(product.stem, emit_cpp([program]), folder))
 
 
 def _product(program: Program) -> Path:
     return product_path(program.key, dumps(program), _emitter_digest())
-
-
-def _open(path: Path) -> Any:
-    try:
-        library: Any = ctypes.CDLL(str(path))
-    except OSError as problem:
-        raise BuildError(f"{path} cannot be loaded: {problem}") from problem
-    library.find_program.restype, library.find_program.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
-    library.set_numpy_functions(numpy_functions())
-    return library
 
 
 @cache
@@ -106,6 +91,8 @@ def upstream_digest() -> str:
     here = Path(__file__).parent
     upstream = _texts(Path(metaworld.__file__).parent, "**/*.py", "**/*.xml")
     return digest(
+        FORMAT,
+        str(SCHEMA),
         mujoco.__version__,
         np.__version__,
         *upstream,

@@ -1,0 +1,133 @@
+"""While code of others is imported: it cannot end the process, and what belongs to the whole process is put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+
+class TooLong(BaseException):
+    """The time is over; no Exception, so that a stranger's `except Exception` does not stop it."""
+
+
+@contextmanager
+def contained(limit_s: float) -> Iterator[list[int]]:
+    """Contain code of others for at most `limit_s` seconds, then raise TooLong in it.
+
+    Gives a list that is not empty once the user has pressed Ctrl-C. Folders added to `sys.path` and variables of the
+    environment stay, because the code may need them later. Time and Ctrl-C are for the main thread only.
+    """
+    interrupted: list[int] = []
+    with ExitStack() as back:
+        for put_back in (_folder(), _import_path(), _streams(), _numbers(), _exit()):
+            back.callback(put_back)
+        back.enter_context(warnings.catch_warnings())
+        if threading.current_thread() is threading.main_thread():
+            back.callback(_signals(limit_s, interrupted))
+        yield interrupted
+
+
+def _folder() -> Callable[[], None]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        here: str | None = os.getcwd()
+    except OSError:  # it was removed
+        here = None
+
+    def put_back() -> None:
+        os.umask(mask)
+        if here is not None:
+            with suppress(OSError):
+                os.chdir(here)
+
+    return put_back
+
+
+def _import_path() -> Callable[[], None]:
+    path, before = sys.path, list(sys.path)
+
+    def put_back() -> None:
+        path[:] = before + [place for place in sys.path if place not in before]
+        sys.path = path
+
+    return put_back
+
+
+def _streams() -> Callable[[], None]:
+    """Have what is printed go to stderr: stdout is for what the user asked for."""
+    before = sys.stdin, sys.stdout, sys.stderr
+    sys.stdout = sys.stderr
+
+    def put_back() -> None:
+        sys.stdin, sys.stdout, sys.stderr = before
+
+    return put_back
+
+
+def _numbers() -> Callable[[], None]:
+    import numpy as np
+    import torch
+
+    errors, dtype, device = np.geterr(), torch.get_default_dtype(), torch.get_default_device()
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+
+    def put_back() -> None:
+        np.seterr(**errors)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+
+    return put_back
+
+
+def _exit() -> Callable[[], None]:
+    """Make `os._exit` an exception, which says who called it, in this process; its forks may end as they like."""
+    end, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            end(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+
+    def put_back() -> None:
+        os._exit = end
+
+    return put_back
+
+
+def _signals(limit_s: float, interrupted: list[int]) -> Callable[[], None]:
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    on_interrupt = before[signal.SIGINT]
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+        on_interrupt(number, frame)
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TooLong
+
+    if callable(on_interrupt):
+        signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGALRM, late)
+    timer = signal.setitimer(signal.ITIMER_REAL, limit_s, 1.0)  # again each second, should it be caught
+
+    def put_back() -> None:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:  # None: set by no Python code
+                signal.signal(number, handler)
+
+    return put_back
