@@ -244,7 +244,7 @@ def test_the_command_measures_prints_and_stores(tmp_path: Path, capsys: pytest.C
 def test_missed_targets_memory_and_absent_contenders_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     cells = [cell(COMPILED, 8, [10.0]), cell(RAW, 8, [5.0])]
     memory = {COMPILED: {"mb_per_extra_copy": 0.75}}
-    print_all(Measured(QUICK, cells, memory, {}, {"envpool": "not installed"}, 0.0, 1.0), make_console())
+    print_all(Measured(QUICK, cells, memory, {}, {"envpool": "not installed"}, 0.0, 1.0), make_console(width=140))
     lines = capsys.readouterr().out.splitlines()
     assert any("raw mj_step, per CPU second" in line and "0.50" in line and "missed" in line for line in lines)
     assert any("0.75 MB" in line and "missed" in line for line in lines)

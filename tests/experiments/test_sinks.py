@@ -200,7 +200,7 @@ def test_an_online_run_goes_on_where_the_server_stands(tmp_path: Path, monkeypat
 
 def test_a_missing_tensorboard_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install tensorboard"):
+    with pytest.raises(ConfigError, match=r"pip install 'metarl-worlds\[tensorboard\]'"):
         check(Settings(tensorboard=True, wandb="disabled"))
     with pytest.raises(ConfigError, match="pip install wandb"):
         check(Settings())
