@@ -42,7 +42,7 @@ test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there,
 	@$(PY) -c "import torch; raise SystemExit(0 if torch.cuda.is_available() else 'no GPU that torch can use: nothing was tested')"
 	$(PY) -m pytest tests/gpu
 
-kill: setup  ## kill -9 and resume every kind of agent, compare bit for bit (minutes; the suite does three of them)
+kill: setup  ## kill every kind of agent at every operation on files, resume, compare bit for bit (an hour or two)
 	$(PY) -m tests.experiments.kill_every_agent
 
 learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)

@@ -28,8 +28,7 @@ PROG = command("train")
 A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
 Resume = Literal["no", "yes", "auto"]
 
-CHANGEABLE = ("train.n_iterations", "log.", "device")
-"""What may differ when a run goes on; anything else would make it another run. Another device costs bits, not sense."""
+CHANGEABLE = tuple(f"{name}." for name in run.CHANGEABLE)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def check_changes(stored: AnyConfig, wanted: AnyConfig) -> AnyConfig:
         wanted = dataclasses.replace(wanted, threads=stored.threads)
     before, after = flat(codec.to_json(stored)), flat(codec.to_json(wanted))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(CHANGEABLE):
+        if before.get(key) != after.get(key) and not f"{key}.".startswith(CHANGEABLE):
             raise ConfigError(
                 f"{key} is {before.get(key)!r} in this run and cannot become {after.get(key)!r} when it goes on; only "
                 f"train.n_iterations, log.* and device can. For other values start a new run; --from keeps what was "

@@ -13,10 +13,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from metarl.checkpoint import replace_file
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.log import read_records
@@ -30,6 +31,10 @@ _SECRET = re.compile(
     r"(^|[_\-.])(api[_\-]?key|(access|private|secret)[_\-]?key|secrets?|token|passw(or)?d|credentials?)$",
     re.IGNORECASE,
 )
+
+_METRICS, _TENSORBOARD = "metrics.jsonl", "tensorboard"
+_COMPLETE = "complete.json"
+"""Says how far TensorBoard files go that were closed in order; not there while they are open."""
 
 _INIT_TIMEOUT_S = 30.0
 _LONGEST_NAME = 128
@@ -99,11 +104,31 @@ def make_sinks(settings: LogSettings, run_dir: Path, config_json: Mapping[str, A
         sinks.append(Guarded("W&B", sink, notices))
         where = sink.where
     if settings.tensorboard:
-        sinks.append(Guarded("TensorBoard", TensorboardSink(run_dir / "tensorboard"), notices))
+        sinks.append(Guarded("TensorBoard", TensorboardSink(run_dir), notices))
     shown = make_progress(settings.progress, config_json, run_dir, where, notices)
     if shown is not None:
         sinks.append(Guarded("progress", shown, notices))
     return sinks
+
+
+def complete(settings: LogSettings, run_dir: Path, config_json: Mapping[str, Any], run_id: str) -> list[str]:
+    """Hand a finished run's sinks what they miss of its records; return what went wrong, one line each.
+
+    A process that was killed did not write what it had pending. Sinks that miss nothing are not opened.
+    """
+    notices: list[str] = []
+    n_records, missing = len(read_records(run_dir / _METRICS)), dict[str, Callable[[], Sink]]()
+    if settings.wandb != "disabled" and wandb_reached(run_dir, run_id, notices) < n_records:
+        missing["W&B"] = lambda: WandbSink(settings, run_dir, config_json, run_id, notices)
+    if settings.tensorboard and tensorboard_reached(run_dir / _TENSORBOARD) < n_records:
+        missing["TensorBoard"] = lambda: TensorboardSink(run_dir)
+    for what, opened in missing.items():
+        try:
+            check(settings)
+            opened().close()  # each begins with what it misses
+        except Exception as error:  # the run is finished, whatever a service says
+            notices.append(f"{what} still misses records of this run: {' '.join(str(error).split())}")
+    return notices
 
 
 class Guarded:
@@ -177,18 +202,13 @@ class WandbSink:
         notices: list[str],
     ) -> None:
         folder = run_dir.absolute()
-        fragments = sorted((folder / "wandb").glob(f"*run-*-{run_id}"))
         self.where = f"W&B {settings.wandb}: {run_dir / 'wandb'}"
-        self._run, self._last = self._open(settings, folder, config_json, run_id), -1
-        for fragment in fragments:
-            try:
-                self._last = max([self._last, *(int(r["iteration"]) for r in read_fragment(fragment))])
-            except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-                notices.append(f"{fragment.name} cannot be read back ({error}); W&B may show iterations twice")
+        self._last = wandb_reached(folder, run_id, notices)
+        self._run = self._open(settings, folder, config_json, run_id)
         if settings.wandb == "online":
             self._last = max(self._last, int(self._run.step) - 1)
             self.where = f"W&B online: {self._run.url}"
-        for record in read_records(folder / "metrics.jsonl"):
+        for record in read_records(folder / _METRICS):
             self.log(record)
 
     def _open(self, settings: LogSettings, folder: Path, config: Mapping[str, Any], run_id: str) -> Any:
@@ -256,6 +276,30 @@ class WandbSink:
                 os.environ[key] = value
 
 
+def wandb_reached(run_dir: Path, run_id: str, notices: list[str]) -> int:
+    """Return the last iteration that earlier processes really left in W&B's files, 0 if none.
+
+    Only the holder of the run's lock may ask: nobody writes the fragments any more, and what each one holds is kept
+    beside them, because it takes half a second to read one.
+    """
+    folder, reached = run_dir / "wandb", 0
+    memory = folder / f"reached-{run_id}.json"
+    try:
+        known = dict(json.loads(memory.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    for fragment in sorted(folder.glob(f"*run-*-{run_id}")):
+        key = f"{fragment.name} {sum(p.stat().st_size for p in fragment.glob('*.wandb'))}"
+        try:
+            if type(known.get(key)) is not int:
+                known[key] = max((int(r["iteration"]) for r in read_fragment(fragment)), default=0)
+                replace_file(memory, json.dumps(known).encode())
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            notices.append(f"{fragment.name} cannot be read back ({error}); W&B may show iterations twice")
+        reached = max(reached, known.get(key, 0))
+    return reached
+
+
 def read_fragment(folder: Path) -> list[dict[str, Any]]:
     """Return the history records in one `wandb/*run-*` folder, as W&B itself reads them back.
 
@@ -268,11 +312,21 @@ def read_fragment(folder: Path) -> list[dict[str, Any]]:
 
 
 class TensorboardSink:
-    """Scalars in TensorBoard files, over `env_steps`. The first record opens them: a resume cuts what it repeats."""
+    """Scalars in TensorBoard files, over `env_steps`; begins with the records that earlier processes left out.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    The first record opens the files: a resume hides what it repeats. A killed process loses what was pending, and the
+    files do not say how much; after one they are made again from metrics.jsonl.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.folder = run_dir / _TENSORBOARD
         self._writer: Any = None
+        self._last = tensorboard_reached(self.folder)
+        if not self._last:
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()
+        for record in read_records(run_dir / _METRICS)[self._last :]:
+            self.log(record)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Write every number of the record."""
@@ -280,12 +334,24 @@ class TensorboardSink:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            (self.folder / _COMPLETE).unlink(missing_ok=True)
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
         for key, value in record.items():
             if key != "env_steps" and isinstance(value, int | float):
                 self._writer.add_scalar(key, value, step)
+        self._last = int(record["iteration"])
 
     def close(self, exit_code: int = 0) -> None:
-        """Flush and close the files."""
+        """Flush and close the files, then say how far they go."""
         if self._writer is not None:
             self._writer.close()
+            replace_file(self.folder / _COMPLETE, json.dumps({"iteration": self._last}).encode())
+
+
+def tensorboard_reached(folder: Path) -> int:
+    """Return the last iteration in TensorBoard files that were closed in order, 0 if they were not."""
+    try:
+        found = json.loads((folder / _COMPLETE).read_bytes())["iteration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return found if type(found) is int and found > 0 else 0

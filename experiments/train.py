@@ -21,6 +21,8 @@ from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError, NumericalError
 from metarl.loop import Plan, Worlds, meta_train
 from metarl.provenance import kernels, package_versions, provenance
+from metarl.recorder import RunRecorder
+from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.tasks import TaskDistribution
 
@@ -81,7 +83,7 @@ def start(request: Request, signals: StopSignals) -> int:
     folder = request.run_dir or default_run_dir(config)
     if not request.going_on:
         run.check_free(folder)
-    elif _is_finished(folder, config):
+    elif _finish(folder, config):
         return 0
     else:
         _check_device_of(folder, config)
@@ -113,7 +115,8 @@ def start(request: Request, signals: StopSignals) -> int:
         if begin is not None:
             source = one_line(split_source(begin.facts["from"])[0])
             print(f"starting from iteration {begin.facts['iteration']} of {source}")
-        return _train(config, folder, tasks, agent, worlds, run.ResumePoint(0, 0, None), signals)
+        point = run.ResumePoint(0, 0, None)
+        return _train(config, RunRecorder(folder, lock, signals, point), tasks, agent, worlds, point)
     except ConfigError:
         if not run.history(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,16 +125,32 @@ def start(request: Request, signals: StopSignals) -> int:
         lock.release()
 
 
-def _is_finished(folder: Path, config: AnyConfig) -> bool:
-    """Return whether the run in `folder` has nothing left to do, and say so."""
-    newest = max(CheckpointStore(folder / run.CHECKPOINTS).iterations(), default=0)
+def _finish(folder: Path, config: AnyConfig) -> bool:
+    """Return whether the run in `folder` has nothing left to train, and say so.
+
+    The process that trained it may have been killed after its last checkpoint: what it had not come to is done first,
+    and the sinks are handed what they miss.
+    """
+    with run.disk(folder):
+        newest = max(CheckpointStore(folder / run.CHECKPOINTS).iterations(), default=0)
     if newest < config.train.n_iterations:
         return False
-    point = run.newest_point(folder)  # reads it: a damaged last checkpoint means that the run is not finished
-    finished = point.iteration >= config.train.n_iterations
-    if finished:
-        print(f"{one_line(folder)} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
-    return finished
+    lock = RunLock(folder)
+    try:
+        point = run.newest_point(folder)  # reads it: a damaged last checkpoint means that the run is not finished
+        if point.iteration < config.train.n_iterations:
+            return False
+        RunRecorder(folder, lock, StopSignals(), point).close()
+        for text in sinks.complete(config.log, folder, codec.to_json(config), _run_id(folder)):
+            note(text)
+    finally:
+        lock.release()
+    print(f"{one_line(folder)} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
+    return True
+
+
+def _run_id(folder: Path) -> str:
+    return str(run.read_json(folder, run.FACTS)["run_id"])
 
 
 def _go_on(
@@ -139,10 +158,9 @@ def _go_on(
 ) -> int:
     """Resume the run in `folder` from its newest good checkpoint."""
     before = check_fingerprint(folder, tasks)
-    lock = run.RunLock(folder)
+    lock = RunLock(folder)
     try:
         point = run.newest_point(folder)
-        run.history(folder)  # a damaged one is told before anything is written
         _warn_of_versions(before)
         if point.agent_state is not None:
             agent.load_state_dict(point.agent_state)
@@ -151,11 +169,15 @@ def _go_on(
                 f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run with "
                 f"--from {before['warm_start'].get('from')}"
             )
-        _note_device(folder, before, config, point.iteration)
-        run.write_json(folder / run.CONFIG, codec.to_json(config))
+        recorder = RunRecorder(folder, lock, signals, point)  # tells a wrong history before it changes anything
+        if point.history is None and point.agent_state is not None:
+            note("this run's checkpoints are of an earlier version and not bound to its history; the next ones will be")
+        with run.disk(folder):
+            _note_device(folder, before, config, point.iteration)
+            run.update_config(folder, codec.to_json(config))
         print(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
         worlds = Worlds.build(agent, tasks, config.train, device)
-        return _train(config, folder, tasks, agent, worlds, point, signals)
+        return _train(config, recorder, tasks, agent, worlds, point)
     finally:
         lock.release()
 
@@ -186,23 +208,21 @@ def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iterati
 
 def _train(
     config: AnyConfig,
-    folder: Path,
+    recorder: RunRecorder,
     tasks: TaskDistribution,
     agent: Agent,
     worlds: Worlds,
     point: run.ResumePoint,
-    signals: StopSignals,
 ) -> int:
     """Run the loop into the run directory, whose lock the caller holds, and close everything."""
-    run_id = str(run.read_json(folder, run.FACTS)["run_id"])
-    recorder = run.RunRecorder(folder, signals, start_iteration=point.iteration)
+    folder, code = recorder.folder, 1
     try:
-        recorder.sinks.extend(sinks.make_sinks(config.log, folder, codec.to_json(config), run_id))
+        with run.disk(folder):
+            recorder.sinks.extend(sinks.make_sinks(config.log, folder, codec.to_json(config), _run_id(folder)))
     except BaseException:
         recorder.close(1)
         worlds.close()
         raise
-    code = 1
     try:
         outcome = meta_train(
             agent,
@@ -215,6 +235,7 @@ def _train(
             env_steps=point.env_steps,
             worlds=worlds,
         )
+        recorder.check()
         code = 0 if outcome["finished"] else EXIT_STOPPED
     except NumericalError as error:
         raise NumericalError(f"{error}: {advice(folder, config)}") from error

@@ -1,12 +1,14 @@
 """Checkpoints that survive a kill at any moment and say so when they are damaged.
 
 One checkpoint is a folder: `tensors.safetensors` (weights only, nothing in it can run), `values.json` (everything that
-is not a tensor) and `manifest.json` (sha256 of both). It is written beside its place, flushed to the disk and moved
-there in one step, so a folder with a checkpoint's name is complete or was damaged later, which the hashes tell.
+is not a tensor) and `manifest.json` (sha256 of both, and which run and history it belongs to). It is written beside its
+place, flushed to the disk and moved there in one step, so a folder with a checkpoint's name is complete or was damaged
+later, which the hashes tell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -28,6 +30,7 @@ from .errors import CheckpointError, ConfigError
 SCHEMA_VERSION = 1
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _NAME = re.compile(r"iteration-(\d{9})$")
+_TEMPORARY = re.compile(r"\.tmp-|\.old-|\..+\.tmp")
 
 
 def split_state(state: Any) -> tuple[dict[str, Tensor], Any]:
@@ -117,24 +120,26 @@ def replace_file(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
-def write_checkpoint(folder: Path, state: Any) -> None:
-    """Write `state` as the checkpoint `folder`, replacing one that is there.
+def write_checkpoint(folder: Path, state: Any, binding: Mapping[str, str] | None = None) -> None:
+    """Write `state` as the checkpoint `folder`, replacing one that is there; `binding` says whose it is.
 
     Raises: CheckpointError if the state holds something that is neither a tensor nor a plain value, or if the disk
     refuses.
     """
     tensors, tree = split_state(state)
     contents = {TENSORS: safetensors.torch.save(tensors), VALUES: json.dumps(tree, allow_nan=False).encode()}
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "files": {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in contents.items()},
     }
+    if binding is not None:
+        manifest["run"] = dict(binding)
     contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
     beside, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".old-{folder.name}")
     try:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        beside.mkdir(parents=True)
+        beside.mkdir()
         for name, content in contents.items():
             write_file(beside / name, content)
         flush_folder(beside)
@@ -197,13 +202,29 @@ class CheckpointStore:
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(int(m.group(1)) for m in map(_NAME.match, names) if m)
 
-    def save(self, iteration: int, state: Any) -> Path:
+    def save(self, iteration: int, state: Any, binding: Mapping[str, str] | None = None) -> Path:
         """Write the checkpoint after `iteration` iterations, then forget the oldest ones."""
-        write_checkpoint(self.path(iteration), state)
-        kept = {*self.iterations()[-self.keep :], iteration, self.best()}
-        for old in set(self.iterations()) - kept:
-            shutil.rmtree(self.path(old), ignore_errors=True)
+        self.write(iteration, state, binding)
+        self.prune()
         return self.path(iteration)
+
+    def write(self, iteration: int, state: Any, binding: Mapping[str, str] | None = None) -> None:
+        """Write the checkpoint after `iteration` iterations. The store's own folder may be new, the one above not."""
+        self.folder.mkdir(exist_ok=True)
+        write_checkpoint(self.path(iteration), state, binding)
+
+    def prune(self) -> None:
+        """Forget all but the last `keep` checkpoints and the best one."""
+        iterations = self.iterations()
+        for old in set(iterations) - {*iterations[-self.keep :], self.best()}:
+            self._forget(old)
+
+    def _forget(self, iteration: int) -> None:
+        """Delete a checkpoint: its name goes first, so that what has one is whole. What cannot go stays."""
+        with contextlib.suppress(OSError):
+            old = self.path(iteration).with_name(f".old-{self.path(iteration).name}")
+            self.path(iteration).rename(old)
+            shutil.rmtree(old)
 
     def load(self, iteration: int) -> Any:
         """Return the state after `iteration` iterations; raises CheckpointError naming those that exist."""
@@ -236,10 +257,12 @@ class CheckpointStore:
         return None
 
     def set_best(self, iteration: int | None, score: float | None) -> None:
-        """Point `best.json` at `iteration`, or forget the best one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = {"iteration": iteration, "score": score, "score_name": "validation/post_return"}
-        replace_file(self.folder / "best.json", (json.dumps(content) + "\n").encode())
+        """Point `best.json` at `iteration`, or forget the best one; a file that says so already is left alone."""
+        path, named = self.folder / "best.json", {"iteration": iteration, "score": score}
+        content = (json.dumps(named | {"score_name": "validation/post_return"}) + "\n").encode()
+        self.folder.mkdir(exist_ok=True)
+        if not path.is_file() or path.read_bytes() != content:
+            replace_file(path, content)
 
     def best(self) -> int | None:
         """Return the iteration with the best validation score, or None if nothing was validated yet."""
@@ -257,10 +280,19 @@ class CheckpointStore:
         """Delete checkpoints later than `iteration`: damaged ones, which would crowd out good ones."""
         for later in self.iterations():
             if later > iteration:
-                shutil.rmtree(self.path(later), ignore_errors=True)
+                self._forget(later)
 
     def clean(self) -> None:
         """Delete what an interrupted save left behind; only the process that holds the run's lock may call it."""
-        if self.folder.is_dir():
-            for leftover in (*self.folder.glob(".tmp-*"), *self.folder.glob(".old-*")):
-                shutil.rmtree(leftover, ignore_errors=True)
+        clean_temporaries(self.folder)
+
+
+def clean_temporaries(folder: Path) -> None:
+    """Delete what a killed process had not yet moved to its place in `folder`, files and checkpoints."""
+    if not folder.is_dir():
+        return
+    for leftover in [p for p in folder.iterdir() if _TEMPORARY.match(p.name)]:
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

@@ -9,62 +9,61 @@ lock            held (flock) by the one process that trains here
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
-from .checkpoint import CheckpointStore, flush_folder, replace_file
+from .checkpoint import MANIFEST, CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
-from .log import MetricsLog, cut, read_records
-from .signals import StopSignals
+from .log import read_records
+from .run_lock import RunLock, clean_creations, creation_name
 
-CONFIG, FACTS, METRICS, CHECKPOINTS, LOCK = "config.json", "run.json", "metrics.jsonl", "checkpoints", "lock"
-
-
-class SinkLike(Protocol):
-    """Somewhere else that records go to (W&B, TensorBoard, the terminal)."""
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Show or send one record; must not raise."""
-        ...
-
-    def close(self, exit_code: int = 0) -> None:
-        """Finish."""
-        ...
+CONFIG, FACTS, METRICS, CHECKPOINTS = "config.json", "run.json", "metrics.jsonl", "checkpoints"
+NO_HISTORY = hashlib.sha256().hexdigest()
+"""What binds a checkpoint to a history of no records."""
 
 
-class RunLock:
-    """The right to write a run directory, held until `release` or the end of the process, however it ends."""
+CHANGEABLE = ("train.n_iterations", "log", "device")
+"""Settings that may differ when a run goes on; anything else would make it another run. Another device costs bits, not
+sense."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the lock of `folder`; raises ConfigError if another process has it."""
-        try:
-            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ConfigError(f"cannot write into {folder} ({error}); mend its permissions or use a copy") from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._handle)
-            raise ConfigError(
-                f"another process (pid {holder}) is training in {folder}; wait for it, stop it, or choose another "
-                f"--run-dir"
-            ) from error
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, f"{os.getpid()}\n".encode())
 
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside a run directory into a CheckpointError of one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CheckpointError(
+            f"the disk refuses in run directory {folder} ({where}{error.strerror or error}); what was saved before is "
+            f"untouched: free or repair the disk, then go on with --resume"
+        ) from error
+
+
+def identity(folder: Path) -> dict[str, str]:
+    """Return what ties a checkpoint to its run: the run's id, and the sha256 of all settings that may not change.
+
+    Raises: CheckpointError if the directory's files cannot be read.
+    """
+    return _identity(read_json(folder, CONFIG), read_json(folder, FACTS))
+
+
+def _identity(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    kept = json.dumps(_without(config, CHANGEABLE), sort_keys=True)
+    return {"id": str(facts.get("run_id")), "config": hashlib.sha256(kept.encode()).hexdigest()}
+
+
+def _without(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return nested settings without those of `keys`, dotted paths."""
+    here = {key.partition(".")[0]: key.partition(".")[2] for key in keys}
+    kept = {k: v for k, v in config.items() if here.get(k) != ""}
+    return {k: _without(v, [here[k]]) if k in here and isinstance(v, Mapping) else v for k, v in kept.items()}
 
 
 def is_run(folder: Path) -> bool:
@@ -92,21 +91,43 @@ def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
     began with. Raises: ConfigError if there is something else at `folder` or it cannot be written.
     """
     check_free(folder)
-    beside = folder.absolute().with_name(f".{folder.absolute().name}.creating-{os.getpid()}")
+    beside, lock = folder.absolute().with_name(creation_name(folder)), None
+    facts = {**facts, "bound_checkpoints": True}
     try:
+        clean_creations(folder)
         beside.mkdir(parents=True)
         lock = RunLock(beside)
+        (beside / METRICS).touch()
         write_json(beside / FACTS, facts)
         write_json(beside / CONFIG, config)
-        (beside / METRICS).touch()
         if agent_state is not None:
-            CheckpointStore(beside / CHECKPOINTS).save(0, {"iteration": 0, "env_steps": 0, "agent": agent_state})
+            state = {"iteration": 0, "env_steps": 0, "agent": agent_state}
+            binding = {**_identity(config, facts), "history": NO_HISTORY}
+            CheckpointStore(beside / CHECKPOINTS).save(0, state, binding)
         beside.rename(folder)
         flush_folder(folder.absolute().parent)
-    except OSError as error:
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
         shutil.rmtree(beside, ignore_errors=True)
+        if not isinstance(error, OSError | CheckpointError):
+            raise
         raise ConfigError(f"cannot create run directory {folder}: {error}; choose another --run-dir") from error
     return lock
+
+
+def update_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Take over the settings of `config` that may change when a run goes on; the others stay as they are stored."""
+    stored = read_json(folder, CONFIG)
+    updated = json.loads(json.dumps(stored))
+    for key in CHANGEABLE:
+        *path, last = key.split(".")
+        source, target = config, updated
+        for name in path:
+            source, target = source[name], target[name]
+        target[last] = source[last]
+    if updated != stored:
+        write_json(folder / CONFIG, updated)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -140,97 +161,53 @@ class ResumePoint:
     env_steps: int
     agent_state: Any
     """What `Agent.load_state_dict` takes, or None at iteration 0."""
+    history: str | None = None
+    """The sha256 of the records up to there; None if nothing is bound to it: no checkpoint yet, or an old one."""
 
 
 def newest_point(folder: Path) -> ResumePoint:
     """Return the newest good checkpoint of a run, iteration 0 if it has none yet.
 
-    Damaged ones are passed over with a warning. Raises: CheckpointError if all are damaged.
+    Damaged ones are passed over with a warning. Raises: CheckpointError if all are damaged, or if it is another run's.
     """
-    return _point(CheckpointStore(folder / CHECKPOINTS).load_newest())
+    with disk(folder):
+        return _point(folder, CheckpointStore(folder / CHECKPOINTS).load_newest())
 
 
 def point_at(folder: Path, iteration: int) -> ResumePoint:
-    """Return the checkpoint after `iteration` iterations; raises CheckpointError if missing or damaged."""
-    return _point((iteration, CheckpointStore(folder / CHECKPOINTS).load(iteration)))
+    """Return the checkpoint after `iteration` iterations; raises CheckpointError if missing, damaged or another's."""
+    with disk(folder):
+        return _point(folder, (iteration, CheckpointStore(folder / CHECKPOINTS).load(iteration)))
 
 
-def _point(found: tuple[int, Any] | None) -> ResumePoint:
+def _point(folder: Path, found: tuple[int, Any] | None) -> ResumePoint:
     if found is None:
         return ResumePoint(0, 0, None)
     iteration, state = found
+    where = CheckpointStore(folder / CHECKPOINTS).path(iteration)
     if not isinstance(state, dict) or not {"iteration", "env_steps", "agent"} <= state.keys():
-        raise CheckpointError(f"checkpoint of iteration {iteration} is not one of a training run")
-    return ResumePoint(state["iteration"], state["env_steps"], state["agent"])
-
-
-class RunRecorder:
-    """The loop's recorder that writes a run directory and passes records on to the sinks."""
-
-    def __init__(self, folder: Path, signals: StopSignals, *, start_iteration: int) -> None:
-        """Go on after `start_iteration` iterations: later records are cut off and the best checkpoint is found again.
-
-        Only the holder of the run's lock may do this. Sinks are added to `sinks` afterwards: they may read the history.
-        """
-        self.folder, self.signals, self.sinks = folder, signals, list[SinkLike]()
-        self.store = CheckpointStore(folder / CHECKPOINTS)
-        self.store.clean()
-        self.store.discard_after(start_iteration)
-        kept = cut(folder / METRICS, start_iteration)
-        self.n_records = len(kept)
-        self._wall_before_s = float(kept[-1].get("wall_s", 0.0)) if kept else 0.0
-        self._last_save = perf_counter()
-        self._best: tuple[float, int] | None = None
-        self._last: dict[str, Any] = {}
-        saved = set(self.store.iterations())
-        for record in kept:
-            if record["iteration"] in saved:
-                self._note_best(record)
-        if saved:
-            self._write_best()
-        self._metrics = MetricsLog(folder / METRICS)
-
-    @property
-    def stop_requested(self) -> bool:
-        """True once SIGTERM or SIGINT came."""
-        return self.signals.requested
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Append to metrics.jsonl, then to every sink. `wall_s` goes on counting across resumes."""
-        full = record | {
-            "wall_s": self._wall_before_s + record["wall_s"],
-            "checkpoint_age_s": perf_counter() - self._last_save,
-        }
-        self._metrics.append(full)
-        self._last = full
-        self.n_records += 1
-        for sink in self.sinks:
-            sink.log(full)
-
-    def save(self, iteration: int, state: dict[str, Any]) -> None:
-        """Flush the history to the disk, write a checkpoint, and point at it if it is the best on validation tasks."""
-        self._metrics.sync()
-        before = self._best
-        self._note_best(self._last)
-        self.store.save(iteration, state)
-        if self._best != before:
-            self._write_best()
-        self._last_save = perf_counter()
-
-    def close(self, exit_code: int = 0) -> None:
-        """Close metrics.jsonl and the sinks."""
-        self._metrics.close()
-        for sink in self.sinks:
-            sink.close(exit_code)
-
-    def _note_best(self, record: Mapping[str, Any]) -> None:
-        score = record.get("validation/post_return")
-        if score is not None and (self._best is None or score > self._best[0]):
-            self._best = (score, record["iteration"])
-
-    def _write_best(self) -> None:
-        score, iteration = self._best if self._best is not None else (None, None)
-        self.store.set_best(iteration, score)
+        raise CheckpointError(f"checkpoint of iteration {iteration} is not one of a training run ({where})")
+    if state["iteration"] != iteration or type(state["env_steps"]) is not int:
+        raise CheckpointError(
+            f"{where} holds iteration {state['iteration']!r} with {state['env_steps']!r} environment steps, not "
+            f"iteration {iteration}; delete it, then the one before is used"
+        )
+    facts, binding = read_json(folder, FACTS), read_json(where, MANIFEST).get("run")
+    if binding is None and not facts.get("bound_checkpoints"):
+        return ResumePoint(iteration, state["env_steps"], state["agent"])  # of an earlier version
+    binding = binding if isinstance(binding, dict) else {}
+    here, history = identity(folder), binding.get("history")
+    if binding.get("id") != here["id"] or not isinstance(history, str):
+        raise CheckpointError(
+            f"{where} is a checkpoint of run {binding.get('id', 'unknown')}, and {folder} holds run {here['id']}; "
+            f"delete it, then the one before is used, or restore the directory from a copy"
+        )
+    if binding.get("config") != here["config"]:
+        raise CheckpointError(
+            f"{folder / CONFIG} is not what {where.name} was trained with: a setting other than "
+            f"{', '.join(CHANGEABLE)} was changed; restore it from a copy, or start a new run with --from"
+        )
+    return ResumePoint(iteration, state["env_steps"], state["agent"], history)
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """`make kill`: every kind of agent trained in real processes that are killed with kill -9 at random moments.
 
-    python -m tests.experiments.kill_every_agent [KIND ...] [--kills 3]
+    python -m tests.experiments.kill_every_agent [KIND ...] [--kills 3] [--operations each|all|none]
 
-The suite does this to three agents (`test_resume.py`) and stops the others politely (`test_resume_agents.py`).
-Processes are forked from this one, which never trains itself, so that none has to import everything again. Exits with 1
-if any run differs from one that was never touched.
+The suite does this to three agents (`test_resume.py`) and stops the others politely (`test_resume_agents.py`). Then a
+run of each kind is killed at every operation on files and in the middle of every write, and the disk fails at every
+operation (`test_crash_points.py` does so with one small agent): `each` leaves out kills before which nothing changed on
+the disk and lets one kind of failure follow another, `all` tries everything. Processes are forked from this one, so
+that none has to import everything again. Exits with 1 if any run differs from one that was never touched.
 """
 
 from __future__ import annotations
@@ -18,12 +20,16 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from itertools import chain
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from experiments.__main__ import main as command
 from metarl.provenance import provenance
-from tests.experiments.every_agent import KINDS
+from tests.experiments.crash_points import all_points, distinct_kills, one_failure_each
+from tests.experiments.crash_runs import warm
+from tests.experiments.every_agent import KINDS, config_of
 from tests.experiments.test_resume import numbers, parameters
 
 NAME = "tests.experiments.kill_every_agent"
@@ -77,11 +83,29 @@ def kill(kind: str, folder: Path, n_kills: int) -> list[int]:
     return reached
 
 
+def crash(kind: str, place: Path, which: str) -> dict[str, object]:
+    """Let a run of `kind` be killed, and its disk fail, at every operation; return counts and complaints."""
+    config = config_of(kind)
+    loop = replace(config.train, validate_every_iters=2, n_validation_tasks=1, checkpoint_every_iters=1)
+    log = replace(config.log, tensorboard=True)
+    with warm(replace(config, train=loop, log=log, threads=1), place) as trial:
+        operations = trial.operations()
+        faults = chain(distinct_kills(operations), one_failure_each(operations))
+        if which == "all":
+            faults = chain(all_points(operations, ("kill", "torn", "ENOSPC", "EIO", "short")))
+        tried = list(trial.tried(trial.outcome(), faults))
+    wrong = [f"{name}: {complaint}" for name, complaint in tried if complaint]
+    return {"operations": len(operations), "tried": len(tried), "wrong": wrong}
+
+
 def main(argv: list[str]) -> int:
     """Kill and compare; one line per kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="default: all")
     parser.add_argument("--kills", type=int, default=3, metavar="N", help="kills per run")
+    parser.add_argument(
+        "--operations", choices=("each", "all", "none"), default="each", help="at which to kill and fail"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write what was found")
     arguments = parser.parse_args(argv)
     differ, found = list[str](), dict[str, object]()
@@ -93,10 +117,13 @@ def main(argv: list[str]) -> int:
             finish(kind, broken)
             same = parameters(broken, N_ITERATIONS) == parameters(whole, N_ITERATIONS)
             same = same and numbers(broken) == numbers(whole) and len(numbers(whole)) == N_ITERATIONS
-        differ += [] if same else [kind]
-        found[kind] = {"killed_after": reached, "equal": same}
-        told = ", ".join(map(str, reached))
-        print(f"{kind:<24}killed after {told:<14}{'equal bit for bit' if same else 'DIFFERS'}", flush=True)
+            at_operations: dict[str, object] = {"operations": 0, "tried": 0, "wrong": []}
+            if arguments.operations != "none":
+                at_operations = crash(kind, Path(place) / "crash", arguments.operations)
+        differ += [] if same and not at_operations["wrong"] else [kind]
+        found[kind] = {"killed_after": reached, "equal": same, "at_operations": at_operations}
+        told = ", ".join(map(str, reached)) + f", and {at_operations['tried']} times"
+        print(f"{kind:<24}killed after {told:<30}{'DIFFERS' if kind in differ else 'equal bit for bit'}", flush=True)
     if arguments.json is not None:
         stored = {"command": " ".join(["python -m", NAME, *argv]), "iterations": N_ITERATIONS, "kinds": found}
         arguments.json.write_text(json.dumps(stored | {"provenance": provenance()}, indent=1) + "\n")

@@ -9,14 +9,24 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from experiments.sinks import Guarded, Sink, check, make_sinks, read_fragment, scrub
+from experiments.sinks import (
+    Guarded,
+    Sink,
+    TensorboardSink,
+    check,
+    complete,
+    make_sinks,
+    read_fragment,
+    scrub,
+    wandb_reached,
+)
 from metarl.errors import ConfigError
 
 CONFIG = {"name": "toy", "seed": 0, "train": {"n_iterations": 9}, "world": {"name": "gridworld"}, "device": "cpu"}
@@ -46,12 +56,14 @@ def histories(run_dir: Path) -> list[list[dict[str, Any]]]:
     return [read_fragment(folder) for folder in sorted((run_dir / "wandb").glob("*run-*-*"))]
 
 
-def run_process(run_dir: Path, program: str, *, arguments: tuple[str, ...] = (), **environ: str) -> int:
-    """Run `program` in a fresh process with the sinks of `run_dir` open as `sink`; return its exit code."""
+def run_process(
+    run_dir: Path, program: str, *, arguments: tuple[str, ...] = (), opened: bool = True, **environ: str
+) -> int:
+    """Run `program` in a fresh process, with the sinks of `run_dir` open as `sink` if wanted; return its exit code."""
     opening = (
         "import os, sys, json, time, agents\nfrom pathlib import Path\nfrom tests.experiments.test_sinks import *\n"
-        f"run_dir = Path({str(run_dir)!r})\n[sink] = make_sinks(Settings(), run_dir, CONFIG, 'toy-1')\n"
-    )
+        f"run_dir = Path({str(run_dir)!r})\n"
+    ) + ("[sink] = make_sinks(Settings(), run_dir, CONFIG, 'toy-1')\n" if opened else "")
     command = [sys.executable, "-c", opening + program, *arguments]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env={**os.environ, **environ}, capture_output=True, timeout=120)
@@ -97,19 +109,39 @@ def test_nothing_about_the_machine_or_the_command_line_is_kept(finished: Path) -
     assert sorted(p.name for p in finished.iterdir()) == ["wandb"]
 
 
-def test_a_killed_and_resumed_run_has_each_iteration_once(tmp_path: Path) -> None:
+def test_a_run_killed_in_the_middle_and_at_its_end_has_each_iteration_once(tmp_path: Path) -> None:
     log = "append(run_dir, i); sink.log(record(i))"
     # Killed after iteration 8 with a checkpoint at 4. W&B has had time to write 1 to 6; 7 and 8 are in metrics.jsonl.
     program = f"for i in range(1, 9):\n    {log}\n    time.sleep(3 * (i == 6))\nos.kill(os.getpid(), 9)"
     assert run_process(tmp_path, program) == -signal.SIGKILL
-    run_process(tmp_path, f"for i in range(5, 10):\n    {log}\nsink.close(0)")
+    assert 4 < wandb_reached(tmp_path, "toy-1", []) < 9, "W&B had time to write more than the checkpoint knows"
+    (tmp_path / "metrics.jsonl").unlink()
+    append(tmp_path, 1, 2, 3, 4)
+    # Killed again, after the last iteration and before W&B was closed.
+    assert run_process(tmp_path, f"for i in range(5, 10):\n    {log}\nos.kill(os.getpid(), 9)") == -signal.SIGKILL
+    assert wandb_reached(tmp_path, "toy-1", []) < 9, "nothing was lost that could be missed"
+    finish = "assert complete(Settings(), run_dir, CONFIG, 'toy-1') == []\n"
+    run_process(tmp_path, finish, opened=False)
     fragments = histories(tmp_path)
-    assert len(fragments) == 2
-    assert len(fragments[0]) > 4, "W&B had time to write more than the checkpoint knows"
     rows = [row for fragment in fragments for row in fragment]
     assert [row["iteration"] for row in rows] == list(range(1, 10))
     assert [row["_step"] for row in rows] == list(range(1, 10))
     assert all(row["train/post_return"] == record(row["iteration"])["train/post_return"] for row in rows)
+    assert complete(Settings(), tmp_path, CONFIG, "toy-1") == []
+    assert len(list((tmp_path / "wandb").glob("*run-*-*"))) == len(fragments) == 3, "nothing missing, nothing opened"
+
+
+def test_fragments_are_read_back_once_not_at_every_resume(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notices = list[str]()
+    assert wandb_reached(finished, "toy-1", notices) == 5
+    monkeypatch.setattr("experiments.sinks.read_fragment", lambda folder: 1 / 0)
+    assert wandb_reached(finished, "toy-1", notices) == 5
+    [memory] = (finished / "wandb").glob("reached-*.json")
+    memory.write_text('["nonsense"')
+    with pytest.raises(ZeroDivisionError):
+        wandb_reached(finished, "toy-1", notices)
+    memory.unlink()
+    assert notices == []
 
 
 class Failing:
@@ -223,19 +255,42 @@ class Writer:
         self.closed = True
 
 
-def test_tensorboard_gets_numbers_over_env_steps_and_a_resume_cuts_what_it_repeats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], TensorboardSink]:
+    """Return what opens a TensorBoard sink that writes into `Writer.opened`."""
     monkeypatch.setattr(Writer, "opened", [], raising=False)
     module = types.SimpleNamespace(SummaryWriter=Writer)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)  # type: ignore[arg-type]
-    [sink] = make_sinks(Settings(wandb="disabled", tensorboard=True), tmp_path, CONFIG, "toy-1")
-    sink.log(record(5) | {"note": "text"})
+    return TensorboardSink
+
+
+def test_tensorboard_gets_numbers_over_env_steps_and_a_resume_cuts_what_it_repeats(tmp_path: Path, board: Any) -> None:
+    (tmp_path / "tensorboard").mkdir()
+    sink = board(tmp_path)
+    sink.log(record(1) | {"note": "text"})
     sink.close()
     [writer] = Writer.opened
-    assert writer.purge_step == 500
-    assert writer.scalars == [("iteration", 5, 500), ("train/post_return", 0.5, 500)]
+    assert writer.purge_step == 100
+    assert writer.scalars == [("iteration", 1, 100), ("train/post_return", 0.1, 100)]
     assert writer.closed
+    append(tmp_path, 1)
+    sink = board(tmp_path)  # closed in order: nothing is missing, nothing is written again
+    sink.log(record(2))
+    assert [w.purge_step for w in Writer.opened] == [100, 200]
+
+
+def test_tensorboard_files_of_a_killed_process_are_made_again(tmp_path: Path, board: Any) -> None:
+    (tmp_path / "tensorboard").mkdir()
+    torn = tmp_path / "tensorboard" / "events.out.tfevents.1"
+    torn.write_bytes(b"torn")
+    board(tmp_path).log(record(1))  # and killed
+    append(tmp_path, 1, 2)
+    board(tmp_path).close()
+    assert [(w.purge_step, w.closed) for w in Writer.opened] == [(100, False), (100, True)]
+    assert [step for _, _, step in Writer.opened[-1].scalars] == [100, 100, 200, 200]
+    assert not torn.exists()
+    board(tmp_path).close()
+    assert len(Writer.opened) == 2
 
 
 def test_disabled_opens_nothing(tmp_path: Path) -> None:

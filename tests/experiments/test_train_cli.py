@@ -13,6 +13,7 @@ from metarl import run
 from metarl.checkpoint import TENSORS, CheckpointStore, state_fingerprint
 from metarl.errors import CheckpointError, ConfigError
 from metarl.log import WALL_CLOCK_KEYS
+from metarl.run_lock import RunLock
 from metarl.signals import StopSignals
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
@@ -177,7 +178,7 @@ def test_an_existing_run_is_not_overwritten(tmp_path, capsys):
 def test_two_trainers_cannot_share_a_run_directory(tmp_path, capsys):
     folder = tmp_path / "a"
     assert main(["train", TINY, "--run-dir", str(folder)]) == 0
-    lock = run.RunLock(folder)
+    lock = RunLock(folder)
     assert main(["train", "--run-dir", str(folder), "--resume", "--train.n-iterations", "8"]) == 2
     assert "is training in" in capsys.readouterr().err
     lock.release()
