@@ -34,6 +34,7 @@ from .build import build_agent, open_run
 from .parser import Parser, add_device, check_writable
 from .safe_text import one_line
 from .tables import text_table
+from .trust import add_trust
 
 PROG = command("coverage")
 Flags = NDArray[np.bool_]
@@ -48,6 +49,7 @@ def _parser() -> Parser:
     parser.add_argument("--split", default="test", help="split whose goals count (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="root of the noise (default %(default)s)")
     add_device(parser)
+    add_trust(parser)
     parser.add_argument("--into", type=Path, help="JSON file to write")
     return parser
 
@@ -81,7 +83,7 @@ def run_coverage(run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]
     Raises: ConfigError for a world without goals in the plane that its observations show; CheckpointError for a run
     directory that cannot be read.
     """
-    loaded = open_run(run_dir, device=arguments.device)
+    loaded = open_run(run_dir, device=arguments.device, trust=arguments.trust)
     device = torch.device(loaded.config.device)
     fresh = build_agent(loaded.config, loaded.tasks, device)
     agents: dict[str, Agent] = {"trained": loaded.agent, "fresh": fresh}

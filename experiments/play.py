@@ -29,6 +29,7 @@ from .options import parse_options
 from .parser import Parser, check_writable
 from .play_words import did, scene
 from .safe_text import one_line
+from .trust import add_trust
 from .watch import npc_family, render
 from .watch_record import record_agent, record_policy
 
@@ -53,6 +54,7 @@ def _parser() -> Parser:
     parser.add_argument("world", help="name of an NPC world, e.g. npc/companion")
     parser.add_argument("--as", dest="role", choices=("visitor", "npc"), default="visitor", help="whom you play")
     parser.add_argument("--npc", type=Path, metavar="RUN", help="run directory of the NPC that you meet")
+    add_trust(parser)
     parser.add_argument("--policy", metavar="NAME", help="or a reference policy of the world (default: the best Bayes)")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--split", default="test", help="split that the surroundings come from")
@@ -86,7 +88,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
     """Return the family, and what plays one trial with a person in it and returns the recording and who played."""
     kept: Kept = {"n_shown": 1, "seed": arguments.seed, "device": torch.device("cpu")}
     if arguments.npc is not None:
-        loaded = load_run(arguments.npc, "last", device="cpu")
+        loaded = load_run(arguments.npc, "last", device="cpu", trust=arguments.trust)
         family = npc_family(loaded.tasks, arguments.split)
         if family.name != arguments.world:
             raise ConfigError(f"{arguments.npc} was trained on {family.name!r}, not on {arguments.world!r}; play that")

@@ -39,6 +39,7 @@ from .parser import Parser, add_device, check_folder
 from .safe_text import one_line
 from .stored import FOLDER, changed
 from .tables import text_table
+from .trust import add_trust
 
 LEAST_TASKS = 3
 """Fewest tasks of which an order can be asked for: two to compare besides the own one."""
@@ -58,12 +59,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--finetunings", type=int, default=2, help="phases of fine-tuning after the start, >= 0")
     parser.add_argument("--seed", type=int, default=0, help="root of the noise")
     add_device(parser)
+    add_trust(parser)
     arguments = parser.parse_args(list(argv))
     for name, low in (("episodes", 1), ("n_tasks", 1), ("finetunings", 0), ("seed", 0)):
         if getattr(arguments, name) < low:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least {low}")
     check_folder(arguments.run_dir, "RUN_DIR")
-    loaded = open_run(arguments.run_dir, device=arguments.device)
+    loaded = open_run(arguments.run_dir, device=arguments.device, trust=arguments.trust)
     if not isinstance(loaded.agent, Metric):
         raise ConfigError(f"{arguments.run_dir} holds a {loaded.agent.name!r} agent; transfer needs a metric-based one")
     found = measure(loaded.agent, loaded.tasks, arguments)

@@ -31,6 +31,7 @@ from .doctor import find_family
 from .options import parse_options
 from .parser import Parser, add_device, check_writable
 from .safe_text import one_line
+from .trust import add_trust
 from .watch_record import record_agent, record_policy
 
 PROG = command("watch")
@@ -52,6 +53,7 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="root of the noise")
     parser.add_argument("--greedy", action="store_true", help="the agent takes its most likely action")
     add_device(parser)
+    add_trust(parser)
     parser.add_argument("--out", type=Path, metavar="PATH", help="where the page goes (RUN/watch-SPLIT.html)")
     return parser
 
@@ -84,7 +86,7 @@ def _default_target(arguments: argparse.Namespace) -> Path:
 def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if arguments.option:
         raise ConfigError("--option is for a world with --policy; a run keeps its own options")
-    loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device)
+    loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device, trust=arguments.trust)
     family = npc_family(loaded.tasks, arguments.split)
     tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
     device = torch.device(loaded.config.device)

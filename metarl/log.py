@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from .checkpoint import replace_file
 from .errors import CheckpointError, NumericalError
+from .reading import read_bytes, strict_json
 
 WALL_CLOCK_KEYS = frozenset({"wall_s", "steps_per_s", "time/collect_s", "time/update_s", "checkpoint_age_s"})
 """Keys that a repeated run may answer differently; all others are equal, bit for bit."""
@@ -34,15 +35,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     A file that does not exist has no records. Raises: CheckpointError naming a line in the middle that is not a record.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); mend its permissions") from error
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed was never completed
         try:
-            record = json.loads(line)
+            record = strict_json(line)
             if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
                 raise ValueError("not an object with an integer 'iteration'")
         except ValueError as error:

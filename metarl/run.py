@@ -22,9 +22,14 @@ from typing import Any, Protocol
 from .checkpoint import CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
 from .log import MetricsLog, cut, read_records
+from .reading import read_object
 from .signals import StopSignals
 
 CONFIG, FACTS, METRICS, CHECKPOINTS, LOCK = "config.json", "run.json", "metrics.jsonl", "checkpoints", "lock"
+_FACTS = {
+    "run_id": str, "task_fingerprint": str, "provenance": dict, "warm_start": dict, "device_changes": list,
+}  # fmt: skip
+"""Types of what is read of run.json."""
 
 
 class SinkLike(Protocol):
@@ -119,16 +124,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no run directory {folder}; check the path (runs are in runs/ by default)")
     try:
-        content = json.loads((folder / name).read_bytes())
+        return read_object(folder / name, _FACTS if name == FACTS else None)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a run directory: it has no {name}") from error
-    except OSError as error:
-        raise CheckpointError(f"{folder / name} cannot be read ({error.strerror}); mend its permissions") from error
-    except ValueError as error:
-        raise CheckpointError(f"{folder / name} is damaged ({error}); restore it from a copy") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / name} is damaged (a {type(content).__name__}, not an object)")
-    return content
 
 
 @dataclass(frozen=True)
@@ -161,6 +159,12 @@ def _point(found: tuple[int, Any] | None) -> ResumePoint:
     iteration, state = found
     if not isinstance(state, dict) or not {"iteration", "env_steps", "agent"} <= state.keys():
         raise CheckpointError(f"checkpoint of iteration {iteration} is not one of a training run")
+    for key in ("iteration", "env_steps"):
+        if type(state[key]) is not int or state[key] < 0:
+            raise CheckpointError(f"checkpoint of iteration {iteration} is damaged ({key} is {state[key]!r})")
+    if state["iteration"] != iteration or state["agent"] is None:
+        what = "without an agent" if state["agent"] is None else f"of iteration {state['iteration']}"
+        raise CheckpointError(f"checkpoint of iteration {iteration} is one {what}; delete it, or use another")
     return ResumePoint(state["iteration"], state["env_steps"], state["agent"])
 
 
