@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from metarl.checkpoint import CheckpointStore
 from metarl.commandline import path_word
 from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError, MetarlError
+from metarl.reading import check_kind
 from metarl.rollout import first_step
 from metarl.seeding import generator
 from metarl.tasks import TaskDistribution, check_split
 from metarl.world import World
 
 from . import codec
-from .config import AnyConfig, check_device
+from .config import AnyConfig, ExperimentConfig, check_device
 
 
 def usable_cpus() -> int:
@@ -144,13 +145,25 @@ class LoadedRun:
     """Environment steps of training up to there."""
 
 
+def stored_config(run_dir: Path) -> dict[str, Any]:
+    """Return what config.json of a run directory holds, not examined beyond its outline; raises CheckpointError."""
+    stored = run.read_json(run_dir, run.CONFIG)
+    where, sections = run_dir / run.CONFIG, ("world", "agent", "train", "evaluation", "log")
+    for field in fields(ExperimentConfig):
+        if field.name not in stored:
+            raise CheckpointError(f"{where} is damaged (it lacks {field.name!r}); restore it from a copy")
+        check_kind(where, stored, field.name, dict if field.name in sections else object)
+    check_kind(f"{where}, evaluation,", {"split": None, **stored["evaluation"]}, "split", str)
+    return stored
+
+
 def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:
     """Return the config of a run directory, which may name code that is built in, installed or in `trust`.
 
     Raises: CheckpointError if it is missing, damaged or of another schema version; ConfigError for a wrong entry.
     """
     try:
-        return codec.from_json(run.read_json(run_dir, run.CONFIG), trust)
+        return codec.from_json(stored_config(run_dir), trust)
     except ConfigError as error:
         raise ConfigError(f"{run_dir}: {error}") from error
 

@@ -20,8 +20,9 @@ from typing import Any
 
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
-from metarl.errors import ConfigError
+from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
+from metarl.reading import read_object
 
 from .locks import lock_problem
 from .parity_recording import BEHAVIOURS, Recording, record_class
@@ -99,11 +100,23 @@ class UnitResult:
     cpu_s: float
 
 
+def _stored_table(path: Path) -> str:
+    remedy = f"name a file that `{command('parity', '--out', 'FILE')}` wrote"
+    try:
+        return markdown(read_object(path, remedy=remedy))
+    except OSError as error:
+        raise CheckpointError(f"--table {path} cannot be read ({error.strerror}); {remedy}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"--table {path} is no result of parity ({type(error).__name__}: {error}); {remedy}"
+        ) from error
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the comparison, print a summary and write it as JSON; returns 1 if the engine is not upstream."""
     arguments = _parser().parse_args(list(argv))
     if arguments.table:
-        print(markdown(json.loads(arguments.table.read_text(encoding="utf-8"))))
+        print(_stored_table(arguments.table))
         return 0
     settings = Settings(
         arguments.goals, arguments.goals_v1, arguments.episodes, arguments.steps, tuple(arguments.rewards),

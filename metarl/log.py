@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from .checkpoint import replace_file
 from .errors import CheckpointError, NumericalError
-from .reading import read_bytes, strict_json
+from .reading import open_plain, read_bytes, strict_json
 
 WALL_CLOCK_KEYS = frozenset({"wall_s", "steps_per_s", "time/collect_s", "time/update_s", "checkpoint_age_s"})
 """Keys that a repeated run may answer differently; all others are equal, bit for bit."""
@@ -64,7 +64,7 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         """Open `path` for appending."""
-        self._file = path.open("ab", buffering=0)
+        self._file = open(open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)  # noqa: SIM115
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; it survives a kill of this process from here on. Raises NumericalError for NaN."""

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from .checkpoint import CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
 from .log import MetricsLog, cut, read_records
-from .reading import read_object
+from .reading import open_plain, read_object
 from .signals import StopSignals
 
 CONFIG, FACTS, METRICS, CHECKPOINTS, LOCK = "config.json", "run.json", "metrics.jsonl", "checkpoints", "lock"
@@ -50,7 +50,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         """Take the lock of `folder`; raises ConfigError if another process has it."""
         try:
-            self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            self._handle = open_plain(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigError(f"cannot write into {folder} ({error}); mend its permissions or use a copy") from error
         try:

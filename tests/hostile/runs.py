@@ -26,7 +26,7 @@ from . import Case, Surroundings
 
 Damage = Callable[[Path], Any]
 MARKER, PRECIOUS = "executed", "precious"
-"""Files in a case's folder: there if foreign code has run; there, with this content, as long as nothing followed a link."""
+"""Files in a case's folder: one that foreign code makes, and one with its name in it that nothing may touch."""
 CHECKPOINT = "checkpoints/iteration-000000002"
 COMMANDS = {
     "evaluate": ("evaluate", "RUN"),
