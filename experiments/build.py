@@ -257,6 +257,6 @@ def find_point(run_dir: Path, checkpoint: str | int) -> run.ResumePoint:
         if best is None:
             raise CheckpointError(f"{run_dir} has validated nothing yet, so no checkpoint is best; use last")
         return run.point_at(run_dir, best)
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise ConfigError(f"checkpoint {text!r} is none of last, best or an iteration number")
     return run.point_at(run_dir, int(text))

@@ -28,7 +28,7 @@ from metarl.provenance import provenance
 
 from . import codec, upstream
 from .build import LoadedRun, load_run, open_run, read_config
-from .parser import Parser, add_device, check_folder
+from .parser import Parser, add_device, check_folder, seed, whole
 from .plots import Shown, adaptation_figure, save_png
 from .report import shots, write_report
 from .safe_text import note, one_line
@@ -44,12 +44,12 @@ def _parser() -> Parser:
     parser.add_argument("run_dir", type=Path, help="run directory that `train` wrote")
     parser.add_argument("--checkpoint", default="last", help="last, best (on validation tasks) or an iteration")
     parser.add_argument("--split", help="split to take tasks from (the run's protocol says, usually test)")
-    parser.add_argument("--adapt-episodes", type=int, metavar="A", help="episodes to adapt on, per task")
-    parser.add_argument("--eval-episodes", type=int, metavar="E", help="episodes to score afterwards, per task")
-    parser.add_argument("--n-seeds", type=int, metavar="S", help="times each task is played from scratch")
-    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks to play (default: all of a finite split)")
-    parser.add_argument("--max-copies", type=int, metavar="B", help="most world copies side by side")
-    parser.add_argument("--seed", type=int, help="root of the evaluation's noise")
+    parser.add_argument("--adapt-episodes", type=whole(0), metavar="A", help="episodes to adapt on, per task")
+    parser.add_argument("--eval-episodes", type=whole(1), metavar="E", help="episodes to score afterwards, per task")
+    parser.add_argument("--n-seeds", type=whole(1), metavar="S", help="times each task is played from scratch")
+    parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks to play (default: all of a finite split)")
+    parser.add_argument("--max-copies", type=whole(1), metavar="B", help="most world copies side by side")
+    parser.add_argument("--seed", type=seed, help="root of the evaluation's noise")
     parser.add_argument("--greedy", action=argparse.BooleanOptionalAction, help="scored episodes take the mode")
     parser.add_argument(
         "--greedy-adaptation", action=argparse.BooleanOptionalAction, help="adaptation episodes take the mode"

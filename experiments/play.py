@@ -26,7 +26,7 @@ from metarl.world import StepResult
 
 from .build import load_run
 from .options import parse_options
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, seed
 from .play_words import did, scene
 from .safe_text import one_line
 from .trust import add_trust
@@ -58,7 +58,7 @@ def _parser() -> Parser:
     parser.add_argument("--policy", metavar="NAME", help="or a reference policy of the world (default: the best Bayes)")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--split", default="test", help="split that the surroundings come from")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise")
     parser.add_argument("--out", type=Path, default=Path("played.html"), metavar="PATH", help="where the page goes")
     return parser
 
@@ -196,6 +196,6 @@ def ask(question: str, choices: Sequence[str]) -> int:
         word = line.strip().lower()
         if not line or word == _QUIT:
             raise Quit
-        if word.isdigit() and 1 <= int(word) <= len(choices):
+        if word.isascii() and word.isdecimal() and 1 <= int(word) <= len(choices):
             return int(word) - 1
         print(f"please type a number from 1 to {len(choices)}, or {_QUIT}")

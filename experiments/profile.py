@@ -30,7 +30,7 @@ from metarl.tasks import TaskDistribution
 from .build import LoadedRun, build_agent, build_tasks, configure_torch, open_run
 from .config import AnyConfig
 from .limit import BareSlices, describe
-from .parser import Parser, add_device, check_writable
+from .parser import Parser, add_device, check_writable, whole
 from .presets import load_preset
 from .safe_text import make_console
 from .trust import add_trust
@@ -163,9 +163,9 @@ def main(argv: Sequence[str]) -> int:
     """Profile some iterations and print a table."""
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run", help="run directory, or name of a preset")
-    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="iterations to measure")
-    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="iterations before, not measured")
-    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks per iteration, if other than configured")
+    parser.add_argument("--iterations", type=whole(1), default=3, metavar="N", help="iterations to measure")
+    parser.add_argument("--warm-up", type=whole(0), default=1, metavar="N", help="iterations before, not measured")
+    parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks per iteration, if other than configured")
     add_device(parser)
     add_trust(parser)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")

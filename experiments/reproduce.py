@@ -24,7 +24,7 @@ from metarl.summary import summarise
 
 from .config import check_device
 from .evaluate import evaluation_path
-from .parser import Parser, check_folder
+from .parser import Parser, check_folder, seed
 from .reproductions import REPRODUCTIONS
 from .stored import picture_path
 from .subcommand import run_subcommand
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--table", action="store_true", help="only print the committed results as Markdown tables")
     parser.add_argument("names", nargs="*", metavar="NAME", help='one or more reproductions, or "all"')
-    parser.add_argument("--seed", type=int, default=0, help="training seed (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="training seed (default 0)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N, if another than the published run's")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(argv)

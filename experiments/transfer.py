@@ -35,7 +35,7 @@ from metarl.trial import run_trial
 from metarl.world import World
 
 from .build import open_run
-from .parser import Parser, add_device, check_folder
+from .parser import Parser, add_device, check_folder, seed, whole
 from .safe_text import one_line
 from .stored import FOLDER, changed
 from .tables import text_table
@@ -53,11 +53,11 @@ def main(argv: Sequence[str]) -> int:
     """Measure one run and return the exit code."""
     parser = Parser(prog=command("transfer"), description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, help="run directory of a metric-based agent")
-    parser.add_argument("--episodes", type=int, default=10, help="episodes per value, >= 1 (default %(default)s)")
-    parser.add_argument("--n-tasks", type=int, default=100, help="held-out tasks, >= 1 (default %(default)s)")
+    parser.add_argument("--episodes", type=whole(1), default=10, help="episodes per value, >= 1 (default %(default)s)")
+    parser.add_argument("--n-tasks", type=whole(1), default=100, help="held-out tasks, >= 1 (default %(default)s)")
     parser.add_argument("--split", default="test", help="where they come from (default %(default)s)")
-    parser.add_argument("--finetunings", type=int, default=2, help="phases of fine-tuning after the start, >= 0")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    parser.add_argument("--finetunings", type=whole(0), default=2, help="phases of fine-tuning after the start, >= 0")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise")
     add_device(parser)
     add_trust(parser)
     arguments = parser.parse_args(list(argv))

@@ -189,8 +189,6 @@ class Evaluation:
                 f"this is not an evaluation of schema version {SCHEMA_VERSION} (it says {version!r}, kind "
                 f"{stored.get('kind')!r}); {_again()}"
             )
-        if "sha256" in stored and stored["sha256"] != _digest(stored):  # files of earlier versions have none
-            raise CheckpointError(f"the evaluation was changed after it was written (another sha256); {_again()}")
         try:
             parts = {f.name: stored[f.name] for f in fields(cls)}
             for name in ("trials", "without_adaptation", "random_policy"):
@@ -201,12 +199,14 @@ class Evaluation:
             parts["references"] = {k: [math.nan if x is None else x for x in v] for k, v in parts["references"].items()}
             found = cls(**parts)
             found._check()
-            return found
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             words = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"the evaluation file is incomplete or damaged ({type(error).__name__}: {words}); {_again()}"
             ) from error
+        if "sha256" in stored and stored["sha256"] != _digest(stored):  # files of earlier versions have none
+            raise CheckpointError(f"the evaluation was changed after it was written (another sha256); {_again()}")
+        return found
 
     def _check(self) -> None:
         """Raise ValueError or TypeError unless the parts fit each other."""

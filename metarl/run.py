@@ -124,9 +124,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no run directory {folder}; check the path (runs are in runs/ by default)")
     try:
-        return read_object(folder / name, _FACTS if name == FACTS else None)
+        content = read_object(folder / name, _FACTS if name == FACTS else None)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a run directory: it has no {name}") from error
+    if name == FACTS and "run_id" not in content:
+        raise CheckpointError(f"{folder / name} is damaged (it lacks 'run_id'); restore it from a copy")
+    return content
 
 
 @dataclass(frozen=True)

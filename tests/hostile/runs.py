@@ -25,8 +25,9 @@ from metarl.signals import StopSignals
 from . import Case, Surroundings
 
 Damage = Callable[[Path], Any]
-MARKER, PRECIOUS = "executed", "precious"
+MARKER, PRECIOUS, OUTSIDE = "executed", "precious", "outside"
 """Files in a case's folder: one that foreign code makes, and one with its name in it that nothing may touch."""
+DRAW = {"HOSTILE_DRAW": "1"}
 CHECKPOINT = "checkpoints/iteration-000000002"
 COMMANDS = {
     "evaluate": ("evaluate", "RUN"),
@@ -83,7 +84,9 @@ def _case(
         shutil.copytree(good, run, symlinks=True)
         damage(run / file)
         return Surroundings(
-            arguments=tuple(str(run) if w == "RUN" else w for w in COMMANDS[command]) + words, folder=run
+            DRAW if "picture" in name else {},
+            arguments=tuple(str(run) if w == "RUN" else w for w in COMMANDS[command]) + words,
+            folder=run,
         )
 
     return Case(name, make, expected)
@@ -398,9 +401,9 @@ def _planted(name: str, run: Path) -> None:
 
 
 def _planted_folder(name: str, run: Path) -> None:
-    (run.parent / "outside").mkdir()
-    (run.parent / "outside" / "file").touch()
-    (run / name).symlink_to(run.parent / "outside")
+    (run.parent / OUTSIDE).mkdir()
+    (run.parent / OUTSIDE / "file").touch()
+    (run / name).symlink_to(run.parent / OUTSIDE)
 
 
 def _renamed(run: Path) -> None:
