@@ -70,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--npc brings its own world options and policy; leave out --policy and --option")
     if arguments.role == "npc" and (arguments.npc is not None or arguments.policy):
         raise ConfigError("with --as npc you are the NPC; leave out --npc and --policy")
+    if arguments.policy == "":
+        raise ConfigError("--policy is empty; name one, or leave it out for the best")
     check_writable(arguments.out, "--out")
     family, play = _table(arguments)
     print(f"{family.name}: {family.n_episodes} episodes. Answer with a number; {_QUIT} ends the game.\n")

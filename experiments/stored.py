@@ -85,7 +85,10 @@ def stored_splits(run_dir: Path) -> list[str]:
 
 
 def _evaluations(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / FOLDER).glob("evaluation-*.json"), key=lambda path: path.stem)
+    try:
+        return sorted((run_dir / FOLDER).glob("evaluation-*.json"), key=lambda path: path.stem)
+    except OSError as error:  # no path at all, such as one that is too long
+        raise CheckpointError(f"{run_dir} cannot be read ({error.strerror}); check the path") from error
 
 
 def read_evaluation(path: Path, run_dir: Path) -> Evaluation:

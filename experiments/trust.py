@@ -76,11 +76,12 @@ def check_world(name: str) -> None:
 
 
 def _answer(function: Any) -> Any:
-    """Return the class that a function says it returns, or Any."""
+    """Return what a function says it returns; None if it does not say, or says that it may be anything."""
     try:
-        return get_type_hints(function).get("return", Any)
+        answer = get_type_hints(function).get("return")
     except Exception:  # annotations of whoever wrote it
-        return Any
+        return None
+    return None if answer is Any else answer
 
 
 def _texts(value: Any) -> Iterator[str]:

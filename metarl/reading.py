@@ -56,6 +56,14 @@ def open_plain(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     return handle
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether `path` leads to a folder; what is no path at all, such as one that is too long, does not."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def check_real_folder(path: Path) -> None:
     """Raise CheckpointError if `path` is there and not a folder itself: links would lead what is written elsewhere."""
     found = _mode(path)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from .checkpoint import CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
 from .log import MetricsLog, cut, read_records
-from .reading import open_plain, read_object
+from .reading import is_folder, open_plain, read_object
 from .signals import StopSignals
 
 CONFIG, FACTS, METRICS, CHECKPOINTS, LOCK = "config.json", "run.json", "metrics.jsonl", "checkpoints", "lock"
@@ -121,7 +121,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Return one of a run directory's JSON files; raises CheckpointError if it is missing or damaged."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CheckpointError(f"there is no run directory {folder}; check the path (runs are in runs/ by default)")
     try:
         content = read_object(folder / name, _FACTS if name == FACTS else None)

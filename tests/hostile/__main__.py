@@ -18,6 +18,8 @@ from metarl.provenance import provenance
 from . import Case, command_lines
 from .judging import Judge
 
+MOST_S = 10.0
+
 
 def play(judge: Judge, cases: list[Case]) -> dict[str, Any]:
     """Return how many cases there are, how they ended, and what was wrong with which."""
@@ -59,7 +61,7 @@ def main() -> int:
     into = parser.parse_args().into
     began, found = time.monotonic(), {"kind": "metarl.hostile", "schema_version": 1, "provenance": provenance()}
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(Path(folder))
+        judge = Judge(Path(folder), MOST_S)
         found["runs"] = play(judge, judge.run_cases())
         found["command lines"] = play(judge, list(command_lines.cases(judge.good)))
         judge.close()

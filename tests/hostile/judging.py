@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from . import Case, Surroundings, runs
-from .user import User
-
-MOST_S = 10.0
+from .user import LIMIT_S, User
 
 
 class Judge:
     """Tries cases and says what was wrong: code that ran, a traceback, a wait, changed content that was accepted."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make an intact run in `folder`, and a program that runs commands."""
+    def __init__(self, folder: Path, most_s: float = LIMIT_S) -> None:
+        """Make an intact run in `folder`, and a program that runs commands; none may take longer than `most_s`."""
+        self.most_s = most_s
         self.folder, self.good, self.user = folder, runs.make_good(folder), User("run_user")
         self._untouched(self.good, "evaluate")
         self.answers: dict[str, str] = {}
@@ -57,12 +56,13 @@ class Judge:
     def _faults(self, case: Case, found: dict[str, Any], folder: Path) -> Iterator[str]:
         said = [line for line in found["lines"] if not line.startswith(("warning: ", "note: "))]
         refused = found["code"] == 2 and len(said) == 1 and said[0].startswith("error: ")
+        refused |= found["code"] == 2 and not said and "fault" in found["out"]  # `worlds check` lists faults
         if (folder / runs.MARKER).exists():
             yield "code executed"
         outside = folder / runs.OUTSIDE
         if (folder / runs.PRECIOUS).read_text() != runs.PRECIOUS or (outside.exists() and not any(outside.iterdir())):
             yield "a link followed"
-        if found["seconds"] > MOST_S:
+        if found["seconds"] > self.most_s:
             yield "hung"
         if found["code"] not in (0, 2) or (found["code"] == 2 and not refused):
             yield "traceback"

@@ -51,7 +51,7 @@ def make_good(folder: Path) -> Path:
         world=WorldConfig("gridworld", {"held_out": 3}),
         agent=RL2Config(episodes_per_trial=2, hidden=8, ppo=PPOConfig(epochs=1, minibatches=1)),
         train=LoopSettings(
-            n_iterations=2, n_tasks=3, validate_every_iters=1, n_validation_tasks=2, checkpoint_every_iters=2
+            n_iterations=2, n_tasks=3, validate_every_iters=2, n_validation_tasks=2, checkpoint_every_iters=2
         ),
         evaluation=Protocol(adapt_episodes=1, n_seeds=1, n_tasks=3),
         log=LogConfig(wandb="disabled", progress="off"),
@@ -67,6 +67,8 @@ def cases(good: Path) -> Iterator[Case]:
         damages = [*_any_file(), *(_any_json() if file.endswith(".json") else ()), *_special(file, good)]
         for name, damage, expected in damages:
             for command in commands:
+                if file.endswith("best.json") and command == "resume":
+                    expected = "safe"  # who goes on finds the best again
                 yield _case(good, f"{file}: {name}: {command}", file, damage, command, expected)
     for name, damage, command, expected in _directories():
         yield _case(good, f"directory: {name}: {command}", ".", damage, command, expected)
