@@ -93,6 +93,8 @@ def main(argv: Sequence[str]) -> int:
     console = make_console()
     if arguments.device != "cpu" and arguments.what != "agents":
         raise ConfigError(f"--device {arguments.device}: only `bench agents` measures elsewhere than on the CPU")
+    if arguments.what == "npc" and (arguments.scenario or arguments.rounds):
+        raise ConfigError("`bench npc` measures all its worlds in rounds of its own; leave out --scenario and --rounds")
     if arguments.collect:
         from .bench_collect import run_collect
 

@@ -13,7 +13,7 @@ import pytest
 from . import Surroundings, command_lines, runs
 from .judging import Judge
 
-EVERY = 25
+EVERY = 40
 """Of the damaged files each that many-th is played here."""
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_followed_out_of_a_run_directory(judge: Judge) -> None:
 
 def test_command_lines_with_one_value_of_nonsense_are_refused_in_one_line(judge: Judge) -> None:
     wrong = {
-        case.name: found for case in list(command_lines.cases(judge.good))[::10] if (found := judge.faults(case))[0]
+        case.name: found for case in list(command_lines.cases(judge.good))[::12] if (found := judge.faults(case))[0]
     }
     assert not wrong
 
