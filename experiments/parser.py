@@ -30,7 +30,8 @@ class Parser(argparse.ArgumentParser):
         words = [w.partition("=")[0] for w in message.split() if w.startswith("--")]
         unknown = next((w for w in words if w not in flags), None)
         hint = nearest(unknown, flags) if unknown and "unrecognized" in message else f"see {self.prog} --help"
-        raise ConfigError(f"{message}; {hint}")
+        told = re.sub(r"^argument (\S+): must be", r"\1 must be", message)
+        raise ConfigError(f"{told}; {hint}")
 
 
 _MOST_SEED = 2**63 - 1
@@ -42,7 +43,7 @@ def whole(low: int, high: int = MOST) -> Callable[[str], int]:
     def read(text: str) -> int:
         digits = re.fullmatch(r"[+-]?[0-9]{1,30}", text)
         if not digits or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r}")
         return int(text)
 
     return read
@@ -64,7 +65,7 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable
             wanted = [f"{'above' if above else 'from'} {low:g}"] * (low > -math.inf) + [f"to {high:g}"] * (
                 high < math.inf
             )
-            raise argparse.ArgumentTypeError(f"expected {' '.join(['a finite number', *wanted])}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be {' '.join(['a finite number', *wanted])}, got {text!r}")
         return value
 
     return read
