@@ -60,7 +60,7 @@ def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.Ca
         (["corridor_pkg:ready", "--option", "leaky=true"], "takes no options"),
         (["corridor_pkg:Corridor"], "needs the option 'n_copies'"),
         (["collections:Counter"], "Counter is no task distribution: it lacks name"),
-        (["corridor", "--seed", "-1"], "--seed must be >= 0"),
+        (["corridor", "--seed", "-1"], "--seed must be a whole number from 0 to"),
         (["corridor", "--json", "nowhere/x.json"], "cannot write into nowhere"),
         (["corridor", "--json", "tests"], "is a folder"),
         (["corridor", "--optoin", "x=1"], "did you mean '--option'"),
