@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:
         argv = sys.argv[1:]
-        if not sys.flags.safe_path:
+        if not sys.flags.safe_path and not os.path.exists("config.json"):  # a run directory brings no modules
             sys.path.append(os.getcwd())
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started with a closed one, as some service managers do

@@ -17,7 +17,7 @@ from metarl import run
 from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 
-from . import codec
+from . import codec, trust
 from .build import read_config
 from .config import AgentConfig, AnyConfig, ExperimentConfig, WorldConfig
 from .help_text import reflow
@@ -43,6 +43,8 @@ class TrainArguments(Generic[A_co]):
     start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[:CHECKPOINT]")] = None
     """Start with the parameters and running statistics of an earlier run (its last checkpoint, or last, best or an
     iteration after a colon); optimiser, schedules and stored experience begin anew."""
+    trust: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:ATTRIBUTE"), tyro.conf.UseAppendAction] = ()
+    """Code of your own that the config of an existing run may call (repeatable; or METARL_TRUST)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Request:
     """True: `run_dir` is a run that shall go on."""
     start_from: str | None = None
     """The earlier run that a new one starts from: RUN[:CHECKPOINT]."""
+    trust: tuple[str, ...] = ()
+    """Code that the earlier run's config may name."""
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -69,14 +73,16 @@ def parse(argv: Sequence[str]) -> Request:
     arguments = parse_overrides(_base(preset, words), words)
     config, where, source = arguments.config, arguments.run_dir, arguments.start_from
     if arguments.resume == "no":
-        return Request(config, where, going_on=False, start_from=source)
+        return Request(config, where, going_on=False, start_from=source, trust=arguments.trust)
     if where is None:
         raise ConfigError(f"--resume {arguments.resume} needs --run-dir DIR: which run shall go on?")
     if arguments.resume == "auto" and not run.is_run(where):
-        return Request(config, where, going_on=False, start_from=source)
+        return Request(config, where, going_on=False, start_from=source, trust=arguments.trust)
     if source is not None:
         _check_source(where, source)
-    return Request(check_changes(read_config(where), config), where, going_on=True)
+    # What a preset of the user's names, the user trusts: it must be the same.
+    names = {*arguments.trust, *trust.named(codec.to_json(config))} if preset else arguments.trust
+    return Request(check_changes(read_config(where, names), config), where, going_on=True)
 
 
 def _base(preset: str | None, words: Sequence[str]) -> AnyConfig:
@@ -84,14 +90,15 @@ def _base(preset: str | None, words: Sequence[str]) -> AnyConfig:
 
     Raises: ConfigError if none is named.
     """
-    run_dir, resume, source = _peek(words, "--run-dir"), _peek(words, "--resume") or "no", _peek(words, "--from")
+    run_dir, resume, source = (next(iter(_peek(words, f)), None) for f in ("--run-dir", "--resume", "--from"))
+    resume, trusted = resume or "no", _peek(words, "--trust")
     if preset is not None:
         return load_preset(preset)
     if source is not None and not (resume != "no" and run_dir is not None and run.is_run(Path(run_dir))):
-        return read_config(split_source(source)[0])
+        return read_config(split_source(source)[0], trusted)
     if not {"-h", "--help"} & set(words) and (run_dir is None or resume == "no"):
         raise ConfigError(f"name a preset first ({PROG} PRESET ...), or add --run-dir DIR --resume to go on with a run")
-    return read_config(Path(run_dir or ""))
+    return read_config(Path(run_dir or ""), trusted)
 
 
 def _check_source(run_dir: Path, source: str) -> None:
@@ -144,13 +151,14 @@ def _spell_out_resume(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _peek(words: Sequence[str], flag: str) -> str | None:
-    """Return the value of a flag that must be known before the others can be parsed."""
+def _peek(words: Sequence[str], flag: str) -> list[str]:
+    """Return the values of a flag that must be known before the others can be parsed."""
+    found: list[str] = []
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name.replace("_", "-") == flag:
-            return value if equals else (words[i + 1] if i + 1 < len(words) else None)
-    return None
+            found += [value] if equals else words[i + 1 : i + 2]
+    return found
 
 
 def _check_names(kind: Any, default: Any, words: Sequence[str]) -> None:

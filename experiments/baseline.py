@@ -30,7 +30,7 @@ from metarl.world import World
 
 from .build import tried_tasks
 from .options import parse_options
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, real, seed, whole
 from .safe_text import note, one_line
 from .sb3_options import ALGORITHMS, SB3Config
 from .tables import interval
@@ -171,16 +171,20 @@ def _parser() -> Parser:
         ("minibatches", "PPO: minibatches per epoch"),
     ):
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=getattr(default, name), help=f"{what} (default %(default)s)")
-    parser.add_argument("--hidden", type=int, nargs="*", default=list(default.hidden), help="units per hidden layer")
-    parser.add_argument("--lr", type=float, default=default.lr, help="step size (default %(default)s)")
-    parser.add_argument("--gamma", type=float, default=default.gamma, help="discount (default %(default)s)")
+        parser.add_argument(flag, type=whole(1), default=getattr(default, name), help=f"{what} (default %(default)s)")
+    parser.add_argument(
+        "--hidden", type=whole(1), nargs="*", default=list(default.hidden), help="units per hidden layer"
+    )
+    parser.add_argument("--lr", type=real(0, above=True), default=default.lr, help="step size (default %(default)s)")
+    parser.add_argument("--gamma", type=real(0, 1), default=default.gamma, help="discount (default %(default)s)")
     parser.add_argument("--split", default="test", help="split to take tasks from (default %(default)s)")
-    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks to play (default: all of a finite split)")
-    parser.add_argument("--eval-episodes", type=int, default=1, metavar="E", help="scored episodes per task and seed")
-    parser.add_argument("--n-seeds", type=int, default=3, metavar="S", help="times each task is scored")
+    parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks to play (default: all of a finite split)")
+    parser.add_argument(
+        "--eval-episodes", type=whole(1), default=1, metavar="E", help="scored episodes per task and seed"
+    )
+    parser.add_argument("--n-seeds", type=whole(1), default=3, metavar="S", help="times each task is scored")
     parser.add_argument("--greedy", action="store_true", help="scored episodes take the mode")
-    parser.add_argument("--seed", type=int, default=0, help="root of training's noise (default %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="root of training's noise (default %(default)s)")
     parser.add_argument("--into", type=Path, help="JSON file to write")
     return parser
 

@@ -37,7 +37,7 @@ from .bench_report import print_cells, print_scaling, print_targets, speed_figur
 from .bench_rounds import Cell, run_rounds
 from .bench_trajectories import SCENARIOS, Recording, Windows, record
 from .locks import lock_problem
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, whole
 from .plots import save_png
 from .safe_text import make_console
 
@@ -93,6 +93,8 @@ def main(argv: Sequence[str]) -> int:
     console = make_console()
     if arguments.device != "cpu" and arguments.what != "agents":
         raise ConfigError(f"--device {arguments.device}: only `bench agents` measures elsewhere than on the CPU")
+    if arguments.what == "npc" and (arguments.scenario or arguments.rounds):
+        raise ConfigError("`bench npc` measures all its worlds in rounds of its own; leave out --scenario and --rounds")
     if arguments.collect:
         from .bench_collect import run_collect
 
@@ -124,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=["metaworld", "npc", "agents"], help="what to measure")
     parser.add_argument("--collect", action="store_true", help="measure collecting with a policy in the loop instead")
     parser.add_argument("--quick", action="store_true", help="try the command: few copies, two short rounds")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds; every contender runs once in each")
+    parser.add_argument("--rounds", type=whole(1), metavar="N", help="rounds; every contender runs once in each")
     parser.add_argument(
         "--scenario", action="append", metavar="NAME", help=f"only this one; {', '.join(SCENARIOS)}; of agents: a case"
     )

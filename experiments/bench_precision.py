@@ -25,6 +25,7 @@ from metarl.provenance import provenance
 from metarl.seeding import generator
 
 from .help_text import HelpFormatter
+from .parser import whole
 
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "navigation, first layer": (20, 2000, 2, 64),
@@ -131,7 +132,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--into", type=Path, help="write the figures to this JSON file")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each variant")
+    parser.add_argument("--rounds", type=whole(1), default=12, help="turns of each variant")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {"kind": "metarl.precision", "provenance": provenance()}

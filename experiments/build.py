@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
 from metarl.commandline import path_word
 from metarl.conformance import try_out
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError, ConfigError, MetarlError
+from metarl.reading import check_kind
 from metarl.rollout import first_step
 from metarl.seeding import generator
 from metarl.tasks import TaskDistribution, check_split
 from metarl.world import World
 
 from . import codec
-from .config import AnyConfig, check_device
+from .config import AnyConfig, ExperimentConfig, check_device
 
 
 def usable_cpus() -> int:
@@ -144,12 +145,41 @@ class LoadedRun:
     """Environment steps of training up to there."""
 
 
-def read_config(run_dir: Path) -> AnyConfig:
-    """Return the config of a run directory.
+def stored_config(run_dir: Path) -> dict[str, Any]:
+    """Return what config.json of a run directory holds, not examined beyond its outline; raises CheckpointError."""
+    stored = run.read_json(run_dir, run.CONFIG)
+    where, sections = run_dir / run.CONFIG, ("world", "agent", "train", "evaluation", "log")
+    for field in fields(ExperimentConfig):
+        if field.name not in stored:
+            raise CheckpointError(f"{where} is damaged (it lacks {field.name!r}); restore it from a copy")
+        check_kind(where, stored, field.name, dict if field.name in sections else object)
+    check_kind(f"{where}, evaluation,", {"split": None, **stored["evaluation"]}, "split", str)
+    return stored
+
+
+def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:
+    """Return the config of a run directory, which may name code that is built in, installed or in `trust`.
 
     Raises: CheckpointError if it is missing, damaged or of another schema version; ConfigError for a wrong entry.
     """
-    return codec.from_json(run.read_json(run_dir, run.CONFIG))
+    try:
+        return codec.from_json(stored_config(run_dir), trust)
+    except ConfigError as error:
+        raise ConfigError(f"{run_dir}: {error}") from error
+
+
+def restore(agent: Agent, state: Any, run_dir: Path) -> None:
+    """Give `agent` the state of a checkpoint; raises CheckpointError if it is none of this agent."""
+    try:
+        agent.load_state_dict(state)
+    except MetarlError:
+        raise
+    except Exception as error:  # each agent meets the wrong keys, shapes and types in its own way
+        words = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the checkpoint in {run_dir} is none of this {agent.name!r} agent ({type(error).__name__}: {words}); "
+            f"restore config.json and checkpoints/ from one copy"
+        ) from error
 
 
 def check_fingerprint(run_dir: Path, tasks: TaskDistribution) -> dict[str, Any]:
@@ -182,29 +212,33 @@ def run_device(config: AnyConfig, wanted: str | None = None) -> str:
     return config.device
 
 
-def open_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None) -> LoadedRun:
+def open_run(
+    run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None, trust: Collection[str] = ()
+) -> LoadedRun:
     """Set up torch as the run wants it, then load the run: on `device`, or where `run_device` says."""
-    config = read_config(run_dir)
+    config = read_config(run_dir, trust)
     where = run_device(config, device)
     configure_torch(replace(config, device=where))
-    return load_run(run_dir, checkpoint, device=where)
+    return load_run(run_dir, checkpoint, device=where, trust=trust)
 
 
-def load_run(run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None) -> LoadedRun:
+def load_run(
+    run_dir: Path, checkpoint: str | int = "last", *, device: str | None = None, trust: Collection[str] = ()
+) -> LoadedRun:
     """Rebuild the agent of a run directory from its newest good checkpoint, the "best" one, or a given iteration.
 
     The best one is the one with the highest validation return. `device` overrides the config's. The run directory is
-    only read, so this also works while the run is training.
+    only read, so this also works while the run is training. `trust` names code of your own that its config may call.
 
     Raises: CheckpointError if there is no such checkpoint, it is damaged, or the tasks changed since.
     """
-    config = read_config(run_dir)
+    config = read_config(run_dir, trust)
     config = replace(config, device=run_device(config, device))
     tasks = build_tasks(config, torch.device(config.device))
     check_fingerprint(run_dir, tasks)
     point = find_point(run_dir, checkpoint)
     agent = build_agent(config, tasks, torch.device(config.device))
-    agent.load_state_dict(point.agent_state)
+    restore(agent, point.agent_state, run_dir)
     return LoadedRun(config, agent, tasks, point.iteration, point.env_steps)
 
 
@@ -223,6 +257,6 @@ def find_point(run_dir: Path, checkpoint: str | int) -> run.ResumePoint:
         if best is None:
             raise CheckpointError(f"{run_dir} has validated nothing yet, so no checkpoint is best; use last")
         return run.point_at(run_dir, best)
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise ConfigError(f"checkpoint {text!r} is none of last, best or an iteration number")
     return run.point_at(run_dir, int(text))

@@ -6,12 +6,13 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import agents
 from metarl.errors import CheckpointError, ConfigError, nearest
 
+from . import trust
 from .config import AnyConfig, ExperimentConfig
 
 SCHEMA_VERSION = 1
@@ -22,10 +23,11 @@ def to_json(config: AnyConfig) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **_encode(config)}
 
 
-def from_json(stored: Mapping[str, Any]) -> AnyConfig:
-    """Return the config that `to_json` wrote.
+def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyConfig:
+    """Return the config that `to_json` wrote; code that it names must be built in, installed or `trusted`.
 
-    Raises: CheckpointError for another schema version; ConfigError naming an unknown, missing or wrong entry.
+    Raises: CheckpointError for another schema version; ConfigError naming an unknown, missing or wrong entry, or code
+    that is not trusted.
     """
     version = stored.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -33,8 +35,10 @@ def from_json(stored: Mapping[str, Any]) -> AnyConfig:
             f"config.json has schema version {version!r}, this metarl reads {SCHEMA_VERSION}; use the version "
             f"that wrote it (run.json names the commit), or start a new run"
         )
+    trust.check(stored, trusted)
     content = {k: v for k, v in stored.items() if k != "schema_version"}
     decoded: AnyConfig = _decode_dataclass(ExperimentConfig, content, "")
+    trust.check_world(decoded.world.name)
     return decoded
 
 

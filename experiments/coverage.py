@@ -31,9 +31,10 @@ from metarl.tasks import TaskDistribution, Tasks
 from metarl.trial import run_trial
 
 from .build import build_agent, open_run
-from .parser import Parser, add_device, check_writable
+from .parser import Parser, add_device, check_writable, real, seed, whole
 from .safe_text import one_line
 from .tables import text_table
+from .trust import add_trust
 
 PROG = command("coverage")
 Flags = NDArray[np.bool_]
@@ -42,12 +43,17 @@ Flags = NDArray[np.bool_]
 def _parser() -> Parser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="run directories that `train` wrote")
-    parser.add_argument("--episodes", type=int, default=4000, help="episodes to play per agent (default %(default)s)")
-    parser.add_argument("--radius", type=float, default=1.0, help="how near counts as met (default %(default)s)")
-    parser.add_argument("--batch", type=int, default=20, help="episodes before adaptation (default %(default)s)")
+    parser.add_argument(
+        "--episodes", type=whole(1), default=4000, help="episodes to play per agent (default %(default)s)"
+    )
+    parser.add_argument(
+        "--radius", type=real(0, above=True), default=1.0, help="how near counts as met (default %(default)s)"
+    )
+    parser.add_argument("--batch", type=whole(1), default=20, help="episodes before adaptation (default %(default)s)")
     parser.add_argument("--split", default="test", help="split whose goals count (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise (default %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise (default %(default)s)")
     add_device(parser)
+    add_trust(parser)
     parser.add_argument("--into", type=Path, help="JSON file to write")
     return parser
 
@@ -81,7 +87,7 @@ def run_coverage(run_dir: Path, arguments: argparse.Namespace) -> dict[str, Any]
     Raises: ConfigError for a world without goals in the plane that its observations show; CheckpointError for a run
     directory that cannot be read.
     """
-    loaded = open_run(run_dir, device=arguments.device)
+    loaded = open_run(run_dir, device=arguments.device, trust=arguments.trust)
     device = torch.device(loaded.config.device)
     fresh = build_agent(loaded.config, loaded.tasks, device)
     agents: dict[str, Agent] = {"trained": loaded.agent, "fresh": fresh}

@@ -22,7 +22,7 @@ from metarl.tasks import TaskDistribution
 
 from .config import check_device
 from .options import parse_options
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, seed, whole
 from .safe_text import make_console
 
 PROG = command("doctor")
@@ -35,9 +35,9 @@ def _parser() -> Parser:
     parser.add_argument("world", help="a name that `worlds` lists, or package.module:attribute of your own")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--check", action="append", metavar="NAME", help=f"only this check; {', '.join(CHECKS)}")
-    parser.add_argument("--copies", type=int, default=8, metavar="B", help="batch size of the checks, at least 4")
-    parser.add_argument("--steps", type=int, default=64, metavar="T", help="steps per run of a check, at least 8")
-    parser.add_argument("--seed", type=int, default=0, help="root of the checks' randomness")
+    parser.add_argument("--copies", type=whole(4), default=8, metavar="B", help="batch size of the checks, at least 4")
+    parser.add_argument("--steps", type=whole(8), default=64, metavar="T", help="steps per run of a check, at least 8")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the checks' randomness")
     parser.add_argument("--device", default="cpu", help="torch device of the world")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the findings as JSON")
     return parser

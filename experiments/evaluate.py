@@ -28,12 +28,13 @@ from metarl.provenance import provenance
 
 from . import codec, upstream
 from .build import LoadedRun, load_run, open_run, read_config
-from .parser import Parser, add_device, check_folder
+from .parser import Parser, add_device, check_folder, seed, whole
 from .plots import Shown, adaptation_figure, save_png
 from .report import shots, write_report
 from .safe_text import note, one_line
 from .stored import FOLDER, make_room, page_path, picture_path, results_path, variant
 from .tables import about_before, scores_table, text_table
+from .trust import add_trust
 
 PROG = command("evaluate")
 
@@ -43,17 +44,18 @@ def _parser() -> Parser:
     parser.add_argument("run_dir", type=Path, help="run directory that `train` wrote")
     parser.add_argument("--checkpoint", default="last", help="last, best (on validation tasks) or an iteration")
     parser.add_argument("--split", help="split to take tasks from (the run's protocol says, usually test)")
-    parser.add_argument("--adapt-episodes", type=int, metavar="A", help="episodes to adapt on, per task")
-    parser.add_argument("--eval-episodes", type=int, metavar="E", help="episodes to score afterwards, per task")
-    parser.add_argument("--n-seeds", type=int, metavar="S", help="times each task is played from scratch")
-    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks to play (default: all of a finite split)")
-    parser.add_argument("--max-copies", type=int, metavar="B", help="most world copies side by side")
-    parser.add_argument("--seed", type=int, help="root of the evaluation's noise")
+    parser.add_argument("--adapt-episodes", type=whole(0), metavar="A", help="episodes to adapt on, per task")
+    parser.add_argument("--eval-episodes", type=whole(1), metavar="E", help="episodes to score afterwards, per task")
+    parser.add_argument("--n-seeds", type=whole(1), metavar="S", help="times each task is played from scratch")
+    parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks to play (default: all of a finite split)")
+    parser.add_argument("--max-copies", type=whole(1), metavar="B", help="most world copies side by side")
+    parser.add_argument("--seed", type=seed, help="root of the evaluation's noise")
     parser.add_argument("--greedy", action=argparse.BooleanOptionalAction, help="scored episodes take the mode")
     parser.add_argument(
         "--greedy-adaptation", action=argparse.BooleanOptionalAction, help="adaptation episodes take the mode"
     )
     add_device(parser)
+    add_trust(parser)
     upstream.add_flags(parser)
     return parser
 
@@ -81,9 +83,9 @@ def protocol_of(arguments: argparse.Namespace, base: Protocol) -> Protocol:
 def main(argv: Sequence[str]) -> int:
     """Evaluate one run and return the exit code."""
     arguments = _parser().parse_args(list(argv))
-    config = read_config(arguments.run_dir)
+    config = read_config(arguments.run_dir, arguments.trust)
     protocol = protocol_of(arguments, config.evaluation)
-    loaded = open_run(arguments.run_dir, arguments.checkpoint, device=arguments.device)
+    loaded = open_run(arguments.run_dir, arguments.checkpoint, device=arguments.device, trust=arguments.trust)
     device = torch.device(loaded.config.device)
     check_results(arguments.run_dir)
     asked = upstream.Request(arguments, loaded.agent, loaded.tasks, protocol) if arguments.upstream else None
@@ -114,7 +116,9 @@ def main(argv: Sequence[str]) -> int:
     ticker.close()
     show(arguments.run_dir, evaluation, config.evaluation)
     if asked is not None:
-        on_cpu = loaded if device.type == "cpu" else load_run(arguments.run_dir, loaded.iteration, device="cpu")
+        on_cpu = loaded
+        if device.type != "cpu":
+            on_cpu = load_run(arguments.run_dir, loaded.iteration, device="cpu", trust=arguments.trust)
         end = variant(config.evaluation, protocol, arguments.checkpoint)
         upstream.show(arguments.run_dir, asked.play(on_cpu.agent), evaluation, end)
     return 0
@@ -139,7 +143,7 @@ def _random_policy(loaded: LoadedRun, device: torch.device) -> Agent | None:
 def evaluation_path(run_dir: Path, flags: Sequence[str]) -> Path:
     """Return where `evaluate RUN_DIR` with `flags` stores what it measures."""
     arguments = _parser().parse_args([str(run_dir), *flags])
-    base = read_config(run_dir).evaluation
+    base = read_config(run_dir, arguments.trust).evaluation
     protocol = protocol_of(arguments, base)
     return results_path(run_dir, protocol.split, variant(base, protocol, arguments.checkpoint))
 

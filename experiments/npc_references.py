@@ -12,6 +12,7 @@ from envs.npc.reference import measure
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.provenance import package_versions
+from metarl.reading import read_object
 from metarl.tasks import TaskDistribution, check_split
 
 from .tables import text_table
@@ -42,7 +43,7 @@ def measure_references(
         console.print(_table(name, policies, n, console.width), soft_wrap=True)
     if write:
         path = golden_file(family.name)
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        kept = read_object(path) if path.exists() else {}
         kept[family.fingerprint()] = found | {"packages": package_versions()}
         path.parent.mkdir(exist_ok=True)
         replace_file(path, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())

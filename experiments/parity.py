@@ -20,14 +20,15 @@ from typing import Any
 
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
-from metarl.errors import ConfigError
+from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
+from metarl.reading import read_object
 
 from .locks import lock_problem
 from .parity_recording import BEHAVIOURS, Recording, record_class
 from .parity_replay import Arrangement, Tallies, make_engine, replay
 from .parity_report import markdown, summary, within_bounds
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, seed, whole
 
 PROG = command("parity")
 CORES = ("compiled", "python")
@@ -99,11 +100,23 @@ class UnitResult:
     cpu_s: float
 
 
+def _stored_table(path: Path) -> str:
+    remedy = f"name a file that `{command('parity', '--out', 'FILE')}` wrote"
+    try:
+        return markdown(read_object(path, remedy=remedy))
+    except OSError as error:
+        raise CheckpointError(f"--table {path} cannot be read ({error.strerror}); {remedy}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"--table {path} is no result of parity ({type(error).__name__}: {error}); {remedy}"
+        ) from error
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the comparison, print a summary and write it as JSON; returns 1 if the engine is not upstream."""
     arguments = _parser().parse_args(list(argv))
     if arguments.table:
-        print(markdown(json.loads(arguments.table.read_text(encoding="utf-8"))))
+        print(_stored_table(arguments.table))
         return 0
     settings = Settings(
         arguments.goals, arguments.goals_v1, arguments.episodes, arguments.steps, tuple(arguments.rewards),
@@ -222,18 +235,22 @@ def _classes(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _parser() -> Parser:
     parser = Parser(allow_abbrev=False, prog=PROG, description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--goals", type=int, default=5, help="goals per class (default %(default)s)")
-    parser.add_argument("--goals-v1", type=int, default=2, help="the same with reward v1 (default %(default)s)")
-    parser.add_argument("--episodes", type=int, default=2, help="consecutive episodes per goal (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="env steps per episode (default %(default)s)")
+    parser.add_argument("--goals", type=whole(1), default=5, help="goals per class (default %(default)s)")
+    parser.add_argument("--goals-v1", type=whole(0), default=2, help="the same with reward v1 (default %(default)s)")
+    parser.add_argument(
+        "--episodes", type=whole(1), default=2, help="consecutive episodes per goal (default %(default)s)"
+    )
+    parser.add_argument("--steps", type=whole(1), default=500, help="env steps per episode (default %(default)s)")
     parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="task classes (default: all 50)")
     parser.add_argument("--rewards", nargs="+", default=REWARDS, choices=REWARDS, help="reward versions (default both)")
     parser.add_argument("--cores", nargs="+", default=CORES, choices=CORES, help="cores (default both)")
-    parser.add_argument("--seed", type=int, default=0, help="of goals and actions (default %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of goals and actions (default %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per usable CPU)"
+        "--workers", type=whole(1), default=len(os.sched_getaffinity(0)), help="processes (default: one per usable CPU)"
     )
-    parser.add_argument("--leak", type=int, default=0, metavar="STEPS", help="also watch the memory over so many steps")
+    parser.add_argument(
+        "--leak", type=whole(0), default=0, metavar="STEPS", help="also watch the memory over so many steps"
+    )
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     parser.add_argument("--table", type=Path, metavar="JSON", help="only print a written result as Markdown")
     return parser

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from metarl.errors import ConfigError, nearest
+from metarl.checkpoint import check_replaceable
+from metarl.errors import MOST, ConfigError, nearest
 
 from .help_text import HelpFormatter
 
@@ -26,7 +30,45 @@ class Parser(argparse.ArgumentParser):
         words = [w.partition("=")[0] for w in message.split() if w.startswith("--")]
         unknown = next((w for w in words if w not in flags), None)
         hint = nearest(unknown, flags) if unknown and "unrecognized" in message else f"see {self.prog} --help"
-        raise ConfigError(f"{message}; {hint}")
+        told = re.sub(r"^argument (\S+): must be", r"\1 must be", message)
+        raise ConfigError(f"{told}; {hint}")
+
+
+_MOST_SEED = 2**63 - 1
+
+
+def whole(low: int, high: int = MOST) -> Callable[[str], int]:
+    """Return what reads an option's whole number from `low` to `high`, in plain digits."""
+
+    def read(text: str) -> int:
+        digits = re.fullmatch(r"[+-]?[0-9]{1,30}", text)
+        if not digits or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+seed = whole(0, _MOST_SEED)
+"""Reads the root of random numbers."""
+
+
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Return what reads an option's finite number from `low` to `high`; with `above` not `low` itself."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            wanted = [f"{'above' if above else 'from'} {low:g}"] * (low > -math.inf) + [f"to {high:g}"] * (
+                high < math.inf
+            )
+            raise argparse.ArgumentTypeError(f"must be {' '.join(['a finite number', *wanted])}, got {text!r}")
+        return value
+
+    return read
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +80,8 @@ def check_writable(path: Path, what: str) -> None:
     """Raise ConfigError unless a file can be written at `path`: asked before the work that would be lost."""
     if path.is_dir():
         raise ConfigError(f"{what} {path} is a folder; name a file in it")
-    check_folder(path.parent, what)
+    if not check_replaceable(path):
+        check_folder(path.parent, what)
 
 
 def check_folder(folder: Path, what: str) -> None:

@@ -26,9 +26,10 @@ from metarl.world import StepResult
 
 from .build import load_run
 from .options import parse_options
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, seed
 from .play_words import did, scene
 from .safe_text import one_line
+from .trust import add_trust
 from .watch import npc_family, render
 from .watch_record import record_agent, record_policy
 
@@ -53,10 +54,11 @@ def _parser() -> Parser:
     parser.add_argument("world", help="name of an NPC world, e.g. npc/companion")
     parser.add_argument("--as", dest="role", choices=("visitor", "npc"), default="visitor", help="whom you play")
     parser.add_argument("--npc", type=Path, metavar="RUN", help="run directory of the NPC that you meet")
+    add_trust(parser)
     parser.add_argument("--policy", metavar="NAME", help="or a reference policy of the world (default: the best Bayes)")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--split", default="test", help="split that the surroundings come from")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise")
     parser.add_argument("--out", type=Path, default=Path("played.html"), metavar="PATH", help="where the page goes")
     return parser
 
@@ -68,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--npc brings its own world options and policy; leave out --policy and --option")
     if arguments.role == "npc" and (arguments.npc is not None or arguments.policy):
         raise ConfigError("with --as npc you are the NPC; leave out --npc and --policy")
+    if arguments.policy == "":
+        raise ConfigError("--policy is empty; name one, or leave it out for the best")
     check_writable(arguments.out, "--out")
     family, play = _table(arguments)
     print(f"{family.name}: {family.n_episodes} episodes. Answer with a number; {_QUIT} ends the game.\n")
@@ -86,7 +90,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
     """Return the family, and what plays one trial with a person in it and returns the recording and who played."""
     kept: Kept = {"n_shown": 1, "seed": arguments.seed, "device": torch.device("cpu")}
     if arguments.npc is not None:
-        loaded = load_run(arguments.npc, "last", device="cpu")
+        loaded = load_run(arguments.npc, "last", device="cpu", trust=arguments.trust)
         family = npc_family(loaded.tasks, arguments.split)
         if family.name != arguments.world:
             raise ConfigError(f"{arguments.npc} was trained on {family.name!r}, not on {arguments.world!r}; play that")
@@ -194,6 +198,6 @@ def ask(question: str, choices: Sequence[str]) -> int:
         word = line.strip().lower()
         if not line or word == _QUIT:
             raise Quit
-        if word.isdigit() and 1 <= int(word) <= len(choices):
+        if word.isascii() and word.isdecimal() and 1 <= int(word) <= len(choices):
             return int(word) - 1
         print(f"please type a number from 1 to {len(choices)}, or {_QUIT}")

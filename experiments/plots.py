@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from metarl.checkpoint import replace_file
 from metarl.results import Evaluation
 
 from . import safe_text
@@ -290,6 +291,8 @@ def to_svg(figure: Figure) -> str:
 
 def save_png(figure: Figure, path: Path, dpi: int = 180) -> None:
     """Write `figure` to `path` as PNG."""
+    stream = io.BytesIO()
     with mpl.rc_context(STYLE):
         FigureCanvasAgg(figure)
-        figure.savefig(path, dpi=dpi, format="png")
+        figure.savefig(stream, dpi=dpi, format="png")
+    replace_file(path, stream.getvalue())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +30,10 @@ from metarl.tasks import TaskDistribution
 from .build import LoadedRun, build_agent, build_tasks, configure_torch, open_run
 from .config import AnyConfig
 from .limit import BareSlices, describe
-from .parser import Parser, add_device, check_writable
+from .parser import Parser, add_device, check_writable, whole
 from .presets import load_preset
 from .safe_text import make_console
+from .trust import add_trust
 
 PROG = command("profile")
 
@@ -162,17 +163,18 @@ def main(argv: Sequence[str]) -> int:
     """Profile some iterations and print a table."""
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("run", help="run directory, or name of a preset")
-    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="iterations to measure")
-    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="iterations before, not measured")
-    parser.add_argument("--n-tasks", type=int, metavar="N", help="tasks per iteration, if other than configured")
+    parser.add_argument("--iterations", type=whole(1), default=3, metavar="N", help="iterations to measure")
+    parser.add_argument("--warm-up", type=whole(0), default=1, metavar="N", help="iterations before, not measured")
+    parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks per iteration, if other than configured")
     add_device(parser)
+    add_trust(parser)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
     arguments = parser.parse_args(list(argv))
     if arguments.iterations < 1 or arguments.warm_up < 0:
         raise ConfigError("--iterations must be at least 1 and --warm-up at least 0")
     if arguments.json is not None:
         check_writable(arguments.json, "--json")
-    loaded = find_run(arguments.run, arguments.device)
+    loaded = find_run(arguments.run, arguments.device, arguments.trust)
     if arguments.n_tasks is not None:
         settings = replace(loaded.config.train, n_tasks=arguments.n_tasks)
         loaded = replace(loaded, config=replace(loaded.config, train=settings))
@@ -183,13 +185,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def find_run(name: str, device: str | None = None) -> LoadedRun:
+def find_run(name: str, device: str | None = None, trust: Collection[str] = ()) -> LoadedRun:
     """Return the run in directory `name` at its newest checkpoint, or the untrained agent of preset `name`.
 
     It is on `device`, or on its own one.
     """
     if run.is_run(Path(name)):
-        return open_run(Path(name), device=device)
+        return open_run(Path(name), device=device, trust=trust)
     if Path(name).is_dir():
         raise ConfigError(f"{name} is not a run directory: it has no {run.CONFIG}")
     config: AnyConfig = load_preset(name)

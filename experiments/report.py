@@ -19,6 +19,7 @@ from metarl.errors import CheckpointError, ConfigError
 from metarl.results import SCHEMA_VERSION, Evaluation, plain
 from metarl.summary import runs_text
 
+from .build import stored_config
 from .comparison import improvement_table, methods, methods_table, warnings
 from .parser import Parser
 from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
@@ -231,7 +232,7 @@ def main(argv: Sequence[str]) -> int:
         Shown(label, read_evaluation(path, d), run.history(d))
         for d, label, path in zip(dirs, labels, paths, strict=True)
     ]
-    configs = [run.read_json(d, run.CONFIG) for d in dirs]
+    configs = [stored_config(d) for d in dirs]
     own = configs[0]["evaluation"]["split"]
     default = page_path(paths[0], own) if len(dirs) == 1 else dirs[0] / FOLDER / "comparison.html"
     target: Path = arguments.output or default

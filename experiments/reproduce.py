@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metarl import run
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
+from metarl.reading import read_object
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
 from .config import check_device
 from .evaluate import evaluation_path
-from .parser import Parser, check_folder
+from .parser import Parser, check_folder, seed
 from .plots import Shown
 from .reproductions import REPRODUCTIONS
 from .stored import picture_path
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--table", action="store_true", help="only print the committed results as Markdown tables")
     parser.add_argument("names", nargs="*", metavar="NAME", help='one or more reproductions, or "all"')
-    parser.add_argument("--seed", type=int, default=0, help="training seed (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="training seed (default 0)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N, if another than the published run's")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(argv)
@@ -83,7 +85,7 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     for study in plan.studies:
         costs[study] = run_subcommand([study, str(folder), *where], caller="reproduce")
     scored = evaluation_path(folder, plan.evaluate)
-    stored = json.loads(scored.read_text(encoding="utf-8"))
+    stored = read_object(scored)
     evaluation = Evaluation.from_json(stored)
     levels: list[dict[str, Any]] = []
     for level in plan.levels:
@@ -99,7 +101,7 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
         )
     target = into / label
     target.mkdir(parents=True, exist_ok=True)
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = run.history(folder)
     result = {
         "reproduction": name,
         "about": plan.about,
@@ -111,7 +113,7 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
         "costs": costs,
         "training": _training(records),
         "levels": levels,
-        "config": json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        "config": run.read_json(folder, run.CONFIG),
         "evaluation": {
             "protocol": stored["protocol"],
             "world": stored["world"],
@@ -160,9 +162,7 @@ def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def tables(folder: Path) -> str:
     """Return the results in `folder` as two Markdown tables: levels reached, and what the runs cost."""
-    found = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/result.json"))
-    }
+    found = {path.parent.name: read_object(path) for path in sorted(folder.glob("*/result.json"))}
     levels = ["| run | measure | value | level | compares with |", "|---|---|---|---|---|"]
     costs = ["| run | iterations | env steps | train CPU min | steps/s collecting | steps/s in all | commit |"]
     costs.append("|---|---|---|---|---|---|---|")

@@ -26,6 +26,7 @@ from .safe_text import note, one_line
 from .stored import FOLDER, named, read_evaluation, results_path
 from .subcommand import run_subcommand
 from .tables import interval, number, text_table
+from .trust import add_trust
 
 PROG = command("splits")
 PERSONA = "persona_oracle"
@@ -40,9 +41,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run directory that `train` wrote")
     parser.add_argument("--only", nargs="+", metavar="SPLIT", help="splits to play (default: all but train)")
     add_device(parser)
+    add_trust(parser)
     arguments = parser.parse_args(list(argv))
     folder: Path = arguments.run_dir
-    config = read_config(folder)
+    config = read_config(folder, arguments.trust)
     known = [s for s in build_tasks(config).splits if s != "train"]
     for name in arguments.only or ():
         if name not in known:
@@ -50,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = [s for s in known if not arguments.only or s in arguments.only]
     where = run_device(config, arguments.device)  # once: each evaluation would say it again
     elsewhere = ["--device", where] if where != config.device else []
+    elsewhere += [word for name in arguments.trust for word in ("--trust", name)]
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
     notes: dict[str, None] = {}  # each once, in order
     for split in chosen:

@@ -7,15 +7,15 @@ The run's own protocol (its config's, on the last checkpoint) has the short name
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metarl.commandline import command
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError
 from metarl.protocol import Protocol
+from metarl.reading import read_bytes, read_json
 from metarl.results import Evaluation
 
 FOLDER = "results"
@@ -85,18 +85,19 @@ def stored_splits(run_dir: Path) -> list[str]:
 
 
 def _evaluations(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / FOLDER).glob("evaluation-*.json"), key=lambda path: path.stem)
+    try:
+        return sorted((run_dir / FOLDER).glob("evaluation-*.json"), key=lambda path: path.stem)
+    except OSError as error:  # no path at all, such as one that is too long
+        raise CheckpointError(f"{run_dir} cannot be read ({error.strerror}); check the path") from error
 
 
 def read_evaluation(path: Path, run_dir: Path) -> Evaluation:
     """Return a stored evaluation; raises CheckpointError if it is damaged."""
+    stored = read_json(path, remedy=f"write it again with `{command('evaluate', run_dir)}`")
     try:
-        stored = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}); write it again with `{command('evaluate', run_dir)}`"
-        ) from error
-    return Evaluation.from_json(stored)
+        return Evaluation.from_json(stored)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def make_room(run_dir: Path, base: Protocol, evaluation: Evaluation, target: Path) -> Path | None:
@@ -107,15 +108,15 @@ def make_room(run_dir: Path, base: Protocol, evaluation: Evaluation, target: Pat
     if not target.exists():
         return None
     try:
-        there = Evaluation.from_json(json.loads(target.read_bytes()))
-    except (ValueError, CheckpointError, ConfigError):
+        there = Evaluation.from_json(read_json(target))
+    except CheckpointError:
         return None  # damaged: nothing that could be kept
     if _identity(there) == _identity(evaluation):
         return None
     end = variant(base, there.protocol, _checkpoint(there))
     other = results_path(run_dir, there.protocol.split, end)
     if other.exists():
-        end += f"+kept-{hashlib.sha256(target.read_bytes()).hexdigest()[:8]}"
+        end += f"+kept-{hashlib.sha256(read_bytes(target)).hexdigest()[:8]}"
         other = results_path(run_dir, there.protocol.split, end)
     os.replace(target, other)
     if picture_path(target).exists():

@@ -24,7 +24,7 @@ from metarl.statistics import LEVEL, class_weights
 from metarl.summary import over_runs, runs_text
 
 from .comparison import ALIKE, unequal
-from .parser import Parser, check_folder
+from .parser import Parser, check_folder, real, whole
 from .plots import REFERENCES, save_png
 from .reproduce import RESULTS as REPRODUCED
 from .safe_text import grid, one_line
@@ -65,9 +65,15 @@ def _parser() -> Parser:
         prog=command("table"), description=__doc__, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
-    parser.add_argument("--seeds", type=int, default=5, help="training seeds per row, 0, 1, ... (default %(default)s)")
     parser.add_argument(
-        "--budget", type=float, default=math.inf, metavar="MINUTES", help="begin no run after so long; 0: only write"
+        "--seeds", type=whole(1), default=5, help="training seeds per row, 0, 1, ... (default %(default)s)"
+    )
+    parser.add_argument(
+        "--budget",
+        type=real(0),
+        default=math.inf,
+        metavar="MINUTES",
+        help="begin no run after so long; 0: only write",
     )
     parser.add_argument("--list", action="store_true", help="only list the rows")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import CheckpointError
+from metarl.reading import read_object
 
 from .reproductions import REPRODUCTIONS
 from .table_rows import Row
@@ -44,7 +44,7 @@ def find(row: Row, seed: int, reproductions: Path) -> tuple[Path, dict[str, Any]
         if not path.exists():
             continue
         try:
-            stored = dict(json.loads(path.read_bytes()))
+            stored = read_object(path, remedy="reproduce it again")
             config = {**stored["config"], "seed": 0}
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error}); reproduce it again") from error

@@ -19,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from agents.memories import Memory
+from metarl import run
 from metarl.agent import adapts_within_episode
 from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
 from metarl.provenance import provenance
+from metarl.reading import read_object
 from metarl.results import Evaluation, plain
 
 from . import codec
@@ -93,7 +95,7 @@ def read_result(into: Path, row: Row, seed: int) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        stored = json.loads(path.read_bytes())
+        stored = read_object(path, remedy="delete it to run it again")
         if stored["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(f"{path} has schema version {stored['schema_version']!r}; delete it to run it again")
         valid = stored["settings"] == settings(row) and same_preset(stored["preset_config"], row)
@@ -145,7 +147,7 @@ def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     costs = [run_command([*train, "--run-dir", str(folder), "--resume", "auto"])]
     costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
     evaluation = read_evaluation(evaluation_path(folder, row.evaluate), folder)
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = run.history(folder)
     columns = slice(0, evaluation.pre_episodes), evaluation.query
     if row.measure == "trial":
         columns = columns[0], slice(0, evaluation.protocol.n_episodes)
@@ -174,7 +176,7 @@ def _baseline(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     runs.mkdir(parents=True, exist_ok=True)
     target = _place(runs, row, seed).with_suffix(".json")
     costs = [run_command(["baseline", *row.baseline, "--seed", str(seed), "--into", str(target)])]
-    stored = json.loads(target.read_bytes())
+    stored = read_object(target)
     before, after = (Evaluation.from_json(stored[k]) for k in ("before", "after"))
     everything = slice(0, after.protocol.eval_episodes)
     return {

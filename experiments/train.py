@@ -26,7 +26,7 @@ from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.tasks import TaskDistribution
 
-from . import codec, sinks
+from . import codec, sinks, trust
 from .arguments import PROG, Request, parse
 from .build import (
     LoadedRun,
@@ -36,6 +36,7 @@ from .build import (
     configure_torch,
     load_run,
     read_config,
+    restore,
     try_together,
     usable_cpus,
 )
@@ -96,7 +97,7 @@ def start(request: Request, signals: StopSignals) -> int:
     Plan.of(agent, config.train)
     if request.going_on:
         return _go_on(config, folder, tasks, agent, device, signals)
-    begin = find_start(request.start_from, config, agent) if request.start_from else None
+    begin = find_start(request.start_from, config, agent, request.trust) if request.start_from else None
     if begin is not None:
         agent.load_state_dict(begin.state)
     worlds = Worlds.build(agent, tasks, config.train, device)
@@ -163,7 +164,7 @@ def _go_on(
         point = run.newest_point(folder)
         _warn_of_versions(before)
         if point.agent_state is not None:
-            agent.load_state_dict(point.agent_state)
+            restore(agent, point.agent_state, folder)
         elif "warm_start" in before:
             raise CheckpointError(
                 f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run with "
@@ -187,7 +188,7 @@ def _check_device_of(folder: Path, config: AnyConfig) -> None:
     try:
         check_device(config.device)
     except ConfigError as error:
-        if read_config(folder).device != config.device:
+        if read_config(folder, _names(config)).device != config.device:
             raise
         raise ConfigError(
             f"{folder} was trained on {config.device}, which is not here, and elsewhere it cannot go on bit for bit; "
@@ -197,7 +198,7 @@ def _check_device_of(folder: Path, config: AnyConfig) -> None:
 
 def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iteration: int) -> None:
     """Write into run.json that a run goes on elsewhere: from there on its bits are not those of one device."""
-    before = read_config(folder).device
+    before = read_config(folder, _names(config)).device
     if before == config.device:
         return
     change = {"after_iteration": iteration, "from": before, "to": config.device}
@@ -242,12 +243,18 @@ def _train(
     finally:
         recorder.close(code)
     word = "finished" if code == 0 else "stopped"
-    follow_up = command("evaluate", folder) if code == 0 else command("train", "--run-dir", folder, "--resume")
+    trusting = trust.flags(codec.to_json(config))
+    go_on = command("train", "--run-dir", folder, "--resume", *trusting)
+    follow_up = command("evaluate", folder, *trusting) if code == 0 else go_on
     with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
         steps = f"{outcome['iteration']} ({outcome['env_steps']} environment steps)"
         print(f"{word} after iteration {steps}: {one_line(folder)}")
         print(f"next: {follow_up}", flush=True)
     return code
+
+
+def _names(config: AnyConfig) -> list[str]:
+    return trust.named(codec.to_json(config))
 
 
 def default_run_dir(config: AnyConfig) -> Path:

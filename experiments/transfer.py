@@ -35,10 +35,11 @@ from metarl.trial import run_trial
 from metarl.world import World
 
 from .build import open_run
-from .parser import Parser, add_device, check_folder
+from .parser import Parser, add_device, check_folder, seed, whole
 from .safe_text import one_line
 from .stored import FOLDER, changed
 from .tables import text_table
+from .trust import add_trust
 
 LEAST_TASKS = 3
 """Fewest tasks of which an order can be asked for: two to compare besides the own one."""
@@ -52,18 +53,19 @@ def main(argv: Sequence[str]) -> int:
     """Measure one run and return the exit code."""
     parser = Parser(prog=command("transfer"), description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, help="run directory of a metric-based agent")
-    parser.add_argument("--episodes", type=int, default=10, help="episodes per value, >= 1 (default %(default)s)")
-    parser.add_argument("--n-tasks", type=int, default=100, help="held-out tasks, >= 1 (default %(default)s)")
+    parser.add_argument("--episodes", type=whole(1), default=10, help="episodes per value, >= 1 (default %(default)s)")
+    parser.add_argument("--n-tasks", type=whole(1), default=100, help="held-out tasks, >= 1 (default %(default)s)")
     parser.add_argument("--split", default="test", help="where they come from (default %(default)s)")
-    parser.add_argument("--finetunings", type=int, default=2, help="phases of fine-tuning after the start, >= 0")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    parser.add_argument("--finetunings", type=whole(0), default=2, help="phases of fine-tuning after the start, >= 0")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise")
     add_device(parser)
+    add_trust(parser)
     arguments = parser.parse_args(list(argv))
     for name, low in (("episodes", 1), ("n_tasks", 1), ("finetunings", 0), ("seed", 0)):
         if getattr(arguments, name) < low:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least {low}")
     check_folder(arguments.run_dir, "RUN_DIR")
-    loaded = open_run(arguments.run_dir, device=arguments.device)
+    loaded = open_run(arguments.run_dir, device=arguments.device, trust=arguments.trust)
     if not isinstance(loaded.agent, Metric):
         raise ConfigError(f"{arguments.run_dir} holds a {loaded.agent.name!r} agent; transfer needs a metric-based one")
     found = measure(loaded.agent, loaded.tasks, arguments)

@@ -19,6 +19,7 @@ from metarl.evaluation import Evaluation, Protocol
 from metarl.results import plain
 from metarl.tasks import TaskDistribution
 
+from .parser import whole
 from .safe_text import note, one_line
 from .stored import FOLDER, named
 from .tables import number, text_table
@@ -41,17 +42,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--upstream-evals",
-        type=int,
+        type=whole(1),
         default=DEFAULTS["upstream_evals"],
         metavar="N",
         help="its num_evals: rounds, each on new goals (%(default)s)",
     )
     group.add_argument(
-        "--upstream-goals", type=int, metavar="G", help="goals per class side by side (10 for one test class, else 4)"
+        "--upstream-goals",
+        type=whole(1),
+        metavar="G",
+        help="goals per class side by side (10 for one test class, else 4)",
     )
     group.add_argument(
         "--upstream-episodes",
-        type=int,
+        type=whole(1),
         default=DEFAULTS["upstream_episodes"],
         metavar="E",
         help="its evaluation_episodes per class (%(default)s)",

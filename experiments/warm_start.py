@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
 from metarl.warm_start import warm_state
 
-from . import codec
+from . import codec, trust
 from .build import build_tasks, find_point, read_config
 from .config import AnyConfig
 
@@ -40,14 +40,17 @@ def split_source(word: str) -> tuple[Path, str]:
     return Path(word), "last"
 
 
-def find_start(word: str, config: AnyConfig, agent: Agent) -> Start:
+def find_start(word: str, config: AnyConfig, agent: Agent, trusted: Collection[str] = ()) -> Start:
     """Return what the fresh `agent` of `config` starts with, from the run that `word` names.
+
+    Code that the run names must be built in, installed, `trusted` or also named by `config`.
 
     Iteration 0 of a run are the parameters that it began with. Raises: ConfigError if agent, spaces or architecture are
     others than that run's, naming the first difference; CheckpointError if it cannot be read.
     """
     folder, checkpoint = split_source(word)
-    old, facts = read_config(folder), run.read_json(folder, run.FACTS)
+    names = {*trusted, *trust.named(codec.to_json(config))}
+    old, facts = read_config(folder, names), run.read_json(folder, run.FACTS)
     then, now = codec.agent_type(old.agent), codec.agent_type(config.agent)
     if then != now:
         raise ConfigError(f"--from {folder} holds a {then} agent and this run trains {now}; start from a {now} run")
@@ -124,7 +127,7 @@ def advice(folder: Path, config: AnyConfig) -> str:
         words += [f"--{key.replace('_', '-')}", f"{value / 2:.3g}"]
     if not sizes:
         words.append("--help")  # an agent from elsewhere: its settings are there
-    return command("train", *words)
+    return command("train", *words, *trust.flags(codec.to_json(config)))
 
 
 def _sets_steps(key: str, config: AnyConfig) -> bool:

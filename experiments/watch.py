@@ -29,8 +29,9 @@ from metarl.tasks import check_split
 from .build import open_run
 from .doctor import find_family
 from .options import parse_options
-from .parser import Parser, add_device, check_writable
+from .parser import Parser, add_device, check_writable, seed, whole
 from .safe_text import one_line
+from .trust import add_trust
 from .watch_record import record_agent, record_policy
 
 PROG = command("watch")
@@ -47,11 +48,12 @@ def _parser() -> Parser:
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--checkpoint", default="last", help="last, best (on validation tasks) or an iteration")
     parser.add_argument("--split", default="test", help="split that visitors come from")
-    parser.add_argument("--visitors", type=int, default=64, metavar="N", help="trials behind the mean curve")
-    parser.add_argument("--shown", type=int, default=4, metavar="M", help="trials that can be watched")
-    parser.add_argument("--seed", type=int, default=0, help="root of the noise")
+    parser.add_argument("--visitors", type=whole(1), default=64, metavar="N", help="trials behind the mean curve")
+    parser.add_argument("--shown", type=whole(1), default=4, metavar="M", help="trials that can be watched")
+    parser.add_argument("--seed", type=seed, default=0, help="root of the noise")
     parser.add_argument("--greedy", action="store_true", help="the agent takes its most likely action")
     add_device(parser)
+    add_trust(parser)
     parser.add_argument("--out", type=Path, metavar="PATH", help="where the page goes (RUN/watch-SPLIT.html)")
     return parser
 
@@ -84,7 +86,7 @@ def _default_target(arguments: argparse.Namespace) -> Path:
 def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if arguments.option:
         raise ConfigError("--option is for a world with --policy; a run keeps its own options")
-    loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device)
+    loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device, trust=arguments.trust)
     family = npc_family(loaded.tasks, arguments.split)
     tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
     device = torch.device(loaded.config.device)

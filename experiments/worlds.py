@@ -16,11 +16,11 @@ from envs import WORLDS
 from metarl.commandline import command
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.tasks import TaskDistribution, Tasks, check_distribution
+from metarl.tasks import TaskDistribution, Tasks, check_distribution, check_split
 
 from .doctor import find_family
 from .options import parse_options
-from .parser import Parser
+from .parser import Parser, whole
 from .safe_text import make_console
 from .tables import text_table
 
@@ -34,9 +34,14 @@ def _parser() -> Parser:
     parser.add_argument("world", nargs="?", help="name, or package.module:attribute; without it all are listed")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--references", action="store_true", help="also show known policies' returns per episode")
-    parser.add_argument("--episodes", type=int, metavar="E", help="episodes to show references for; a trial's, or 4")
+    parser.add_argument(
+        "--episodes",
+        type=whole(1, _MOST_EPISODES),
+        metavar="E",
+        help="episodes to show references for; a trial's, or 4",
+    )
     parser.add_argument("--split", metavar="NAME", help="split to show references for; test, with --measure all")
-    parser.add_argument("--measure", type=int, metavar="N", help="play the references now, N trials on each split")
+    parser.add_argument("--measure", type=whole(1), metavar="N", help="play the references now, N trials on each split")
     parser.add_argument("--write", action="store_true", help="keep what --measure found as the world's golden values")
     return parser
 
@@ -52,18 +57,21 @@ def main(argv: Sequence[str]) -> int:
 
         return audit(argv[1:])
     arguments = _parser().parse_args(list(argv))
-    if arguments.episodes is not None and not 1 <= arguments.episodes <= _MOST_EPISODES:
-        raise ConfigError(f"--episodes must be 1 to {_MOST_EPISODES}, got {arguments.episodes}")
     if arguments.write and arguments.measure is None:
         raise ConfigError("--write keeps what --measure found; add --measure N")
     console = make_console()
     if arguments.world is None:
-        if arguments.option or arguments.references or arguments.measure:
-            raise ConfigError(f"--option, --references and --measure are about one world; name it: `{PROG} NAME ...`")
+        about_one = ("option", "references", "measure", "episodes", "split")
+        given = [f"--{name}" for name in about_one if getattr(arguments, name)]
+        if given:
+            raise ConfigError(f"{given[0]} is about one world; name it: `{PROG} NAME ...`")
         console.print(list_table(WORLDS.entries()))
         return 0
     source = find_family(arguments.world, parse_options(arguments.option))
     family = check_distribution(source() if callable(source) else source)
+    check_split(family.name, arguments.split or "test", family.splits)
+    if (arguments.split or arguments.episodes) and not arguments.references and arguments.measure is None:
+        raise ConfigError("--split and --episodes are about known policies; add --references, or --measure N")
     entry = WORLDS.entry(arguments.world) or Entry(arguments.world, arguments.world)
     console.print(details(family, entry))
     if arguments.measure is not None:

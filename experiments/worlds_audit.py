@@ -18,7 +18,7 @@ from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, whole
 from .safe_text import make_console
 
 PROG = command("worlds", "audit")
@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> int:
     """Play the references, print every check with what it takes, and return 1 if one does not hold."""
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="worlds to audit (all)")
-    parser.add_argument("--trials", type=int, default=1024, metavar="N", help="trials per policy and split (1024)")
+    parser.add_argument(
+        "--trials", type=whole(64, _MOST_TRIALS), default=1024, metavar="N", help="trials per policy and split (1024)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write what was found")
     arguments = parser.parse_args(list(argv))
     audits = _audits()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.commandline import command
 from metarl.errors import ConfigError
 
-from .parser import Parser, check_writable
+from .parser import Parser, check_writable, real
 
 if TYPE_CHECKING:
     from envs.npc.maps.layout import Layout
@@ -26,10 +27,14 @@ _SCENE = ("floor", "cell_m", "area", "only", "without", "also", "through")
 def _parser() -> Parser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
     parser.add_argument("files", nargs="+", metavar="FILE", help=".tmx or .tmj map, or folder of a Decentraland scene")
-    parser.add_argument("--floor", nargs=2, type=float, metavar=("LOW", "HIGH"), help="scene: storey, metres (0 4)")
-    parser.add_argument("--cell-m", type=float, metavar="M", help="scene: metres per cell (1)")
+    parser.add_argument(
+        "--floor", nargs=2, type=real(-math.inf), metavar=("LOW", "HIGH"), help="scene: storey, metres (0 4)"
+    )
+    parser.add_argument("--cell-m", type=real(0, above=True), metavar="M", help="scene: metres per cell (1)")
     area = ("WEST", "SOUTH", "EAST", "NORTH")
-    parser.add_argument("--area", nargs=4, type=float, metavar=area, help="scene: part of the land, metres (all)")
+    parser.add_argument(
+        "--area", nargs=4, type=real(-math.inf), metavar=area, help="scene: part of the land, metres (all)"
+    )
     parser.add_argument("--only", metavar="NAMES", help="scene: exhibits whose names match, e.g. '*image*'")
     parser.add_argument("--without", metavar="NAMES", help="scene: exhibits whose names match are left out")
     parser.add_argument("--also", metavar="NAMES", help="scene: what is an exhibit though not named like one")

@@ -14,7 +14,9 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +28,20 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, ConfigError
+from .reading import (
+    MOST_TENSOR_BYTES,
+    check_real_folder,
+    kind_of,
+    open_plain,
+    parse_json,
+    read_bytes,
+    read_object,
+)
 
 SCHEMA_VERSION = 1
+MOST_VALUES_BYTES = 2**30
+"""Largest `values.json` that is read: experience that an agent keeps lies in the tensors."""
+_MOST_DEPTH = 300
 TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
 _NAME = re.compile(r"iteration-(\d{9})$")
 _TEMPORARY = re.compile(r"\.tmp-|\.old-|\..+\.tmp")
@@ -105,19 +119,42 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a new file and flush it to the disk."""
-    with path.open("wb") as file:
+    """Write a file that is not there yet and flush it to the disk; what lies there already is never followed."""
+    with open(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new one, also after a kill."""
-    beside = path.with_name(f".{path.name}.tmp")
-    write_file(beside, content)
-    beside.replace(path)
+    """Put `content` at `path` in one step: a reader sees the old file or the new one, also after a kill.
+
+    Any number of processes may do so at once. What is written to /dev/null is gone. Raises: ConfigError if something
+    lies at `path` that is no plain file, which a new one would take away.
+    """
+    if check_replaceable(path):
+        return
+    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        write_file(beside, content)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     flush_folder(path.parent)
+
+
+def check_replaceable(path: Path) -> bool:
+    """Return whether `path` is /dev/null; raises ConfigError if something else lies there that is no plain file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False  # nothing there; what hinders writing is told when it is written
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev:
+        return True
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path} is {kind_of(found.st_mode)}, which a file would replace; name another file")
+    return False
 
 
 def write_checkpoint(folder: Path, state: Any, binding: Mapping[str, str] | None = None) -> None:
@@ -137,8 +174,9 @@ def write_checkpoint(folder: Path, state: Any, binding: Mapping[str, str] | None
     contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
     beside, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".old-{folder.name}")
     try:
+        check_real_folder(folder.parent)
         for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove(leftover)
         beside.mkdir()
         for name, content in contents.items():
             write_file(beside / name, content)
@@ -147,7 +185,7 @@ def write_checkpoint(folder: Path, state: Any, binding: Mapping[str, str] | None
             folder.rename(old)
         beside.rename(folder)
         flush_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
     except OSError as error:
         raise CheckpointError(
             f"cannot write checkpoint {folder}: {error}; free or repair the disk, then resume"
@@ -159,29 +197,58 @@ def read_checkpoint(folder: Path) -> Any:
 
     Raises: CheckpointError saying which file is missing, cut short or changed since it was written.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        version, files = manifest["schema_version"], manifest["files"]
-        expected = {name: files[name]["sha256"] for name in (TENSORS, VALUES)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}: {error})") from error
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(f"{folder} has checkpoint schema {version!r}, this version reads {SCHEMA_VERSION}")
+    check_real_folder(folder)
+    expected = _manifest(folder)
     contents: dict[str, bytes] = {}
-    for name, digest in expected.items():
+    for name, (digest, size) in expected.items():
+        most = MOST_TENSOR_BYTES if name == TENSORS else MOST_VALUES_BYTES
         try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
+            contents[name] = read_bytes(folder / name, most=min(size, most), remedy="use an earlier checkpoint")
+        except FileNotFoundError as error:
             raise CheckpointError(f"{folder / name} cannot be read ({error.strerror})") from error
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise CheckpointError(
                 f"{folder / name} was changed after it was written: it has {len(contents[name])} bytes of the "
-                f"{files[name].get('bytes')} expected and another sha256"
+                f"{size} expected and another sha256"
             )
+    tree = parse_json(contents[VALUES], folder / VALUES, remedy="use an earlier checkpoint", most_depth=_MOST_DEPTH)
     try:
-        return join_state(safetensors.torch.load(contents[TENSORS]), json.loads(contents[VALUES]))
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{folder} holds no safetensors or no JSON ({error}); use an earlier one") from error
+        return join_state(safetensors.torch.load(contents[TENSORS]), tree)
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors raises what it likes for headers that it did not write
+        words = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} holds no safetensors or no values of a checkpoint ({type(error).__name__}: {words}); use an "
+            f"earlier one"
+        ) from error
+
+
+def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
+    """Return sha256 and size of a checkpoint's files, as its manifest says."""
+    path = folder / MANIFEST
+    try:
+        manifest = read_object(path, {"files": dict}, remedy="use an earlier checkpoint")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    version, files = manifest.get("schema_version"), manifest.get("files", {})
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(f"{folder} has checkpoint schema {version!r}, this version reads {SCHEMA_VERSION}")
+    for name in (TENSORS, VALUES):
+        entry = files.get(name)
+        digest, size = (entry.get("sha256"), entry.get("bytes")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(digest, str) or type(size) is not int or size < 0:
+            raise CheckpointError(f"{path} is damaged (no sha256 and size of {name}); use an earlier checkpoint")
+    return {name: (files[name]["sha256"], files[name]["bytes"]) for name in (TENSORS, VALUES)}
+
+
+def remove(path: Path) -> None:
+    """Delete what lies at `path`, be it a folder or something in a folder's place; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 class CheckpointStore:
@@ -199,6 +266,7 @@ class CheckpointStore:
 
     def iterations(self) -> list[int]:
         """Return the iterations that have a checkpoint, oldest first; they may be damaged."""
+        check_real_folder(self.folder)
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(int(m.group(1)) for m in map(_NAME.match, names) if m)
 
@@ -228,6 +296,7 @@ class CheckpointStore:
 
     def load(self, iteration: int) -> Any:
         """Return the state after `iteration` iterations; raises CheckpointError naming those that exist."""
+        check_real_folder(self.folder)
         if not self.path(iteration).is_dir():
             known = ", ".join(map(str, self.iterations())) or "none"
             raise CheckpointError(f"{self.folder} has no checkpoint of iteration {iteration}; it has: {known}")
@@ -266,15 +335,16 @@ class CheckpointStore:
 
     def best(self) -> int | None:
         """Return the iteration with the best validation score, or None if nothing was validated yet."""
+        path, remedy = self.folder / "best.json", "delete it, then the run finds the best again"
+        check_real_folder(self.folder)
         try:
-            found = json.loads((self.folder / "best.json").read_bytes())["iteration"]
+            found = read_object(path, {"iteration": int | None, "score": float | int | None}, remedy=remedy)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.folder / 'best.json'} cannot be read ({error}); delete it, then the run finds the best again"
-            ) from error
-        return found if isinstance(found, int) else None
+        if "iteration" not in found:
+            raise CheckpointError(f"{path} is damaged (it names no iteration); {remedy}")
+        iteration: int | None = found["iteration"]
+        return iteration
 
     def discard_after(self, iteration: int) -> None:
         """Delete checkpoints later than `iteration`: damaged ones, which would crowd out good ones."""
@@ -292,7 +362,4 @@ def clean_temporaries(folder: Path) -> None:
     if not folder.is_dir():
         return
     for leftover in [p for p in folder.iterdir() if _TEMPORARY.match(p.name)]:
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        remove(leftover)

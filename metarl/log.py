@@ -10,13 +10,13 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from .errors import CheckpointError, NumericalError
+from .reading import open_plain, read_bytes, strict_json
 
 WALL_CLOCK_KEYS = frozenset({"wall_s", "steps_per_s", "time/collect_s", "time/update_s", "checkpoint_age_s"})
 """Keys that a repeated run may answer differently; all others are equal, bit for bit."""
@@ -47,11 +47,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def _whole_lines(path: Path) -> list[bytes]:
     """Return the lines that end with a line feed: what follows the last one was never completed."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); mend its permissions") from error
     return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
 
@@ -59,7 +57,7 @@ def _parse(path: Path, lines: Sequence[bytes], *, last_may_be_torn: bool = False
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = strict_json(line)
             if not isinstance(record, dict) or type(record.get("iteration")) is not int:
                 raise ValueError("not an object with an integer 'iteration'")
         except (ValueError, RecursionError) as error:
@@ -105,10 +103,7 @@ class MetricsLog:
                 f"iterations 1 to {iteration} was changed; restore the file from a copy"
             )
         self.size = sum(map(len, lines))
-        self.handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-        if not stat.S_ISREG(os.fstat(self.handle).st_mode):
-            self._shut()
-            raise CheckpointError(f"{path} is no plain file; restore it from a copy")
+        self.handle = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         if os.fstat(self.handle).st_size != self.size:
             os.ftruncate(self.handle, self.size)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from .commandline import command
 from .episodes import EpisodeTable, concatenate_tables
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError
 from .protocol import Protocol
 
 SCHEMA_VERSION = 1
@@ -71,8 +73,22 @@ class Episodes:
         """Rebuild what `to_json` wrote, bit for bit."""
         real, flag = np.float64, np.bool_
         kinds: dict[str, Any] = {"returns": real, "cost": real, "success_any": flag, "success_last": flag}
-        read = {k: None if v is None else np.array(v, dtype=kinds.get(k, np.int64)) for k, v in stored.items()}
+        read = {k: None if v is None else _numbers(k, v).astype(kinds.get(k, np.int64)) for k, v in stored.items()}
         return _episodes(read)
+
+    def check_shape(self, *shape: int) -> None:
+        """Raise ValueError naming a part that has another shape."""
+        for field in fields(self):
+            part = getattr(self, field.name)
+            if part is not None and part.shape != shape:
+                raise ValueError(f"{field.name} has shape {part.shape}, expected {shape}")
+
+
+def _numbers(name: str, stored: Any) -> NDArray[Any]:
+    found = np.array(stored)
+    if found.size and found.dtype.kind not in "biuf":
+        raise TypeError(f"{name} holds something that is no number")
+    return found
 
 
 def _episodes(parts: Mapping[str, Any]) -> Episodes:
@@ -155,34 +171,82 @@ class Evaluation:
                 if isinstance(value, Episodes)
                 else value
             )
-        return {**plain(out), "summary": plain(self.summary)}
+        whole = {**plain(out), "summary": plain(self.summary)}
+        return {**whole, "sha256": _digest(whole)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Evaluation:
         """Rebuild what `to_json` wrote; the summary is computed anew, not read.
 
-        Raises: CheckpointError for another schema version, or a part that is missing or unknown.
+        Raises: CheckpointError for another schema version, or a part that is missing, unknown or was changed since it
+        was written.
         """
+        if not isinstance(stored, Mapping):
+            raise CheckpointError(f"this is a {type(stored).__name__}, not an evaluation; {_again()}")
         version = stored.get("schema_version")
         if version != SCHEMA_VERSION or stored.get("kind") != "metarl.evaluation":
             raise CheckpointError(
                 f"this is not an evaluation of schema version {SCHEMA_VERSION} (it says {version!r}, kind "
-                f"{stored.get('kind')!r}); write it again with `{command('evaluate', 'RUN_DIR')}`"
+                f"{stored.get('kind')!r}); {_again()}"
             )
         try:
             parts = {f.name: stored[f.name] for f in fields(cls)}
             for name in ("trials", "without_adaptation", "random_policy"):
                 parts[name] = None if parts[name] is None else Episodes.from_json(parts[name])
-            parts["protocol"] = Protocol(**parts["protocol"])
+            parts["protocol"] = _protocol(parts["protocol"])
             for name in ("phases", "task_names", "task_groups"):
                 parts[name] = tuple(parts[name])
             parts["references"] = {k: [math.nan if x is None else x for x in v] for k, v in parts["references"].items()}
-            return cls(**parts)
-        except (KeyError, TypeError, ConfigError) as error:
+            found = cls(**parts)
+            found._check()
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            words = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"the evaluation file is incomplete or damaged ({type(error).__name__}: {error}); "
-                f"write it again with `{command('evaluate', 'RUN_DIR')}`"
+                f"the evaluation file is incomplete or damaged ({type(error).__name__}: {words}); {_again()}"
             ) from error
+        if "sha256" in stored and stored["sha256"] != _digest(stored):  # files of earlier versions have none
+            raise CheckpointError(f"the evaluation was changed after it was written (another sha256); {_again()}")
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError unless the parts fit each other."""
+        n_tasks, episodes, protocol = len(self.task_names), self.protocol.n_episodes, self.protocol
+        self.trials.check_shape(protocol.n_seeds, n_tasks, episodes)
+        for part in (self.without_adaptation, self.random_policy):
+            if part is not None:
+                part.check_shape(protocol.n_seeds, n_tasks, protocol.eval_episodes)
+        if len(self.task_groups) != n_tasks or not all(
+            isinstance(t, str) for t in (*self.task_names, *self.task_groups)
+        ):
+            raise ValueError(f"task_names and task_groups are not {n_tasks} words each")
+        if sum(self.phases) != episodes or not 1 <= self.pre_episodes <= episodes:
+            raise ValueError(
+                f"phases {self.phases} and pre_episodes {self.pre_episodes} are not of {episodes} episodes"
+            )
+        if any(len(v) != episodes or not all(isinstance(x, int | float) for x in v) for v in self.references.values()):
+            raise ValueError(f"references are not {episodes} numbers each")
+        for name in ("agent", "world", "provenance"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} is no object")
+
+
+def _protocol(stored: Mapping[str, Any]) -> Protocol:
+    found = Protocol(**stored)
+    for field in fields(found):
+        value, kind = getattr(found, field.name), type(field.default)
+        if type(value) is not (int if field.name == "n_tasks" and value is not None else kind):
+            raise TypeError(f"protocol.{field.name} is {value!r}")
+    return found
+
+
+def _digest(stored: Mapping[str, Any]) -> str:
+    """Return a digest of all that an evaluation's JSON says."""
+    content = {key: value for key, value in stored.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _again() -> str:
+    return f"write it again with `{command('evaluate', 'RUN_DIR')}`"
 
 
 def plain(value: Any) -> Any:

@@ -21,11 +21,16 @@ from typing import Any
 from .checkpoint import MANIFEST, CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
 from .log import read_records
+from .reading import is_folder, read_object
 from .run_lock import RunLock, clean_creations, creation_name
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.json", "run.json", "metrics.jsonl", "checkpoints"
 NO_HISTORY = hashlib.sha256().hexdigest()
 """What binds a checkpoint to a history of no records."""
+_FACTS = {
+    "run_id": str, "task_fingerprint": str, "provenance": dict, "warm_start": dict, "device_changes": list,
+}  # fmt: skip
+"""Types of what is read of run.json."""
 
 
 CHANGEABLE = ("train.n_iterations", "log", "device")
@@ -137,18 +142,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Return one of a run directory's JSON files; raises CheckpointError if it is missing or damaged."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CheckpointError(f"there is no run directory {folder}; check the path (runs are in runs/ by default)")
     try:
-        content = json.loads((folder / name).read_bytes())
+        content = read_object(folder / name, _FACTS if name == FACTS else None)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is not a run directory: it has no {name}") from error
-    except OSError as error:
-        raise CheckpointError(f"{folder / name} cannot be read ({error.strerror}); mend its permissions") from error
-    except ValueError as error:
-        raise CheckpointError(f"{folder / name} is damaged ({error}); restore it from a copy") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / name} is damaged (a {type(content).__name__}, not an object)")
+    if name == FACTS and "run_id" not in content:
+        raise CheckpointError(f"{folder / name} is damaged (it lacks 'run_id'); restore it from a copy")
     return content
 
 
@@ -187,11 +188,13 @@ def _point(folder: Path, found: tuple[int, Any] | None) -> ResumePoint:
     where = CheckpointStore(folder / CHECKPOINTS).path(iteration)
     if not isinstance(state, dict) or not {"iteration", "env_steps", "agent"} <= state.keys():
         raise CheckpointError(f"checkpoint of iteration {iteration} is not one of a training run ({where})")
-    if state["iteration"] != iteration or type(state["env_steps"]) is not int:
+    if state["iteration"] != iteration or type(state["env_steps"]) is not int or state["env_steps"] < 0:
         raise CheckpointError(
             f"{where} holds iteration {state['iteration']!r} with {state['env_steps']!r} environment steps, not "
             f"iteration {iteration}; delete it, then the one before is used"
         )
+    if state["agent"] is None:
+        raise CheckpointError(f"{where} is a checkpoint without an agent; delete it, then the one before is used")
     facts, binding = read_json(folder, FACTS), read_json(where, MANIFEST).get("run")
     if binding is None and not facts.get("bound_checkpoints"):
         return ResumePoint(iteration, state["env_steps"], state["agent"])  # of an earlier version

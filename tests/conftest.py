@@ -7,6 +7,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 os.environ.pop("WANDB_API_KEY", None)
+# Worlds and agents of the tests, which runs that tests make name: as code of a user's own it must be trusted.
+os.environ["METARL_TRUST"] = (
+    "tests.metarl.line_world:Line,tests.metarl.line_world:LearnerConfig,tests.metarl.tiny:TinyConfig,"
+    "tests.experiments.test_contract:READY,tests.experiments.test_contract:tiring,tests.envs.broken_worlds:make"
+)
 
 import torch
 from hypothesis import settings

@@ -95,7 +95,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("agent.inner_steps", True, r"agent.inner_steps is true, expected int"),
         ("agent.alpha", -1.0, r"alpha is -1.0; it must be finite and not negative"),
         ("agent.type", "maml-trop", r"unknown agent 'maml-trop'; did you mean 'maml-trpo'"),
-        ("agent.type", "os:getcwd", r"agent.type 'os:getcwd' is not an agent config"),
+        (
+            "agent.type",
+            "os:getcwd",
+            r"names code that is neither built in nor installed: 'os:getcwd'; if .* --trust os:getcwd",
+        ),
         ("agent", 3, r"agent is 3, expected an object with \"type\""),
         ("train.n_tasks", 0, r"train.n_tasks must be >= 1, got 0"),
         ("log.wandb", "cloud", r"log.wandb is \"cloud\", expected one of 'online', 'offline', 'disabled'"),

@@ -212,8 +212,8 @@ def test_training_and_selection_never_ask_for_the_test_split(tmp_path: Path, mon
     ("flags", "message"),
     [
         (["--adapt-episode", "3"], "did you mean '--adapt-episodes'"),
-        (["--eval-episodes", "0"], "evaluation eval_episodes is 0"),
-        (["--eval-episodes", "many"], "invalid int value"),
+        (["--eval-episodes", "0"], "--eval-episodes must be a whole number from 1 to"),
+        (["--eval-episodes", "many"], "--eval-episodes must be a whole number from 1 to"),
         (["--split", "train"], "measures no generalisation"),
         (["--split", "tset"], "choose one of train, validation, test"),
         (["--n-tasks", "99"], "has 8 tasks"),

@@ -124,7 +124,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(ConfigError, match="not a run directory"):
         find_run(str(tmp_path))
     assert command(["profile", TINY, "--iterations", "0"]) == 2
-    assert "at least 1" in capsys.readouterr().err
+    assert "--iterations must be a whole number from 1 to" in capsys.readouterr().err
     assert command(["profile", TINY, "--json", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
 

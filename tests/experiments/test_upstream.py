@@ -94,7 +94,7 @@ def test_upstreams_own_evaluation_drives_a_trained_agent(
     ("flags", "message"),
     [
         (["--upstream-goals", "51"], "at most the 50 goals of a class"),
-        (["--upstream-evals", "0"], "must be at least 1"),
+        (["--upstream-evals", "0"], "--upstream-evals must be a whole number from 1 to"),
         (["--split", "validation"], "plays upstream's test split"),
     ],
 )

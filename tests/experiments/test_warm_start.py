@@ -124,14 +124,22 @@ def test_the_advice_after_a_nan_can_be_pasted_and_works(
     assert train(TINY, f"--run-dir={name}", "--agent.nan-at-update", "5") == 2
     advice = capsys.readouterr().err.rpartition("python -m experiments ")[2]
     command, *words = shlex.split(advice)
-    assert [command, *words] == ["train", "--from", f"./{name}:4", "--agent.lr", "0.025"]
+    assert [command, *words] == [
+        "train",
+        "--from",
+        f"./{name}:4",
+        "--agent.lr",
+        "0.025",
+        "--trust",
+        "tests.metarl.tiny:TinyConfig",
+    ]
     assert train(*words, "--run-dir", "b", "--agent.nan-at-update", "None") == 0
     begun = json.loads((tmp_path / "b" / "run.json").read_text())["warm_start"]
     assert begun["state"] == state_fingerprint(state_at(tmp_path / name, 4))
     # A run without a checkpoint is at iteration 0: what its seed makes it.
     assert train(TINY, "--run-dir", "c", "--agent.nan-at-update", "1") == 2
     words = shlex.split(capsys.readouterr().err.rpartition("python -m experiments train ")[2])
-    assert words == ["--from", "c:0", "--agent.lr", "0.025"]
+    assert words == ["--from", "c:0", "--agent.lr", "0.025", "--trust", "tests.metarl.tiny:TinyConfig"]
     assert train(*words, "--run-dir", "d", "--agent.nan-at-update", "None", "--train.n-iterations", "2") == 0
     config = read_config(tmp_path / "c")
     fresh = build_agent(config, build_tasks(config), torch.device("cpu"))

@@ -74,8 +74,11 @@ def test_an_endless_split_and_a_whole_family_are_named_as_such(capsys: pytest.Ca
     ("words", "message"),
     [
         (["os:getcwd"], "str is no task distribution"),
-        (["gridworld", "--references", "--episodes", "-1"], "--episodes must be 1 to"),
-        (["bandit", "--references", "--episodes", "10000000000"], "--episodes must be 1 to"),
+        (["gridworld", "--references", "--episodes", "-1"], "--episodes must be a whole number from 1 to 1000, got"),
+        (
+            ["bandit", "--references", "--episodes", "10000000000"],
+            "--episodes must be a whole number from 1 to 1000, got",
+        ),
         (["--option", "n_arms=3"], "name it"),
     ],
 )

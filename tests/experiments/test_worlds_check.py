@@ -78,7 +78,7 @@ def test_picture_and_model_are_written_when_asked_for(capsys: pytest.CaptureFixt
         (("a.tmx", "--floor", "0", "4"), "--floor is about Decentraland scenes; a.tmx is no folder"),
         (("a.tmx", "--florr", "0"), "did you mean '--floor'"),
         ((FOLDER / SCENE, "--cell-m", "3"), "cell_m must divide 16 m"),
-        ((FOLDER / SCENE, "--cell-m", "0"), "cell_m must divide 16 m"),
+        ((FOLDER / SCENE, "--cell-m", "0"), "--cell-m must be a finite number above 0"),
         ((FOLDER / SCENE, "--area", "0", "0", "0", "9"), "area must be (west, south, east, north)"),
         (("a.tmx", "--through", "*door*"), "--through is about Decentraland scenes; a.tmx is no folder"),
     ],

@@ -95,6 +95,7 @@ def test_only_an_agent_that_learns_within_an_episode_is_said_to_have_adapted_in_
     assert not PEARL.adapts_within_episode
     stored = found[0].to_json()
     del stored["agent"]["adapts_within_episode"], stored["world"]["upstream_counting"]  # as files once were
+    del stored["sha256"]
     assert Evaluation.from_json(stored).adapts_within_episode
 
 
@@ -363,6 +364,23 @@ def test_another_schema_version_and_a_damaged_file_are_refused_in_one_line():
     del stored["trials"]
     with pytest.raises(CheckpointError, match=r"incomplete or damaged.*trials"):
         Evaluation.from_json(stored)
+
+
+def test_an_evaluation_that_was_changed_after_it_was_written_or_fits_together_no_more_is_refused():
+    tasks = Line(3)
+    stored = json.loads(json.dumps(evaluate(Walker(spec(tasks), 1), tasks, Protocol()).to_json()))
+    assert Evaluation.from_json(stored).env_steps == stored["env_steps"]
+    with pytest.raises(CheckpointError, match="was changed after it was written"):
+        Evaluation.from_json({**stored, "env_steps": stored["env_steps"] + 1})
+    del stored["sha256"]  # as in files of earlier versions, which could not tell
+    assert Evaluation.from_json({**stored, "env_steps": 7}).env_steps == 7
+    for part, value in (
+        ("phases", [1, 1]), ("task_names", ["a"]), ("references", {"oracle": [1.0]}), ("agent", []),
+        ("trials", stored["without_adaptation"]), ("trials", {**stored["trials"], "returns": [[["1"] * 4] * 3] * 3}),
+        ("protocol", {**stored["protocol"], "n_seeds": 3.0}), ("protocol", {**stored["protocol"], "greedy": 1}),
+    ):  # fmt: skip
+        with pytest.raises(CheckpointError, match="incomplete or damaged"):
+            Evaluation.from_json({**stored, part: value})
 
 
 def test_progress_is_told_of_every_batch():

@@ -1,0 +1,81 @@
+"""Whatever lies in a run directory: it is refused in one line, or the numbers are what they were; no code of it runs.
+
+A part of the corpus, fixed beforehand; `python -m tests.hostile` plays all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import Surroundings, command_lines, runs
+from .judging import Judge
+
+EVERY = 97
+"""Of the damaged files each that many-th is played here."""
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    found = Judge(tmp_path_factory.mktemp("hostile"))
+    yield found
+    found.close()
+
+
+def test_the_corpus_is_as_large_as_it_is_said_to_be(judge: Judge) -> None:
+    names = [case.name for case in judge.run_cases()]
+    assert len(names) == len(set(names)) >= 1_000
+    assert len(set(command_lines.lines())) == 1_000
+
+
+def test_no_code_that_a_run_names_is_executed_unless_it_is_trusted_and_of_the_right_kind(judge: Judge) -> None:
+    cases = [case for case in judge.run_cases() if case.name.startswith("code: ")]
+    assert len(cases) > 30
+    wrong = {case.name: found for case in cases if (found := judge.faults(case))[0]}
+    assert not wrong
+
+
+def test_trusted_code_of_the_right_kind_is_called(judge: Judge, tmp_path: Path) -> None:
+    case = next(c for c in judge.run_cases() if c.name == "code: a module of the run as the world: evaluate")
+    (tmp_path / runs.PRECIOUS).touch()
+    surroundings = case.make(tmp_path)
+    (Path(str(surroundings.folder)) / "payload.py").write_text(
+        f"import envs\ndef make():\n    open({str(tmp_path / runs.MARKER)!r}, 'w')\n"
+        f"    return envs.make('gridworld', held_out=3)\n"
+    )
+    trusting = Surroundings(
+        {"PYTHONPATH": str(surroundings.folder)}, (*surroundings.arguments, "--trust", "payload:make")
+    )
+    assert judge.user(trusting)["code"] == 0
+    assert (tmp_path / runs.MARKER).exists()
+
+
+def test_damaged_runs_are_refused_in_one_line_or_give_the_numbers_that_they_gave(judge: Judge) -> None:
+    cases = [case for case in judge.run_cases() if not case.name.startswith("code: ")][::EVERY]
+    wrong = {case.name: found for case in cases if (found := judge.faults(case))[0]}
+    assert not wrong
+
+
+def test_nothing_is_followed_out_of_a_run_directory(judge: Judge) -> None:
+    places = ("directory: its lock", "config.json: a link to", "metrics.jsonl: a link to", "directory: .run.json.tmp")
+    cases = [c for c in judge.run_cases() if c.name.startswith(places) and "precious" in c.name and "resume" in c.name]
+    assert len(cases) == len(places)
+    wrong = {case.name: found for case in cases if (found := judge.faults(case))[0]}
+    assert not wrong
+
+
+def test_command_lines_with_one_value_of_nonsense_are_refused_in_one_line(judge: Judge) -> None:
+    wrong = {
+        case.name: found for case in list(command_lines.cases(judge.good))[::12] if (found := judge.faults(case))[0]
+    }
+    assert not wrong
+
+
+def test_evaluations_of_one_run_at_once_do_not_disturb_each_other(judge: Judge, tmp_path: Path) -> None:
+    words = ("evaluate", str(judge.good))
+    found = judge.user.at_once([Surroundings(arguments=words, folder=tmp_path)] * 4)
+    assert {each["code"] for each in found} == {0}
+    assert {each["lines"][-1] for each in found} == {judge.answer("evaluate")}
+    assert not [p for p in judge.good.rglob(".*") if p.is_file()]
