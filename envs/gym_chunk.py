@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.errors import shortened
 from metarl.seeding import derive
 from metarl.tasks import Tasks
 
@@ -236,11 +237,13 @@ class Chunk:
         self.busy[row] = True
         try:
             action(row)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # code that ends the process is no reason to end a run in silence
             task = self.pending.get(row) or self.current.get(row)
             name = task.names[0] if task is not None else "none"
             breach, said = isinstance(error, Breach), " ".join(str(error).split())
-            text, trace = (said, "") if breach else (f"{type(error).__name__}: {said}", traceback.format_exc())
+            text, trace = (
+                (said, "") if breach else (f"{type(error).__name__}: {shortened(said)}", traceback.format_exc())
+            )
             raise CopyFailure(row, name, int(self.ages[row]), text, trace) from error
         self.busy[row] = False
 

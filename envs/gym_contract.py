@@ -280,7 +280,9 @@ def _check_hook(name: str, field: str, hook: object, takes: str) -> None:
 
 
 def as_array(value: Any) -> NDArray[Any] | None:
-    """Return `value` as an array, or None if it is no regular one."""
+    """Return `value` as an array, or None if it is no regular one; a masked one has entries that are no numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        return None
     try:
         return np.asarray(value)
     except Exception:  # whatever a foreign type raises when it is asked for its numbers

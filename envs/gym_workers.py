@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError, MetarlError, WorldError
+from metarl.errors import ConfigError, MetarlError, WorldError, shortened
 
 from .gym_chunk import Chunk, CopyFailure, Hooks, Layout
 from .shared_memory import SharedBlock
@@ -256,8 +256,8 @@ def _serve(chunk: Chunk, message: bytes) -> bytes:
         return pickle.dumps(getattr(chunk, verb)(*args))
     except (CopyFailure, MetarlError) as error:
         return pickle.dumps(error)
-    except Exception as error:  # the main process must hear of it, whatever it is
-        text = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # the main process must hear of it, whatever it is
+        text = f"{type(error).__name__}: {shortened(error)}"
         return pickle.dumps(CopyFailure(chunk.rows.start, "unknown", 0, text, traceback.format_exc()))
 
 

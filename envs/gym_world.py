@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.errors import ConfigError, WorldError
+from metarl.errors import ConfigError, WorldError, shortened
 from metarl.spaces import check_spaces
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
@@ -313,10 +313,9 @@ def _look_at(
         )
     try:
         env = make_env(example[0])
-    except Exception as error:  # whatever a user's function raises
+    except (Exception, SystemExit) as error:  # whatever a user's function raises
         raise ConfigError(
-            f"world {name!r}: make_env raised {type(error).__name__} for the example task: "
-            f"{' '.join(str(error).split())}"
+            f"world {name!r}: make_env raised {type(error).__name__} for the example task: {shortened(error)}"
         ) from error
     try:
         check_env(env, least_steps=least_steps)

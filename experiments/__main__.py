@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = _beyond_this_machine(error) or _by_a_stranger(error)
         if not reason:
             raise
@@ -107,7 +107,7 @@ _TRACEBACK = "METARL_TRACEBACK"
 _TORCH_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
 
 
-def _beyond_this_machine(error: Exception) -> str:
+def _beyond_this_machine(error: BaseException) -> str:
     """Return one line about an error that means that memory or disk is too small, or "" for any other error."""
     text = " ".join(str(error).split())[:200]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -124,7 +124,7 @@ def _beyond_this_machine(error: Exception) -> str:
 _OURS = ("metarl", "envs", "agents", "experiments")
 
 
-def _by_a_stranger(error: Exception) -> str:
+def _by_a_stranger(error: BaseException) -> str:
     """Return one line about an error that came out of a world or task distribution not of ours, or ""."""
     from metarl.commandline import command
     from metarl.conformance import blame
@@ -137,7 +137,7 @@ def _by_a_stranger(error: Exception) -> str:
     return f"world {name!r}: {told}; check it with `{command('doctor', 'NAME')}` ({_TRACEBACK}=1 shows the traceback)"
 
 
-def _show_traceback(error: Exception) -> None:
+def _show_traceback(error: BaseException) -> None:
     """Print where an error came from if METARL_TRACEBACK asks for it; whoever writes a world wants to see that."""
     if os.environ.get(_TRACEBACK, "0") not in ("", "0"):
         traceback.print_exception(error)

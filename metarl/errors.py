@@ -33,6 +33,12 @@ _SHORT_LIST = 15
 """Most names that fit into one line of an error message."""
 
 
+def shortened(words: object, most: int = 300) -> str:
+    """Return what a stranger's code says on one line of bounded length."""
+    text = " ".join(str(words).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Return "did you mean ..." with the `n` closest names, or all names if they are few and none is close."""
     names = sorted(known)

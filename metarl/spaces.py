@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .errors import ConfigError
 
 SUPPORTED = "use Box, Discrete, MultiDiscrete of one axis, MultiBinary (observations only) or a Dict of these"
-MOST_FLOATS = 10_000_000
+MOST_FLOATS = 1_000_000
 """Longest flat view of a space: a first layer of 64 units then weighs 2.5 GB."""
 _LONGEST = 80
 """Characters of a space that an error shows."""

@@ -11,6 +11,7 @@ in the same words. The other checks are about what makes results repeatable and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -169,12 +170,21 @@ def _examine(
 
 def _run(name: str, probe: Probe) -> Finding:
     """Run one check; whatever it raises becomes a finding."""
+    here = os.getcwd()
     try:
         with global_rng(0):
-            return Finding(name, "pass", CHECKS[name](probe))
+            seen = CHECKS[name](probe)
+        if os.getcwd() != here:
+            raise Fault(
+                f"it changed the current folder to {os.getcwd()!r}, and relative paths lead elsewhere then; give "
+                f"absolute paths to what needs it"
+            )
+        return Finding(name, "pass", seen)
     except (Fault, MetarlError) as fault:
         return Finding(name, "fail", " ".join(str(fault).split()))
     except NotApplicable as reason:
         return Finding(name, "skip", str(reason))
-    except Exception as error:  # a world under examination may fail in any way
+    except (Exception, SystemExit) as error:  # a world under examination may fail in any way
         return Finding(name, "fail", raised(error))
+    finally:
+        os.chdir(here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from metarl.errors import shortened
 from metarl.tasks import lacks
 from metarl.world import World
 
@@ -32,7 +33,7 @@ def _told(error: BaseException, frames: list[tuple[FrameType, int]], module: str
     """Return kind, place (in `module`, if the error passed through it) and words of an error."""
     inside = [f for f in frames if f[0].f_globals.get("__name__") == module] or frames
     place = f" at {inside[-1][0].f_code.co_filename}:{inside[-1][1]}" if inside else ""
-    return f"{type(error).__name__}{place}: " + (" ".join(str(error).split()) or "no message")
+    return f"{type(error).__name__}{place}: " + (shortened(error) or "no message")
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:

@@ -95,7 +95,7 @@ def _check_stranger(probe: Probe) -> None:
         probe.family.sample("no such split", 1, generator(probe.seed))
     except ConfigError:
         return
-    except Exception as error:  # of whoever wrote it
+    except (Exception, SystemExit) as error:  # of whoever wrote it
         seen = f"raises {type(error).__name__} for"
     else:
         seen = "accepts"

@@ -41,6 +41,14 @@ from .walk_gym import (
 HORIZON = 6
 
 
+def ends_the_process(seen: Any) -> Any:
+    raise SystemExit(0)
+
+
+def complains(seen: Any) -> Any:
+    raise RuntimeError("x" * 5000)
+
+
 def build(name: str, task: Tasks) -> Any:
     """Return the environment of a case for a task; a function of this module, so that processes can call it."""
     case = CASES[name]
@@ -93,6 +101,11 @@ TRAINED: dict[str, Case] = {
         obs(np.array(["1", "2", "3"])),
     ),
     "obs of objects": Case(r"object of shape \(3,\), expected the numbers", obs(lambda o: o.astype(object))),
+    "obs with a masked entry": Case(
+        r"the observation is .*expected the numbers", obs(lambda o: np.ma.masked_array(o, mask=[0, 1, 0]))
+    ),
+    "step ends the process": Case(r"SystemExit: 0", obs(ends_the_process, "step")),
+    "step complains at length": Case(r"RuntimeError: x{300}\.\.\.", obs(complains, "step")),
     "obs complex": Case(r"complex64 of shape \(3,\), expected the numbers", obs(lambda o: o.astype(np.complex64))),
     "entry undeclared": Case(r"has undeclared \['goal'\]", obs(lambda o: o | {"goal": 0.5}), space=_DICT),
     "entry of another shape": Case(r"observation entry 'body/energy' is \[1.0\]", obs(energy(np.ones(1))), space=_DICT),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -155,7 +156,12 @@ def counting(self: Family) -> str:
     return f"asked {self.asked} times"
 
 
-def raising(error: Exception) -> Callable[..., Any]:
+def moving_away(self: Lamps, state: Any) -> Any:
+    os.chdir("/")
+    return Lamps.observe(self, state)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
     def method(*arguments: Any, **options: Any) -> Any:
         raise error
 
@@ -194,6 +200,8 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: begin returns a number for all": begin(lambda s: {"place": torch.tensor(0.0)}),
     "api: begin returns gradients": begin(lambda s: {"place": s["place"].requires_grad_()}),
     "api: begin raises": world(begin=raising(IndexError("no such row"))),
+    "api: it moves to another folder": world(observe=moving_away),
+    "api: begin ends the process": world(begin=raising(SystemExit(0))),
     # What `advance` returns.
     "api: advance returns nothing": advance(lambda *all: None),
     "api: advance returns three values": advance(lambda *all: all[:3]),
