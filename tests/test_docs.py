@@ -237,3 +237,23 @@ def test_a_number_that_is_not_that_of_the_results_would_be_found() -> None:
     text = (ROOT / "README.md").read_text()
     wrong = re.sub(r"(\| `rl2-gridworld` \|[^|]*\|) [\d.]+;", r"\1 4.04;", text)
     assert wrong != text == refresh_docs.refreshed(wrong, "README.md")
+
+
+OF_CHANGED_CODE = {
+    "agents-speed-gpu.json",
+    "corner-closed-coverage.json",
+    "precision.json",
+    "rl2-npc-assistant/result.json",
+    "rl2-npc-assistant/splits.json",
+}
+"""Results that were written from a checkout with uncommitted changes, still to be run again; none may join them."""
+
+
+def test_results_come_from_committed_code() -> None:
+    results = ROOT / "experiments" / "results"
+    found = {
+        path.relative_to(results).as_posix()
+        for path in results.rglob("*.json")
+        if re.search(r'"dirty":\s*true', path.read_text(encoding="utf-8"))
+    }
+    assert found == OF_CHANGED_CODE
