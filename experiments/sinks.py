@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from metarl.checkpoint import replace_file
+from metarl.checkpoint import clean_temporaries, replace_file
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.log import read_records
@@ -320,6 +320,7 @@ class TensorboardSink:
 
     def __init__(self, run_dir: Path) -> None:
         self.folder = run_dir / _TENSORBOARD
+        clean_temporaries(self.folder)
         self._writer: Any = None
         self._last = tensorboard_reached(self.folder)
         if not self._last:

@@ -48,7 +48,9 @@ def test_trusted_code_of_the_right_kind_is_called(judge: Judge, tmp_path: Path) 
     trusting = Surroundings(
         {"PYTHONPATH": str(surroundings.folder)}, (*surroundings.arguments, "--trust", "payload:make")
     )
-    assert judge.user(trusting)["code"] == 0
+    found = judge.user(trusting)  # it is called, and then found not to be what the checkpoint was trained with
+    assert found["code"] == 2
+    assert "config.json is not what iteration-" in found["lines"][-1]
     assert (tmp_path / runs.MARKER).exists()
 
 
