@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
+from typing import Any
 
 from .safe_text import columns
 
 _SAID = 8
 """Columns by which tyro indents what it says about an option; what it says about a group stands at 2."""
+
+
+_LONG_NAME = 30
+"""Columns of a program's name beside which its options fit."""
 
 
 def help_width() -> int:
@@ -44,6 +49,16 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return textwrap.indent(fill(text, width - len(indent)), indent)
+
+    def _format_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None) -> str:
+        # Beside a long name, such as an interpreter's path, options would have no room: it gets a line of its own.
+        name = self._prog
+        if usage is not None or len(name) <= _LONG_NAME:
+            return super()._format_usage(usage, actions, groups, prefix)
+        self._prog = ""
+        text = super()._format_usage(usage, actions, groups, prefix)
+        self._prog = name
+        return text.replace("\n        ", "\n    ").replace("usage: ", f"usage: {name}\n   ", 1)
 
 
 def reflow(text: str) -> str:
