@@ -240,10 +240,9 @@ class Chunk:
         except (Exception, SystemExit) as error:  # code that ends the process is no reason to end a run in silence
             task = self.pending.get(row) or self.current.get(row)
             name = task.names[0] if task is not None else "none"
-            breach, said = isinstance(error, Breach), " ".join(str(error).split())
-            text, trace = (
-                (said, "") if breach else (f"{type(error).__name__}: {shortened(said)}", traceback.format_exc())
-            )
+            text, trace = " ".join(str(error).split()), ""
+            if not isinstance(error, Breach):
+                text, trace = f"{type(error).__name__}: {shortened(text)}", traceback.format_exc()
             raise CopyFailure(row, name, int(self.ages[row]), text, trace) from error
         self.busy[row] = False
 

@@ -20,12 +20,14 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, shortened
 from metarl.spaces import entries
 
 Path = tuple[str, ...]
 """Keys that lead to one leaf of a (nested) Dict space; () for a plain space."""
 
+_MOST_SAID = 120
+"""Characters that an error spends on one value."""
 MOST = float(np.finfo(np.float32).max)
 """Largest number that a World can hand over."""
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32, np.bool_, np.int64, np.int32})
@@ -218,10 +220,11 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
             "reset() of the environment takes no keyword seed, expected reset(seed=..., options=...); the old gym API "
             "had none, wrap such an environment"
         )
-    if action_space is not None and not _same(getattr(env, "action_space", None), action_space):
+    held = getattr(env, "action_space", None)
+    if action_space is not None and not _same(held, action_space):
         raise Breach(
-            f"make_env() returned an environment with the action space {_short(getattr(env, 'action_space', None))}, "
-            f"expected {_short(action_space)} of the world; give all environments the world's action space"
+            f"make_env() returned an environment with the action space {shortened(held, _MOST_SAID)}, expected "
+            f"{shortened(action_space, _MOST_SAID)} of the world; give all environments the world's action space"
         )
     limit = time_limit(env)
     if limit is not None and limit < least_steps:
@@ -293,10 +296,5 @@ def describe(value: Any) -> str:
     """Return what an error says of a value: its kind, shape and, if they are few, its numbers; one short line."""
     if isinstance(value, np.ndarray | np.generic):
         few = f"{value.tolist()!r}, " if value.size <= 4 else ""
-        return _short(f"{few}{value.dtype} of shape {value.shape}")
-    return _short(f"{reprlib.repr(value)} ({type(value).__name__})")
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 120 else f"{text[:120]}..."
+        return shortened(f"{few}{value.dtype} of shape {value.shape}", _MOST_SAID)
+    return shortened(f"{reprlib.repr(value)} ({type(value).__name__})", _MOST_SAID)
