@@ -8,7 +8,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export VENV TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test test-kernels test-gpu kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
+.PHONY: help setup demo demo-ml1 test test-kernels test-gpu same kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -41,6 +41,10 @@ test-kernels: setup  ## the numerical tests with other kernels of BLAS and PyTor
 test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there, against the same on the CPU (a minute)
 	@$(PY) -c "import torch; raise SystemExit(0 if torch.cuda.is_available() else 'no GPU that torch can use: nothing was tested')"
 	$(PY) -m pytest tests/gpu
+
+# Not after `setup`: it also runs in a second checkout whose environment is a link to the first one's.
+same:  ## do agents, worlds and presets compute what they did before a rebuild? (2 minutes; BASE= another commit)
+	$(PY) -m tools.same --base "$(BASE)"
 
 kill: setup  ## kill every kind of agent at every operation on files, resume, compare bit for bit (an hour or two)
 	$(PY) -m tests.experiments.kill_every_agent
