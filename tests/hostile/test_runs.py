@@ -77,7 +77,10 @@ def test_command_lines_with_one_value_of_nonsense_are_refused_in_one_line(judge:
 
 def test_evaluations_of_one_run_at_once_do_not_disturb_each_other(judge: Judge, tmp_path: Path) -> None:
     words = ("evaluate", str(judge.good))
-    found = judge.user.at_once([Surroundings(arguments=words, folder=tmp_path)] * 4)
+    plain, drawing = (Surroundings(draw, words, tmp_path) for draw in ({}, runs.DRAW))
+    found = judge.user.at_once([drawing] * 4 + [plain] * 20)
     assert {each["code"] for each in found} == {0}
     assert {each["lines"][-1] for each in found} == {judge.answer("evaluate")}
     assert not [p for p in judge.good.rglob(".*") if p.is_file()]
+    written = {p.name for p in judge.good.glob("results/*")}
+    assert written == {"evaluation-test.json", "adaptation-test.png", "report.html"}
