@@ -20,6 +20,7 @@ from experiments.config import ExperimentConfig, LogConfig, WorldConfig
 from experiments.train import start
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
+from metarl.run import identity
 from metarl.signals import StopSignals
 
 from . import Case, Surroundings
@@ -73,6 +74,8 @@ def cases(good: Path) -> Iterator[Case]:
     for name, damage, command, expected in _directories():
         yield _case(good, f"directory: {name}: {command}", ".", damage, command, expected)
     for name, damage, words in _code():
+        if words:
+            damage = partial(_bound, damage)
         for command in ("evaluate", "resume"):
             yield _case(good, f"code: {name}: {command}", ".", damage, command, "refused", words)
 
@@ -391,6 +394,16 @@ def _sealed(damage: Damage) -> Damage:
         _json(lambda stored: stored["files"].update({path.name: entry}))(path.with_name("manifest.json"))
 
     return sealed
+
+
+def bind(folder: Path) -> None:
+    """Make the checkpoint of a run one that was trained with its config.json, as a forger would leave it."""
+    _json(lambda stored: stored["run"].update(identity(folder)))(folder / CHECKPOINT / "manifest.json")
+
+
+def _bound(damage: Damage, folder: Path) -> None:
+    damage(folder)
+    bind(folder)
 
 
 def _to_precious(path: Path) -> None:

@@ -37,20 +37,29 @@ def test_no_code_that_a_run_names_is_executed_unless_it_is_trusted_and_of_the_ri
     assert not wrong
 
 
-def test_trusted_code_of_the_right_kind_is_called(judge: Judge, tmp_path: Path) -> None:
+def test_trusted_code_is_called_only_by_the_config_that_the_checkpoint_was_trained_with(
+    judge: Judge, tmp_path: Path
+) -> None:
     case = next(c for c in judge.run_cases() if c.name == "code: a module of the run as the world: evaluate")
     (tmp_path / runs.PRECIOUS).touch()
     surroundings = case.make(tmp_path)
-    (Path(str(surroundings.folder)) / "payload.py").write_text(
-        f"import envs\ndef make():\n    open({str(tmp_path / runs.MARKER)!r}, 'w')\n"
-        f"    return envs.make('gridworld', held_out=3)\n"
+    folder = Path(str(surroundings.folder))
+    (folder / "payload.py").write_text(
+        f"open({str(tmp_path / runs.MARKER)!r}, 'w')\nimport envs\n"
+        f"def make(): return envs.make('gridworld', held_out=3)"
     )
-    trusting = Surroundings(
-        {"PYTHONPATH": str(surroundings.folder)}, (*surroundings.arguments, "--trust", "payload:make")
+    trusting = Surroundings({"PYTHONPATH": str(folder)}, (*surroundings.arguments, "--trust", "payload:make"))
+    resuming = Surroundings(
+        {"PYTHONPATH": str(folder)}, ("train", "--run-dir", str(folder), "--resume", "--trust", "payload:make")
     )
-    found = judge.user(trusting)  # it is called, and then found not to be what the checkpoint was trained with
-    assert found["code"] == 2
-    assert "config.json is not what iteration-" in found["lines"][-1]
+    for attempt in (trusting, resuming):
+        found = judge.user(attempt)
+        assert found["code"] == 2
+        assert "config.json is not what iteration-" in found["lines"][-1]
+        assert not (tmp_path / runs.MARKER).exists()
+    runs.bind(folder)
+    found = judge.user(trusting)
+    assert (found["code"], found["lines"][-1]) == (0, judge.answer("evaluate"))
     assert (tmp_path / runs.MARKER).exists()
 
 
