@@ -62,8 +62,6 @@ def main(argv: list[str]) -> int:
     for name in (*args.names, *names):
         if name not in REPRODUCTIONS and name != "all":
             raise ConfigError(f"unknown reproduction {name!r}; {nearest(name, REPRODUCTIONS)}")
-    if args.seed < 0:
-        raise ConfigError(f"--seed must be >= 0, got {args.seed}")
     if args.device is not None:
         check_device(args.device)
     existing = next(folder for folder in (args.into, *args.into.parents) if folder.exists())
