@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from . import Surroundings, command_lines, runs
+from .intact import OTHERS
 from .judging import Judge
+from .runs import CHECKPOINT
 
+KINDS = ("changed", "foreign")
 EVERY = 97
 """Of the damaged files each that many-th is played here."""
 
@@ -65,6 +68,14 @@ def test_trusted_code_is_called_only_by_the_config_that_the_checkpoint_was_train
 
 def test_damaged_runs_are_refused_in_one_line_or_give_the_numbers_that_they_gave(judge: Judge) -> None:
     cases = [case for case in judge.run_cases() if not case.name.startswith("code: ")][::EVERY]
+    wrong = {case.name: found for case in cases if (found := judge.faults(case))[0]}
+    assert not wrong
+
+
+def test_a_changed_setting_and_another_runs_checkpoint_are_refused(judge: Judge) -> None:
+    chosen = ("seed", "agent.ppo.lr", "world.options.held_out", "log.progress", CHECKPOINT)
+    cases = [c for c in judge.run_cases() if c.name.startswith(tuple(f"{w}: {n} " for n in chosen for w in KINDS))]
+    assert len(cases) == 2 * (4 + len(OTHERS))
     wrong = {case.name: found for case in cases if (found := judge.faults(case))[0]}
     assert not wrong
 
