@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -189,6 +190,9 @@ def _names(value: Any) -> dict[str, Any]:
     return names
 
 
+_RULE = re.compile("[─-]{5,}")
+
+
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn tyro's boxed messages into one ConfigError, and print its help in whole sentences."""
@@ -200,7 +204,8 @@ def _one_line_errors() -> Iterator[None]:
         if not stop.code:
             print(reflow(said.getvalue()))
             raise
-        lines = [re.sub(r"[│╭╮╰╯]|^[─ ]*|─{2,}.*─{2,}", "", line).strip() for line in caught.getvalue().splitlines()]
-        rule = next((i for i, line in enumerate(caught.getvalue().splitlines()) if "│ ──" in line), len(lines))
-        text = " ".join(line for line in lines[1:rule] if line)
+        # A title, the message, a rule, help: in a box, or with rules of "-" where the stream is not one of UTF-8.
+        lines = [line.strip(" │╭╮╰╯") for line in caught.getvalue().splitlines()[1:]]
+        told = list(takewhile(lambda line: not _RULE.fullmatch(line), dropwhile(_RULE.fullmatch, lines)))
+        text = " ".join(line for line in told if line)
         raise ConfigError(text or "the command line cannot be understood; see --help") from None
