@@ -173,7 +173,10 @@ def _check_names(kind: Any, default: Any, words: Sequence[str]) -> None:
         known = [f"--{name}" for name in flat(_names(default))] + ["--wandb"]
         first = unknown[0].partition("=")[0]
         if first.startswith("-"):
-            raise ConfigError(f"unknown setting {first!r}; {nearest(first.replace('_', '-'), known)}")
+            asked = first.replace("_", "-")
+            same = [name for name in known if name.endswith(f".{asked.lstrip('-')}")][:3]
+            hint = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(asked, known)
+            raise ConfigError(f"unknown setting {first!r}; {hint}")
         raise ConfigError(f"cannot place the word {first!r}; settings are written --name value ({PROG} PRESET --help)")
 
 

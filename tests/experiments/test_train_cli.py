@@ -103,6 +103,8 @@ def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
     [
         (["tny"], "unknown preset 'tny'"),
         ([TINY, "--agent.lrr", "1"], "unknown setting '--agent.lrr'; did you mean '--agent.lr'"),
+        ([TINY, "--lr", "1"], "unknown setting '--lr'; did you mean '--agent.lr'?"),
+        (["rl2-gridworld", "--lr", "1"], "unknown setting '--lr'; did you mean '--agent.ppo.lr'?"),
         ([TINY, "--agent.lr", "-1"], "lr must be > 0, got -1.0"),
         ([TINY, "--world.name", "gridwrld"], "unknown world 'gridwrld'; did you mean 'gridworld'"),
         ([TINY, "--world.options", "held=1"], "has no option 'held'; did you mean 'held_out'"),
