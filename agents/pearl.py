@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
-from metarl.errors import MOST, CheckpointError, ConfigError
+from metarl.errors import MOST, CheckpointError, ConfigError, shortened
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
@@ -425,8 +425,9 @@ class PEARL:
             self.encoder.load_state_dict(state["encoder"])
             self._oldest_trial.copy_(state["oldest_trial"])
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"this checkpoint does not fit the pearl agent of this config: {reason}") from error
+            raise CheckpointError(
+                f"this checkpoint does not fit the pearl agent of this config: {shortened(error)}"
+            ) from error
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metarl import spaces as flat
 from metarl.agent import Decision, State, Step, WorldSpec
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import gae, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
@@ -428,8 +428,9 @@ class RL2:
         try:
             self._modules.load_state_dict(state["weights"])
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"this checkpoint does not fit the rl2 agent of this config: {reason}") from error
+            raise CheckpointError(
+                f"this checkpoint does not fit the rl2 agent of this config: {shortened(error)}"
+            ) from error
         for key, part in self._parts().items():
             part.load_state_dict(state.get(key, {}) if key == "class_scale" else state[key])
         self.normaliser.load_state_dict(state)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl import spaces
 from metarl.agent import WorldSpec
-from metarl.errors import CheckpointError
+from metarl.errors import CheckpointError, shortened
 from metarl.rollout import Rollout
 
 from .metric_config import MetricConfig
@@ -147,7 +147,8 @@ class TaskMetric:
         try:
             self.reader.load_state_dict(state["reader"])
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"this checkpoint does not fit the metric agent of this config: {reason}") from error
+            raise CheckpointError(
+                f"this checkpoint does not fit the metric agent of this config: {shortened(error)}"
+            ) from error
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._moments.load_state_dict(state["moments"])

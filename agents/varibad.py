@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from metarl import spaces as flat
 from metarl.agent import Decision, State, Step, WorldSpec
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import masked_mean, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
@@ -374,8 +374,9 @@ class VariBAD:
         try:
             self.modules.load_state_dict(state["weights"])
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"this checkpoint does not fit the varibad agent of this config: {reason}") from error
+            raise CheckpointError(
+                f"this checkpoint does not fit the varibad agent of this config: {shortened(error)}"
+            ) from error
         for key, part in self._parts().items():
             part.load_state_dict(state[key])
         self._vae_adam.load_state_dict(copy.deepcopy(state["vae_adam"]))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.checkpoint import check_replaceable
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.world import StepResult, World
@@ -107,9 +108,13 @@ class Filmed:
 
 
 def _writer(path: Path, fps: float) -> Any:
-    """Open a film for writing; raises ConfigError if the encoder is missing or the folder cannot be written to."""
+    """Open a film for writing.
+
+    Raises: ConfigError if the encoder is missing, the folder cannot be written to, or a link or device lies there.
+    """
     import imageio.v2 as imageio
 
+    check_replaceable(path)
     mp4 = path.suffix.lower() == ".mp4"
     if mp4 and find_spec("imageio_ffmpeg") is None:
         raise ConfigError(f"film {path}: MP4 needs an encoder; `{pip_command('imageio[ffmpeg]')}`, or make it a .gif")

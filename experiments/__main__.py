@@ -109,16 +109,18 @@ _TORCH_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of me
 
 def _beyond_this_machine(error: BaseException) -> str:
     """Return one line about an error that means that memory or disk is too small, or "" for any other error."""
-    text = " ".join(str(error).split())[:200]
+    from metarl.errors import shortened
+
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}; free space, then go on"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         found = True
     else:
-        found = isinstance(error, RuntimeError) and any(sign in text for sign in _TORCH_OUT_OF_MEMORY)
+        found = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _TORCH_OUT_OF_MEMORY)
     if not found:
         return ""
-    return f"not enough memory ({text or 'allocation refused'}); lower the number of tasks, copies, episodes or units"
+    what = shortened(error) or "allocation refused"
+    return f"not enough memory ({what}); lower the number of tasks, copies, episodes or units"
 
 
 _OURS = ("metarl", "envs", "agents", "experiments")

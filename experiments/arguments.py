@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -172,7 +173,10 @@ def _check_names(kind: Any, default: Any, words: Sequence[str]) -> None:
         known = [f"--{name}" for name in flat(_names(default))] + ["--wandb"]
         first = unknown[0].partition("=")[0]
         if first.startswith("-"):
-            raise ConfigError(f"unknown setting {first!r}; {nearest(first.replace('_', '-'), known)}")
+            asked = first.replace("_", "-")
+            same = [name for name in known if name.endswith(f".{asked.lstrip('-')}")][:3]
+            hint = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(asked, known)
+            raise ConfigError(f"unknown setting {first!r}; {hint}")
         raise ConfigError(f"cannot place the word {first!r}; settings are written --name value ({PROG} PRESET --help)")
 
 
@@ -189,6 +193,9 @@ def _names(value: Any) -> dict[str, Any]:
     return names
 
 
+_RULE = re.compile("[─-]{5,}")
+
+
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn tyro's boxed messages into one ConfigError, and print its help in whole sentences."""
@@ -200,7 +207,8 @@ def _one_line_errors() -> Iterator[None]:
         if not stop.code:
             print(reflow(said.getvalue()))
             raise
-        lines = [re.sub(r"[│╭╮╰╯]|^[─ ]*|─{2,}.*─{2,}", "", line).strip() for line in caught.getvalue().splitlines()]
-        rule = next((i for i, line in enumerate(caught.getvalue().splitlines()) if "│ ──" in line), len(lines))
-        text = " ".join(line for line in lines[1:rule] if line)
+        # A title, the message, a rule, help: in a box, or with rules of "-" where the stream is not one of UTF-8.
+        lines = [line.strip(" │╭╮╰╯") for line in caught.getvalue().splitlines()[1:]]
+        told = list(takewhile(lambda line: not _RULE.fullmatch(line), dropwhile(_RULE.fullmatch, lines)))
+        text = " ".join(line for line in told if line)
         raise ConfigError(text or "the command line cannot be understood; see --help") from None

@@ -192,8 +192,6 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(list(argv))
-    if arguments.seed < 0:
-        raise ConfigError(f"--seed must be >= 0, got {arguments.seed}")
     _need_sb3()
     settings = {f.name: getattr(arguments, f.name) for f in fields(SB3Config)}
     config = SB3Config(**{**settings, "hidden": tuple(arguments.hidden)})

@@ -18,7 +18,7 @@ from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
 from metarl.commandline import path_word
 from metarl.conformance import try_out
-from metarl.errors import CheckpointError, ConfigError, MetarlError
+from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.reading import check_kind
 from metarl.rollout import first_step
 from metarl.seeding import generator
@@ -27,6 +27,7 @@ from metarl.world import World
 
 from . import codec
 from .config import AnyConfig, ExperimentConfig, check_device
+from .trust import check, named
 
 
 def usable_cpus() -> int:
@@ -160,10 +161,15 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
 def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:
     """Return the config of a run directory, which may name code that is built in, installed or in `trust`.
 
-    Raises: CheckpointError if it is missing, damaged or of another schema version; ConfigError for a wrong entry.
+    Raises: CheckpointError if it is missing, damaged, of another schema version, or names code that the checkpoints
+    were not trained with; ConfigError for a wrong entry.
     """
+    stored = stored_config(run_dir)
     try:
-        return codec.from_json(stored_config(run_dir), trust)
+        check(stored, trust)
+        if named(stored):
+            run.check_config(run_dir)
+        return codec.from_json(stored, trust)
     except ConfigError as error:
         raise ConfigError(f"{run_dir}: {error}") from error
 
@@ -175,10 +181,9 @@ def restore(agent: Agent, state: Any, run_dir: Path) -> None:
     except MetarlError:
         raise
     except Exception as error:  # each agent meets the wrong keys, shapes and types in its own way
-        words = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"the checkpoint in {run_dir} is none of this {agent.name!r} agent ({type(error).__name__}: {words}); "
-            f"restore config.json and checkpoints/ from one copy"
+            f"the checkpoint in {run_dir} is none of this {agent.name!r} agent ({type(error).__name__}: "
+            f"{shortened(error)}); restore config.json and checkpoints/ from one copy"
         ) from error
 
 

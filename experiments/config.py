@@ -14,7 +14,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from metarl.agent import Agent, WorldSpec
 from metarl.commandline import command
-from metarl.errors import MOST, ConfigError
+from metarl.errors import MOST, MOST_SEED, ConfigError
 from metarl.evaluation import Protocol as EvaluationProtocol
 from metarl.loop import LoopSettings
 
@@ -125,8 +125,8 @@ class ExperimentConfig(Generic[A_co]):
         """Check what the parts cannot check themselves."""
         if not self.name:
             raise ConfigError("name is empty; give the run a name")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be >= 0, got {self.seed}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ConfigError(f"seed must be >= 0 and at most {MOST_SEED}, got {self.seed}")
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise ConfigError(f"threads must be 1 to {_MOST_THREADS}, or None, got {self.threads}")
         for part in ("agent", "train"):

@@ -61,11 +61,6 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(list(argv))
-    for name, low in (("episodes", 1), ("batch", 1), ("seed", 0)):
-        if getattr(arguments, name) < low:
-            raise ConfigError(f"--{name} must be >= {low}, got {getattr(arguments, name)}")
-    if not 0 < arguments.radius < float("inf"):
-        raise ConfigError(f"--radius must be > 0 and finite, got {arguments.radius}")
     if arguments.into is not None:
         check_writable(arguments.into, "--into")
     runs = [run_coverage(run_dir, arguments) for run_dir in arguments.run_dirs]

@@ -17,7 +17,6 @@ import envs
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
-from metarl.errors import ConfigError
 from metarl.tasks import TaskDistribution
 
 from .config import check_device
@@ -46,8 +45,6 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Check one world, print what was found, and return 1 if a check failed, else 0."""
     arguments = _parser().parse_args(list(argv))
-    if arguments.seed < 0:
-        raise ConfigError(f"--seed must be >= 0, got {arguments.seed}")
     if arguments.json is not None:
         check_writable(arguments.json, "--json")
     source = find_family(arguments.world, parse_options(arguments.option))
@@ -69,8 +66,10 @@ def main(argv: Sequence[str]) -> int:
 def find_family(name: str, options: dict[str, Any]) -> TaskDistribution | Callable[[], TaskDistribution]:
     """Return what builds the task distribution `name`, or the distribution itself if `name` points at one.
 
-    Raises: ConfigError for an unknown name, or options for something that is built already.
+    A plug-in is tried in another process first, so that it is told if it takes the process with it. Raises:
+    ConfigError for an unknown name, or options for something that is built already.
     """
+    envs.WORLDS.check_survives(name)
     return envs.source(name, **options)
 
 

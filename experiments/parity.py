@@ -122,8 +122,6 @@ def main(argv: Sequence[str]) -> int:
         arguments.goals, arguments.goals_v1, arguments.episodes, arguments.steps, tuple(arguments.rewards),
         tuple(arguments.cores), _classes(arguments.classes), arguments.seed,
     )  # fmt: skip
-    if arguments.workers < 1 or arguments.leak < 0:
-        raise ConfigError(f"--workers must be >= 1 and --leak >= 0, got {arguments.workers} and {arguments.leak}")
     problem = lock_problem()
     if problem:
         raise ConfigError(f"parity spreads its work over processes, and {problem}")

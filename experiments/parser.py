@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metarl.checkpoint import check_replaceable
-from metarl.errors import MOST, ConfigError, nearest
+from metarl.errors import MOST, MOST_SEED, ConfigError, nearest
 
 from .help_text import HelpFormatter
 
@@ -34,9 +34,6 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{told}; {hint}")
 
 
-_MOST_SEED = 2**63 - 1
-
-
 def whole(low: int, high: int = MOST) -> Callable[[str], int]:
     """Return what reads an option's whole number from `low` to `high`, in plain digits."""
 
@@ -49,7 +46,7 @@ def whole(low: int, high: int = MOST) -> Callable[[str], int]:
     return read
 
 
-seed = whole(0, _MOST_SEED)
+seed = whole(0, MOST_SEED)
 """Reads the root of random numbers."""
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from metarl.containment import going_on
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol
 from metarl.loop import LoopSettings
@@ -393,7 +394,8 @@ def load_preset(name: str) -> AnyConfig:
     if make is None:
         raise ConfigError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")
     try:
-        config = make()
+        with going_on():
+            config = make()
     except SystemExit as error:
         raise ConfigError(f"preset {name!r} cannot be built: {told(error)}") from error
     if not isinstance(config, ExperimentConfig):

@@ -170,8 +170,6 @@ def main(argv: Sequence[str]) -> int:
     add_trust(parser)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
     arguments = parser.parse_args(list(argv))
-    if arguments.iterations < 1 or arguments.warm_up < 0:
-        raise ConfigError("--iterations must be at least 1 and --warm-up at least 0")
     if arguments.json is not None:
         check_writable(arguments.json, "--json")
     loaded = find_run(arguments.run, arguments.device, arguments.trust)

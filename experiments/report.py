@@ -235,7 +235,8 @@ def main(argv: Sequence[str]) -> int:
     configs = [stored_config(d) for d in dirs]
     own = configs[0]["evaluation"]["split"]
     default = page_path(paths[0], own) if len(dirs) == 1 else dirs[0] / FOLDER / "comparison.html"
-    target: Path = arguments.output or default
+    # Told as the folder was: not whole where it was not.
+    target: Path = arguments.output or arguments.run_dirs[0] / default.relative_to(dirs[0])
     try:
         write_report(shown, target, configs, shots(list(zip(dirs, shown, strict=True))))
     except OSError as error:

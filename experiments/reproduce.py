@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl import run
+from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
-from metarl.reading import read_object
+from metarl.reading import read_bytes, read_object
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
@@ -62,8 +62,6 @@ def main(argv: list[str]) -> int:
     for name in (*args.names, *names):
         if name not in REPRODUCTIONS and name != "all":
             raise ConfigError(f"unknown reproduction {name!r}; {nearest(name, REPRODUCTIONS)}")
-    if args.seed < 0:
-        raise ConfigError(f"--seed must be >= 0, got {args.seed}")
     if args.device is not None:
         check_device(args.device)
     existing = next(folder for folder in (args.into, *args.into.parents) if folder.exists())
@@ -127,11 +125,10 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     result["printed"] = text_table(*scores_table(Shown(label, evaluation, []))).splitlines()
     if plan.scores is not None:
         result["scores"] = plan.scores(evaluation)
-    (target / "result.json").write_text(json.dumps(plain(result), indent=1) + "\n")
-    shutil.copy(folder / "metrics.jsonl", target / "metrics.jsonl")
-    for study in plan.studies:
-        shutil.copy(folder / "results" / f"{study}.json", target / f"{study}.json")
-    shutil.copy(picture_path(scored), target / PICTURE)
+    replace_file(target / "result.json", (json.dumps(plain(result), indent=1) + "\n").encode())
+    copies = {"metrics.jsonl": folder / "metrics.jsonl", PICTURE: picture_path(scored)}
+    for file, source in (copies | {f"{s}.json": folder / "results" / f"{s}.json" for s in plan.studies}).items():
+        replace_file(target / file, read_bytes(source))
     print(f"\n{label}: {plan.about}")
     for found in levels:
         verdict = "reached" if found["reached"] else "MISSED"

@@ -41,8 +41,6 @@ AsText = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 def main(argv: Sequence[str]) -> int:
     """Run what is missing, then write the table; returns 0, or 3 if the budget ended before all was run."""
     arguments = _parser().parse_args(list(argv))
-    if arguments.seeds < 1:
-        raise ConfigError(f"--seeds must be >= 1, got {arguments.seeds}")
     rows = chosen_rows(ROWS, arguments.only)
     existing = next(folder for folder in (arguments.into, *arguments.into.parents) if folder.exists())
     check_folder(existing, "--into")

@@ -61,9 +61,6 @@ def main(argv: Sequence[str]) -> int:
     add_device(parser)
     add_trust(parser)
     arguments = parser.parse_args(list(argv))
-    for name, low in (("episodes", 1), ("n_tasks", 1), ("finetunings", 0), ("seed", 0)):
-        if getattr(arguments, name) < low:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least {low}")
     check_folder(arguments.run_dir, "RUN_DIR")
     loaded = open_run(arguments.run_dir, device=arguments.device, trust=arguments.trust)
     if not isinstance(loaded.agent, Metric):

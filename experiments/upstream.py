@@ -84,10 +84,10 @@ class Request:
         one_class = len(tasks.settings["test_classes"]) == 1
         goals = (10 if one_class else 4) if arguments.upstream_goals is None else arguments.upstream_goals
         n_evals, episodes = arguments.upstream_evals, arguments.upstream_episodes
-        if min(goals, n_evals, episodes) < 1 or goals * n_evals > N_GOALS:
+        if goals * n_evals > N_GOALS:
             raise ConfigError(
-                f"--upstream-evals {n_evals}, --upstream-goals {goals} and --upstream-episodes {episodes} must be "
-                f"at least 1, and the first two together need at most the {N_GOALS} goals of a class"
+                f"--upstream-evals {n_evals} times --upstream-goals {goals} must be at most {N_GOALS}, the goals of a "
+                f"class"
             )
         phases = agent.phases(protocol.adapt_episodes) if protocol.adapt_episodes else ()
         if len(set(phases)) > 1:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.errors import ConfigError
 
@@ -73,7 +74,7 @@ def _check(file: str, arguments: argparse.Namespace) -> bool:
 
         from envs.npc.maps.picture import picture
 
-        imageio.v3.imwrite(arguments.picture, picture(reading.layout), extension=".png")
+        replace_file(arguments.picture, imageio.v3.imwrite("<bytes>", picture(reading.layout), extension=".png"))
     if arguments.glb:
         from envs.npc.maps.export import export_glb
 

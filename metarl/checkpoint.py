@@ -27,7 +27,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, shortened
 from .reading import (
     MOST_TENSOR_BYTES,
     check_real_folder,
@@ -217,10 +217,9 @@ def read_checkpoint(folder: Path) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # safetensors raises what it likes for headers that it did not write
-        words = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{folder} holds no safetensors or no values of a checkpoint ({type(error).__name__}: {words}); use an "
-            f"earlier one"
+            f"{folder} holds no safetensors or no values of a checkpoint ({type(error).__name__}: "
+            f"{shortened(error)}); use an earlier one"
         ) from error
 
 

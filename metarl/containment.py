@@ -9,8 +9,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn
+from types import FrameType, ModuleType
+from typing import Any
 
 
 class TooLong(BaseException):
@@ -26,8 +26,9 @@ def contained(limit_s: float) -> Iterator[list[int]]:
     """
     interrupted: list[int] = []
     with ExitStack() as back:
-        for put_back in (_folder(), _import_path(), _streams(), _numbers(), _exit()):
+        for put_back in (_folder(), _import_path(), _streams(), _numbers()):
             back.callback(put_back)
+        back.enter_context(going_on())
         back.enter_context(warnings.catch_warnings())
         if threading.current_thread() is threading.main_thread():
             back.callback(_signals(limit_s, interrupted))
@@ -91,21 +92,41 @@ def _numbers() -> Callable[[], None]:
     return put_back
 
 
-def _exit() -> Callable[[], None]:
-    """Make `os._exit` an exception, which says who called it, in this process; its forks may end as they like."""
-    end, process = os._exit, os.getpid()
+_ENDS = (
+    (os, "_exit"), (os, "abort"), (os, "execv"), (os, "execve"), (os, "kill"), (os, "killpg"), (signal, "raise_signal"),
+)  # fmt: skip
+"""Functions that end the process, or make it another program: those of Python; native code cannot be stopped."""
 
-    def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:
-            end(status)
-        raise SystemExit(status)
 
-    os._exit = refuse
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Have functions that end this process raise SystemExit, which names them; its forks may end as they like."""
+    process, before = os.getpid(), [(module, name, getattr(module, name)) for module, name in _ENDS]
 
-    def put_back() -> None:
-        os._exit = end
+    def guarded(module: ModuleType, name: str, end: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*arguments: Any, **named: Any) -> Any:
+            harmless = name in ("kill", "killpg") and not _fatal(process, *arguments)
+            harmless |= name == "raise_signal" and not _fatal(process, process, *arguments)
+            if harmless or os.getpid() != process:
+                return end(*arguments, **named)
+            told = ", ".join(repr(value)[:40] for value in (*arguments, *named.values())[:2])
+            raise SystemExit(f"{module.__name__}.{name}({told})")
 
-    return put_back
+        return refuse
+
+    for module, name, end in before:
+        setattr(module, name, guarded(module, name, end))
+    try:
+        yield
+    finally:
+        for module, name, end in before:
+            setattr(module, name, end)
+
+
+def _fatal(process: int, target: int = 0, number: int = 0, *_: Any) -> bool:
+    """Return whether a signal to `target`, a process or a group of them, ends `process`; number 0 only asks."""
+    reaches = target in (process, 0, -1, os.getpgrp(), -os.getpgrp())
+    return reaches and number != 0 and signal.getsignal(number) == signal.SIG_DFL
 
 
 def _signals(limit_s: float, interrupted: list[int]) -> Callable[[], None]:

@@ -29,6 +29,9 @@ class WorldError(MetarlError, RuntimeError):
 MOST = 2**31 - 1
 """Largest count that a setting may ask for; a larger one is a slip and would run for years or overflow."""
 
+MOST_SEED = 2**63 - 1
+"""Largest root of random numbers."""
+
 _SHORT_LIST = 15
 """Most names that fit into one line of an error message."""
 

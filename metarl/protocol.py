@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import MOST, ConfigError
+from .errors import MOST, MOST_SEED, ConfigError
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Protocol:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"evaluation {name} is {value}; it must be at least {low}")
-            if value is not None and value > MOST and name != "seed":
-                raise ConfigError(f"evaluation {name} is {value}; it must be at most {MOST}")
+            most = MOST_SEED if name == "seed" else MOST
+            if value is not None and value > most:
+                raise ConfigError(f"evaluation {name} is {value}; it must be at most {most}")
         if not self.split:
             raise ConfigError('evaluation split is empty; name one, usually "test"')
 

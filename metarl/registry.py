@@ -17,9 +17,10 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .containment import going_on
 from .errors import ConfigError, MetarlError, nearest
 from .stranger_probe import told
-from .strangers import Entry, Fault, ImportFault, announced, load, tried
+from .strangers import Entry, Fault, ImportFault, announced, load, probe, tried
 
 ENTRY_POINT_GROUP = "metarl.worlds"
 
@@ -74,6 +75,22 @@ class Registry:
         """Return the entry called `name`, if there is one. Nothing is imported, so that it may be broken after all."""
         return self.builtin.get(name) or self._announced().get(name)
 
+    def check_survives(self, name: str) -> None:
+        """Raise ConfigError if importing the plug-in `name` ends the process, as a crash of native code does.
+
+        That is found out in another process, which takes as long as the import does.
+        """
+        entry = None if name in self.builtin else self._announced().get(name)
+        if entry is None or entry.error:
+            return
+        try:
+            probe(entry.target)
+        except Fault as fault:
+            raise self._unloadable(entry, fault) from fault
+
+    def _unloadable(self, entry: Entry, fault: Fault) -> ConfigError:
+        return ConfigError(f"{self.what} {entry.name!r} of {entry.origin!r} cannot be loaded: {fault}")
+
     def _announced(self) -> dict[str, Entry]:
         return {e.name: e for e in (announced(self.group) if self.group else [])}
 
@@ -95,7 +112,7 @@ class Registry:
                 raise Fault(entry.error)
             return load(*entry.target.split(":"))  # type: ignore[no-any-return]
         except Fault as fault:
-            raise ConfigError(f"{self.what} {name!r} of {entry.origin!r} cannot be loaded: {fault}") from fault
+            raise self._unloadable(entry, fault) from fault
 
     def make(self, name: str, **options: Any) -> Any:
         """Build what `name` stands for.
@@ -104,10 +121,13 @@ class Registry:
         """
         factory = self.factory(name)
         check_options(f"{self.what} {name!r}", factory, options)
-        try:
+        if name in self.builtin:
             return factory(**options)
+        try:
+            with going_on():
+                return factory(**options)
         except (Exception, SystemExit) as error:
-            if name in self.builtin or isinstance(error, MetarlError):
+            if isinstance(error, MetarlError):
                 raise
             raise ConfigError(f"{self.what} {name!r} cannot be built: {told(error)}") from error
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .commandline import command
 from .episodes import EpisodeTable, concatenate_tables
-from .errors import CheckpointError
+from .errors import CheckpointError, shortened
 from .protocol import Protocol
 
 SCHEMA_VERSION = 1
@@ -200,9 +200,8 @@ class Evaluation:
             found = cls(**parts)
             found._check()
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            words = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"the evaluation file is incomplete or damaged ({type(error).__name__}: {words}); {_again()}"
+                f"the evaluation file is incomplete or damaged ({type(error).__name__}: {shortened(error)}); {_again()}"
             ) from error
         if "sha256" in stored and stored["sha256"] != _digest(stored):  # files of earlier versions have none
             raise CheckpointError(f"the evaluation was changed after it was written (another sha256); {_again()}")

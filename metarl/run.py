@@ -195,9 +195,33 @@ def _point(folder: Path, found: tuple[int, Any] | None) -> ResumePoint:
         )
     if state["agent"] is None:
         raise CheckpointError(f"{where} is a checkpoint without an agent; delete it, then the one before is used")
-    facts, binding = read_json(folder, FACTS), read_json(where, MANIFEST).get("run")
+    return ResumePoint(iteration, state["env_steps"], state["agent"], _bound(folder, where, read_json(where, MANIFEST)))
+
+
+def check_config(folder: Path) -> None:
+    """Raise CheckpointError if config.json is not what the newest checkpoint was trained with.
+
+    For who is about to call code that it names. A damaged checkpoint says nothing; the one before it does.
+    """
+    with disk(folder):
+        store = CheckpointStore(folder / CHECKPOINTS)
+        for where in map(store.path, reversed(store.iterations())):
+            try:
+                manifest = read_json(where, MANIFEST)
+            except CheckpointError:
+                continue
+            _bound(folder, where, manifest)
+            return
+
+
+def _bound(folder: Path, where: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Return the history to which a checkpoint is bound, None for one of an earlier version, which is not.
+
+    Raises: CheckpointError if it is not bound to this run and its settings.
+    """
+    facts, binding = read_json(folder, FACTS), manifest.get("run")
     if binding is None and not facts.get("bound_checkpoints"):
-        return ResumePoint(iteration, state["env_steps"], state["agent"])  # of an earlier version
+        return None
     binding = binding if isinstance(binding, dict) else {}
     here, history = identity(folder), binding.get("history")
     if binding.get("id") != here["id"] or not isinstance(history, str):
@@ -210,7 +234,7 @@ def _point(folder: Path, found: tuple[int, Any] | None) -> ResumePoint:
             f"{folder / CONFIG} is not what {where.name} was trained with: a setting other than "
             f"{', '.join(CHANGEABLE)} was changed; restore it from a copy, or start a new run with --from"
         )
-    return ResumePoint(iteration, state["env_steps"], state["agent"], history)
+    return history
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

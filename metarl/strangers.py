@@ -156,18 +156,30 @@ def tried(entries: Sequence[Entry]) -> list[Entry]:
 
     Each is imported in a process of its own, a few at a time: one may exit, crash, hang or change what it likes.
     """
-    limit = limit_s()
+    limit_s()
     if not entries:
         return []
     with ThreadPoolExecutor(min(len(entries), len(os.sched_getaffinity(0)))) as pool:
-        return list(pool.map(lambda entry: entry if entry.error else replace(entry, error=_try(entry, limit)), entries))
+        return list(pool.map(lambda entry: entry if entry.error else replace(entry, error=_try(entry)), entries))
 
 
-def _try(entry: Entry, limit: float) -> str:
+def _try(entry: Entry) -> str:
     """Return why an entry's factory cannot be imported, or ""."""
+    try:
+        return probe(entry.target)
+    except Fault as fault:
+        return str(fault)
+
+
+def probe(target: str) -> str:
+    """Import `target` in a process of its own and return why that fails, or "".
+
+    Raises: Fault if the process does not live to tell; ConfigError for a bad limit.
+    """
+    limit = limit_s()
     # -P: the folder of the program, which is that of our modules, stays out of the path.
     command = [sys.executable, "-P", str(Path(__file__).with_name("stranger_probe.py"))]
-    asked = json.dumps({"path": [str(place) for place in sys.path], "target": entry.target}).encode()
+    asked = json.dumps({"path": [str(place) for place in sys.path], "target": target}).encode()
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
@@ -177,11 +189,12 @@ def _try(entry: Entry, limit: float) -> str:
     try:
         said, _ = process.communicate(asked, limit)
         return plain(str(json.loads(said)))
-    except subprocess.TimeoutExpired:
-        return _late(limit)
-    except ValueError:
+    except subprocess.TimeoutExpired as late:
+        raise Fault(_late(limit)) from late
+    except ValueError as silence:
         code = process.wait()
-        return f"its import ended the process with {f'signal {-code}' if code < 0 else f'code {code}'}"
+        how = f"signal {-code}" if code < 0 else f"code {code}"
+        raise Fault(f"its import ended the process with {how}") from silence
     finally:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

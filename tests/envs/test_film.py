@@ -44,6 +44,14 @@ def test_a_film_of_a_trial_shows_each_step_and_changes_nothing(tmp_path):
     assert iio.immeta(tmp_path / "films" / "trial.gif")["duration"] == 100
 
 
+def test_a_film_is_not_written_where_a_link_leads(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "film.gif").symlink_to("precious")
+    with pytest.raises(ConfigError, match="is a symbolic link, which a file would replace; name another file"):
+        Filmed(world(), tmp_path / "film.gif")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 def test_every_second_step_makes_half_a_film(tmp_path):
     filmed = Filmed(world(), tmp_path / "a.gif", every=2)
     filmed.set_tasks(toy.tasks([1.0, 2.0]))

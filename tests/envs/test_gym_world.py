@@ -12,6 +12,7 @@ import torch
 from envs.gym_workers import split_rows
 from envs.gym_world import GymWorld
 from metarl import spaces
+from metarl.action_check import ActionCheck
 from metarl.errors import ConfigError, WorldError
 from metarl.tasks import Tasks
 
@@ -188,6 +189,14 @@ def test_actions_outside_the_box_are_clipped():
         begin(world, toy.tasks([0.0]))
         runs.append(play(world, torch.tensor([[action]])))
     assert same(*runs)
+
+
+def test_finite_actions_whose_sum_overflows_are_clipped_like_others():
+    check = ActionCheck("w", gym.spaces.Box(-1.0, 1.0, (2,)), 2, torch.device("cpu"))
+    most = torch.finfo(torch.float32).max
+    assert check(torch.tensor([[most, most], [-0.5, 0.5]])).tolist() == [[1.0, 1.0], [-0.5, 0.5]]
+    with pytest.raises(WorldError, match=r"infinite action for copy 1"):
+        check(torch.tensor([[most, most], [-torch.inf, 0.5]]))
 
 
 def test_a_nan_action_is_refused_naming_the_copy():

@@ -104,7 +104,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("train.n_tasks", 0, r"train.n_tasks must be >= 1, got 0"),
         ("log.wandb", "cloud", r"log.wandb is \"cloud\", expected one of 'online', 'offline', 'disabled'"),
         ("threads", 0, r"threads must be 1 to 1024, or None, got 0"),
-        ("seed", -3, r"seed must be >= 0, got -3"),
+        ("seed", -3, r"seed must be >= 0 and at most [0-9]+, got -3"),
         ("evaluation.split", "train", r"evaluation.split is \"train\""),
     ],
 )

@@ -38,6 +38,23 @@ def test_a_machine_that_is_too_small_is_told_in_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("seed", ["-1", str(10**30)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "RUN"), ("doctor", "gridworld"), ("baseline", "gridworld"), ("watch", "RUN"), ("play", "RUN"),
+        ("coverage", "RUN"), ("transfer", "RUN"), ("parity",), ("reproduce", "rl2-gridworld"),
+    ],
+)  # fmt: skip
+def test_a_seed_that_is_none_is_refused_before_anything_is_looked_at(
+    words: tuple[str, ...], seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main([*words, f"--seed={seed}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --seed must be a whole number from 0 to {2**63 - 1}, got '{seed}'; see ")
+    assert said.count("\n") == 1
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(argv: list[str]) -> int:
         raise RuntimeError("shapes do not match")

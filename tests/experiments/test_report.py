@@ -77,6 +77,14 @@ def test_the_page_needs_nothing_from_the_network(folders: list[Path]):
         assert "url(http" not in (folder / "results" / "report.html").read_text()
 
 
+def test_where_the_page_is_is_told_as_the_run_was(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folders[0].parent)
+    assert main(["report", folders[0].name]) == 0
+    assert f"page     {folders[0].name}/results/report.html\n" in capsys.readouterr().out
+
+
 def test_the_page_shows_scores_references_curves_tasks_classes_and_settings(folders: list[Path]):
     text = (folders[0] / "results" / "report.html").read_text()
     words = " ".join(page_of(folders[0] / "results" / "report.html").text)

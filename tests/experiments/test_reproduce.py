@@ -71,7 +71,13 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
     monkeypatch.setitem(REPRODUCTIONS, "tiny", plan)
     monkeypatch.setattr(reproduce, "RUNS", tmp_path / "runs")
     monkeypatch.chdir(ROOT)
+    precious, results = tmp_path / "precious", tmp_path / "results" / "tiny"
+    precious.write_text("precious")
+    results.mkdir(parents=True)
+    for name in ("result.json", "metrics.jsonl", "transfer.json", "adaptation-test.png"):
+        (results / name).hardlink_to(precious)
     assert main(["tiny", "--into", str(tmp_path / "results")]) == 1  # one level was missed
+    assert precious.read_text() == "precious"  # results are replaced, not written into
     result = json.loads((tmp_path / "results" / "tiny" / "result.json").read_text())
     assert [level["reached"] for level in result["levels"]] == [True, False]
     assert result["training"]["iterations"] == 2

@@ -107,7 +107,9 @@ def test_commands_work_in_a_terminal_without_utf_8(evaluated: Path) -> None:
     """Python itself would end with a traceback at the first minus sign."""
     narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [sys.executable, "-m", "experiments"]
-    for command in (["report", str(evaluated)], ["worlds", "gridworld", "--references"]):
+    commands: list[list[str]] = [["report", str(evaluated)], ["worlds"], ["worlds", "gridworld", "--references"]]
+    commands += [["evaluate", str(evaluated)], ["train", "--run-dir", str(evaluated), "--resume"]]
+    for command in commands:
         done = subprocess.run(
             [*words, *command], env={**os.environ, **narrow}, cwd=ROOT, capture_output=True, check=False
         )

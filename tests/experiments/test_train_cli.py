@@ -103,6 +103,8 @@ def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
     [
         (["tny"], "unknown preset 'tny'"),
         ([TINY, "--agent.lrr", "1"], "unknown setting '--agent.lrr'; did you mean '--agent.lr'"),
+        ([TINY, "--lr", "1"], "unknown setting '--lr'; did you mean '--agent.lr'?"),
+        (["rl2-gridworld", "--lr", "1"], "unknown setting '--lr'; did you mean '--agent.ppo.lr'?"),
         ([TINY, "--agent.lr", "-1"], "lr must be > 0, got -1.0"),
         ([TINY, "--world.name", "gridwrld"], "unknown world 'gridwrld'; did you mean 'gridworld'"),
         ([TINY, "--world.options", "held=1"], "has no option 'held'; did you mean 'held_out'"),
@@ -118,6 +120,11 @@ def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
         ([TINY, "--train.n-tasks", "0"], "train.n_tasks must be >= 1"),
         ([TINY, "--evaluation.split", "tst"], "has no split 'tst'; choose one of"),
         ([TINY, "--device", "cuda:77"], "device 'cuda:77'"),
+        ([TINY, "--seed", str(10**30)], "seed must be >= 0 and at most 9223372036854775807, got 1"),
+        ([TINY, "--seed", "-1"], "seed must be >= 0 and at most 9223372036854775807, got -1"),
+        ([TINY, "--evaluation.seed", str(10**30)], "seed is 1000000000000000000000000000000; it must be at most"),
+        ([TINY, "--evaluation.seed=-1"], "error: Error parsing config.evaluation: evaluation seed is -1; it must be"),
+        ([TINY, "--log.wandb", "q"], "error: invalid choice 'q' for argument"),
         ([TINY, "--resume"], "--resume needs --run-dir DIR"),
         (["--run-dir", "nowhere", "--resume"], "there is no run directory nowhere"),
         ([TINY, "--run-dir", "nowhere", "--resume", "yes"], "there is no run directory nowhere"),
@@ -133,6 +140,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(words, message, tmp_pat
     assert said.startswith("error: ")
     assert message.replace("--resume needs", "--resume yes needs") in said
     assert said.count("\n") == 1
+    assert "----" not in said  # rules of a box, where the stream is not one of UTF-8
     assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
 
 

@@ -63,10 +63,30 @@ def test_a_scene_is_checked_by_its_folder_or_its_file(capsys: pytest.CaptureFixt
 
 
 def test_picture_and_model_are_written_when_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for name in ("m.png", "m.glb"):
+        (tmp_path / name).hardlink_to(precious)  # what lies there is replaced, not written into
     code, _, _ = check(capsys, sample_path("museum"), "--picture", tmp_path / "m.png", "--glb", tmp_path / "m.glb")
     assert code == 0
+    assert precious.read_text() == "precious"
     assert imageio.v3.imread(tmp_path / "m.png").shape == (480, 624, 3)
     assert any(part.name == "walls walls" for part in read_glb(tmp_path / "m.glb"))
+
+
+@pytest.mark.parametrize("flag", ["--picture", "--glb"])
+def test_no_link_is_followed_and_no_device_is_replaced(
+    flag: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    link, precious = tmp_path / "link", tmp_path / "precious"
+    precious.write_text("precious")
+    link.symlink_to(precious)
+    code, _, err = check(capsys, sample_path("museum"), flag, link)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is a symbolic link, which a file would replace" in err
+    assert precious.read_text() == "precious"
+    assert check(capsys, sample_path("museum"), flag, "/dev/null")[0] == 0
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize(

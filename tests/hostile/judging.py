@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import Case, Surroundings, runs
+from .intact import make_good
 from .user import LIMIT_S, User
 
 
@@ -18,7 +19,7 @@ class Judge:
     def __init__(self, folder: Path, most_s: float = LIMIT_S) -> None:
         """Make an intact run in `folder`, and a program that runs commands; none may take longer than `most_s`."""
         self.most_s = most_s
-        self.folder, self.good, self.user = folder, runs.make_good(folder), User("run_user")
+        self.folder, self.good, self.user = folder, make_good(folder), User("run_user")
         self._untouched(self.good, "evaluate")
         self.answers: dict[str, str] = {}
 

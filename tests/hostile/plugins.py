@@ -58,13 +58,18 @@ CRASHING = {
     "aborts": "import os; os.abort()",
     "kills itself": "import os; os.kill(os.getpid(), 9)",
     "reads address zero": "import ctypes; ctypes.string_at(0)",
-    "becomes another program": "import os; os.execv('/bin/true', ['true'])",
+    "becomes another program": "import os; os.execlp('true', 'true')",
+    "raises a signal": "import signal; signal.raise_signal(signal.SIGSEGV)",
+    "kills its group": "import os, signal; os.killpg(0, signal.SIGKILL)",
 }
-"""By name they take the process with them."""
+"""Only another process can be asked about the one that is a fault of native code."""
 
 BUILDING = {
     "building exits": "def make(): raise SystemExit(0)",
     "building exits with a message": "import sys\ndef make(): sys.exit('bye')",
+    "building ends the process": "import os\ndef make(): os._exit(0)",
+    "building aborts": "import os\ndef make(): os.abort()",
+    "building becomes another program": "import os\ndef make(): os.execlp('true', 'true')",
 }
 """Nothing is wrong before the factory is called."""
 
@@ -115,7 +120,7 @@ METADATA = {
 
 def cases() -> Iterator[Case]:
     """Yield all cases: `doctor NAME`, or `worlds` where there is nothing to ask for by name."""
-    for name, source in (FAILING | HANGING).items():
+    for name, source in (FAILING | HANGING | CRASHING).items():
         yield Case(name, partial(_module, name, source), "listed")
     for name, source in BUILDING.items():
         yield Case(name, partial(_module, name, source), "refused")
@@ -125,11 +130,13 @@ def cases() -> Iterator[Case]:
         for name, source in BUILDING.items():
             yield Case(f"{command}: {name}", partial(_target, command, name, source), "refused")
     for name, source in CRASHING.items():
-        yield Case(name, partial(_module, name, source, by_name=False), "listed")
+        yield Case(f"shown: {name}", partial(_shown, name, source), "listed")
+        if name != "reads address zero":
+            yield Case(f"train: {name}", partial(_target, "train", name, source), "refused")
     for name, (line, asked) in METADATA.items():
         yield Case(f"metadata: {name}", partial(_metadata, name, line, asked), "listed")
     for name, start in CHANGING.items():
-        yield Case(name, partial(_module, name, f"{start}\n{SOURCE}"), "works")
+        yield Case(name, partial(_module, name, f"{start}\n{SOURCE}", asked="PACKAGE:make"), "works")
     for name, content in (("no METADATA", None), ("METADATA without a name", b"\n"), ("METADATA of no text", b"\xff")):
         yield Case(name, partial(_nameless, name, content), "works")
     for name, line in (("an attribute's attribute", "PACKAGE:Corridors.made"), ("extras", "PACKAGE:make [more]")):
@@ -142,13 +149,16 @@ def plugin_name(name: str) -> str:
     return "hostile-" + "".join(c if c.isalnum() else "-" for c in name.removeprefix("metadata: "))
 
 
-def _module(
-    name: str, source: str, folder: Path, *, by_name: bool = True, target: str = "PACKAGE:make"
-) -> Surroundings:
-    asked = plugin_name(name)
-    install(folder, asked, source, f"{asked} = {target}")
+def _module(name: str, source: str, folder: Path, *, asked: str = "NAME", target: str = "PACKAGE:make") -> Surroundings:
+    own = plugin_name(name)
+    install(folder, own, source, f"{own} = {target}")
     limit = {"METARL_IMPORT_S": QUICK_S} if name in HANGING else {}
-    return _ask(folder, asked if by_name else None, limit)
+    return _ask(folder, asked.replace("NAME", own).replace("PACKAGE", own.replace("-", "_")), limit)
+
+
+def _shown(name: str, source: str, folder: Path) -> Surroundings:
+    environment = _module(name, source, folder).environment
+    return Surroundings(environment, arguments=("worlds", plugin_name(name)))
 
 
 def _nameless(name: str, content: bytes | None, folder: Path) -> Surroundings:

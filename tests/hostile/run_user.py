@@ -12,10 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch._dynamo  # noqa: F401  # imported once for all, as the rest: else it takes most of a case's time
+
+import agents.rl2  # noqa: F401
+import envs.gridworld  # noqa: F401
 import experiments.evaluate
 import experiments.report
 import experiments.splits
-import experiments.train  # imported once for all
+import experiments.train
 from experiments.__main__ import main
 from metarl import run
 from metarl.checkpoint import state_fingerprint

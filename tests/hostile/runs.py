@@ -13,16 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.ppo import PPOConfig
-from agents.rl2 import RL2Config
-from experiments.arguments import Request
-from experiments.config import ExperimentConfig, LogConfig, WorldConfig
-from experiments.train import start
-from metarl.loop import LoopSettings
-from metarl.protocol import Protocol
-from metarl.signals import StopSignals
+from metarl.run import identity
 
 from . import Case, Surroundings
+from .intact import OTHERS
 
 Damage = Callable[[Path], Any]
 MARKER, PRECIOUS, OUTSIDE = "executed", "precious", "outside"
@@ -43,24 +37,6 @@ _READ_BY = {
 }  # fmt: skip
 
 
-def make_good(folder: Path) -> Path:
-    """Return an intact run of two iterations with one checkpoint, so that there is none to fall back to."""
-    good = folder / "good"
-    config = ExperimentConfig(
-        name="good",
-        world=WorldConfig("gridworld", {"held_out": 3}),
-        agent=RL2Config(episodes_per_trial=2, hidden=8, ppo=PPOConfig(epochs=1, minibatches=1)),
-        train=LoopSettings(
-            n_iterations=2, n_tasks=3, validate_every_iters=2, n_validation_tasks=2, checkpoint_every_iters=2
-        ),
-        evaluation=Protocol(adapt_episodes=1, n_seeds=1, n_tasks=3),
-        log=LogConfig(wandb="disabled", progress="off"),
-        threads=1,
-    )
-    assert start(Request(config, good, going_on=False), StopSignals()) == 0
-    return good
-
-
 def cases(good: Path) -> Iterator[Case]:
     """Yield all cases; `good` is an intact run with an evaluation."""
     for file, commands in _READ_BY.items():
@@ -72,7 +48,12 @@ def cases(good: Path) -> Iterator[Case]:
                 yield _case(good, f"{file}: {name}: {command}", file, damage, command, expected)
     for name, damage, command, expected in _directories():
         yield _case(good, f"directory: {name}: {command}", ".", damage, command, expected)
+    for name, damage, expected in (*_changed(), *_foreign(good)):
+        for command in ("evaluate", "resume"):
+            yield _case(good, f"{name}: {command}", ".", damage, command, expected)
     for name, damage, words in _code():
+        if words:
+            damage = partial(_bound, damage)
         for command in ("evaluate", "resume"):
             yield _case(good, f"code: {name}: {command}", ".", damage, command, "refused", words)
 
@@ -277,6 +258,45 @@ def _directories() -> Iterator[tuple[str, Damage, str, str]]:
     )
 
 
+def _changed() -> Iterator[tuple[str, Damage, str]]:
+    """Settings with other values that are as good; the checkpoint was not trained with them."""
+
+    def put(path: str, value: Any) -> Damage:
+        def change(stored: Any) -> None:
+            *above, last = path.split(".")
+            for key in above:
+                stored = stored[key]
+            stored[last] = value
+
+        return lambda run: _json(change)(run / "config.json")
+
+    for path, value in (
+        ("seed", 1), ("agent.ppo.lr", 0.5), ("agent.ppo.clip", 0.5), ("agent.episodes_per_trial", 3),
+        ("agent.hidden", 16), ("world.options.held_out", 4), ("world.options", {}),
+        ("world", {"name": "bandit", "options": {}}), ("train.n_tasks", 4),
+        ("train.checkpoint_every_iters", 1), ("evaluation.n_tasks", 2), ("evaluation.seed", 1), ("threads", 2),
+        ("name", "other"),
+    ):  # fmt: skip
+        yield f"changed: {path} is {json.dumps(value)}", put(path, value), "refused"
+    yield "changed: log.progress is auto", put("log.progress", "auto"), "works"
+
+
+def _foreign(good: Path) -> Iterator[tuple[str, Damage, str]]:
+    """Parts of other runs."""
+    for other in OTHERS:
+        for names in ((CHECKPOINT,), (CHECKPOINT, "metrics.jsonl"), ("config.json", "run.json"), ("run.json",)):
+            yield f"foreign: {', '.join(names)} of {other}", partial(_taken, good.with_name(other), names), "refused"
+
+
+def _taken(other: Path, names: tuple[str, ...], run: Path) -> None:
+    for name in names:
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+            shutil.copytree(other / name, run / name)
+        else:
+            shutil.copy(other / name, run / name)
+
+
 def _code() -> Iterator[tuple[str, Damage, tuple[str, ...]]]:
     """Names of code in a config, with and without the user's trust."""
 
@@ -391,6 +411,16 @@ def _sealed(damage: Damage) -> Damage:
         _json(lambda stored: stored["files"].update({path.name: entry}))(path.with_name("manifest.json"))
 
     return sealed
+
+
+def bind(folder: Path) -> None:
+    """Make the checkpoint of a run one that was trained with its config.json, as a forger would leave it."""
+    _json(lambda stored: stored["run"].update(identity(folder)))(folder / CHECKPOINT / "manifest.json")
+
+
+def _bound(damage: Damage, folder: Path) -> None:
+    damage(folder)
+    bind(folder)
 
 
 def _to_precious(path: Path) -> None:

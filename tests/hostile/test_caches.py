@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,7 @@ except BuildError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
 NAMES = [case.name for case in cases(Path(), "")]
-MOST_S = 10
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    found = User("cache_user")
-    yield found
-    found.close()
+USER, MOST_S = "cache_user", 10
 
 
 @pytest.fixture(scope="module")

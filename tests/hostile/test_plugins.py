@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,7 @@ from .plugins import CRASHING, FAILING, HANGING, cases
 from .user import User
 
 CASES = {case.name: case for case in cases()}
-MOST_S = 10
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    found = User("command_user")
-    yield found
-    found.close()
+USER, MOST_S = "command_user", 10
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.checkpoint import replace_file
+
 from .glb import BINARY, CHUNK, HEADER, JSON, Triangles
 
 
@@ -68,4 +70,4 @@ def write_glb(solids: Sequence[Solid], path: Path) -> None:
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     body = CHUNK.pack(len(text), JSON) + text + CHUNK.pack(len(binary), BINARY) + binary
-    path.write_bytes(HEADER.pack(b"glTF", 2, HEADER.size + len(body)) + body)
+    replace_file(path, HEADER.pack(b"glTF", 2, HEADER.size + len(body)) + body)

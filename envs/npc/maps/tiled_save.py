@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 
 from . import tileset
@@ -55,14 +56,14 @@ def save_tiled(
         _write_xml(_map_element(layout, encoding, infinite, external_tileset), file)
     else:
         document = _map_object(layout, encoding, infinite, external_tileset)
-        file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        replace_file(file, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def save_tileset_image(path: Path) -> None:
     """Write the picture of the tileset as PNG."""
     import imageio.v3
 
-    imageio.v3.imwrite(path, tileset.draw(), extension=".png", optimize=True)
+    replace_file(path, imageio.v3.imwrite("<bytes>", tileset.draw(), extension=".png", optimize=True))
 
 
 def _layers(layout: Layout) -> Iterator[tuple[str, list[list[int]], float]]:
@@ -319,4 +320,4 @@ def _write_xml(root: ElementTree.Element, path: Path) -> None:
     ElementTree.indent(root, " ")
     buffer = io.BytesIO()
     ElementTree.ElementTree(root).write(buffer, encoding="UTF-8", xml_declaration=True)
-    path.write_bytes(buffer.getvalue() + b"\n")
+    replace_file(path, buffer.getvalue() + b"\n")

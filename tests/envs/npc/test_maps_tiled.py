@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from envs.npc.maps.export import export_glb
 from envs.npc.maps.layout import Exhibits, Layout, Portal, differences
 from envs.npc.maps.samples import SAMPLES, load_sample
 from envs.npc.maps.themes import features
@@ -29,6 +30,15 @@ def test_a_map_written_by_hand_becomes_the_world_it_shows(write: Any) -> None:
     assert (layout.exhibits.names, layout.exhibits.dwell.tolist()) == (("Harp",), [3])
     assert (layout.name, layout.licence, layout.cell_m) == ("m", "CC0-1.0", 1.0)
     assert layout.crowd[3, 6] == layout.exhibits.popularity[0] == 0.5  # no crowd layer: as popular as its exhibits
+
+
+@pytest.mark.parametrize(("name", "save"), [("w.tmx", save_tiled), ("w.tmj", save_tiled), ("w.glb", export_glb)])
+def test_a_world_is_not_written_where_a_link_leads(name: str, save: Any, write: Any, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / name).symlink_to("precious")
+    with pytest.raises(ConfigError, match="is a symbolic link, which a file would replace; name another file"):
+        save(load_tiled(write()), tmp_path / name)
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_tile_objects_stand_on_their_lower_left_corner_and_take_class_and_theme_from_their_tile(write: Any) -> None:
