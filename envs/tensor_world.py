@@ -203,7 +203,9 @@ class TensorWorld(World):
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
         given = (self._state, self.check_actions(actions), self._step_streams, self._clock)
         # Kinds are checked with the first episode, and trusted from then on.
-        state, reward, terminated, success = checked_advance(self, *given) if self._to_check else self.advance(*given)
+        state, reward, terminated, success = (
+            checked_advance(self, self.advance, self.params, *given) if self._to_check else self.advance(*given)
+        )
         if self._idle is None:
             self._clock = self._clock + 1
         else:

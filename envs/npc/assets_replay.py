@@ -29,8 +29,9 @@ from metarl.tasks import Tasks, check_split
 from .assets_market import LEAST_RETURN, MarketWorld
 from .assets_references import BuyAndHold, Cash, Trader
 from .family import NpcFamily
+from .measure import play
 from .prices import read_prices
-from .reference import Policy, Random, play
+from .reference import Policy, Random
 
 LOOKBACK = 20
 """Days that a signal looks back on."""

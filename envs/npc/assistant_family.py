@@ -14,6 +14,7 @@ from metarl.tasks import Tasks, check_split
 
 from .assistant import AssistantConfig, AssistantWorld
 from .assistant_catalogue import N_ATTRIBUTES, Shelf, dominant, shelf
+from .assistant_references import Bank, policies
 from .draws import tally
 from .family import NpcFamily
 from .people import DOMAINS
@@ -139,9 +140,9 @@ class AssistantTasks(NpcFamily):
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies."""
-        from .assistant_references import policies
-
-        return policies(self)
+        n_met = len(self.config.domains)
+        met = [self.people("train", d) for d in range(n_met)]
+        return policies(Bank.of(met, [len(s.attributes) for s in self._shelves[n_met:]]), self.config)
 
 
 def make(**options: Any) -> AssistantTasks:

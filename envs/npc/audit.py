@@ -16,7 +16,7 @@ from metarl.seeding import generator
 from metarl.tasks import Tasks
 
 from .family import NpcFamily, golden
-from .reference import Played, play
+from .measure import Played, play
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from .assets_family import AssetsTasks, make_held
 from .assets_regime import RegimeTasks, make_tiny
 from .assets_regime import make as make_regime
 from .audit import Check, play_named
-from .reference import Played
+from .measure import Played
 
 INFERENCE_ONLY = ("npc/assets", "npc/assets-regime")
 """Worlds in which one episode tells much: what matters there is inference, and forgetting costs little."""

@@ -8,7 +8,7 @@ from . import audit
 from .assistant_catalogue import dominant
 from .assistant_family import AssistantTasks, make
 from .audit import Check, play_named
-from .reference import Played
+from .measure import Played
 
 CEILING = "persona_oracle"
 """Knows the visitor, not the intent of each dialogue: what there is to attain."""

@@ -118,6 +118,6 @@ def golden_file(name: str) -> Path:
 
 @cache
 def golden(name: str) -> dict[str, Any]:
-    """Return the committed reference values of a family by fingerprint; see `reference.measure`."""
+    """Return the committed reference values of a family by fingerprint; see `measure.measure`."""
     path = golden_file(name)
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -129,6 +131,11 @@ class GuideMacro(GuideWorld):
         mask = torch.cat([~state["seen"], self._end], 1)
         wiring = self.wiring(state)
         return mask if wiring is None else mask.gather(1, wiring)
+
+    def walkers(self, state: EpisodeState) -> dict[str, Any]:
+        """Return the one cell where both are."""
+        here = self.cell(self.places.layouts.points[state["layout"], state["at"]])
+        return {"guide": here, "visitor": here, "trail": []}
 
     def action_names(self) -> list[list[str]]:
         """Return whereto each action leads, by the exhibits' numbers from 1."""

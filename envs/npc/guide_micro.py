@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -198,6 +200,12 @@ class GuideMicro(GuideWorld):
         down, right = cell // self.width - row + half, cell % self.width - column + half
         inside = (down >= 0) & (down < view) & (right >= 0) & (right < view)
         return torch.where(inside, down * view + right, -1)
+
+    def walkers(self, state: EpisodeState) -> dict[str, Any]:
+        """Return the cells of guide and visitor, and the crumbs between them."""
+        crumbs = range(int(state["eaten"]), int(state["laid"]))
+        trail = [self.cell(state["trail"][i % TRAIL]) for i in crumbs]
+        return {"guide": self.cell(state["cell"]), "visitor": self.cell(state["visitor"]), "trail": trail}
 
     def action_names(self) -> list[list[str]]:
         """Return what the six actions are called."""
