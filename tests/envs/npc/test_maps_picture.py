@@ -11,10 +11,11 @@ import pytest
 from envs.npc.maps import tileset
 from envs.npc.maps.layout import differences
 from envs.npc.maps.picture import THEME_COLOURS, WALL, WALL_FACE, district_colour, exhibit_tile, picture
-from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE, draw, load_sample, sample_path
+from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE, load_sample, sample_path
 from envs.npc.maps.themes import THEMES
 from envs.npc.palette import VERMILION
 from metarl.errors import ConfigError
+from tools.sample_maps import draw
 
 
 def test_each_cell_of_a_picture_has_the_colour_of_what_is_there() -> None:
