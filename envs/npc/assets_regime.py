@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
 
-from metarl.errors import ConfigError
+from envs.families import check_options
 from metarl.tasks import Tasks, check_split
 
 from .assets_family import HARDER_FEE
 from .assets_regime_references import policies
 from .assets_regime_world import RegimeConfig, RegimeWorld
-from .family import NpcFamily
+from .family import NpcFamily, settings_of
 from .reference import Policy
 
 
@@ -27,8 +27,7 @@ class RegimeTasks(NpcFamily):
     def __init__(self, name: str, config: RegimeConfig) -> None:
         """Take the constants from `config`."""
         extra = ("test-worlds", "test-combinations", "test-all") if config.held_out else ()
-        settings = {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
-        super().__init__(name, settings, n_episodes=config.n_episodes, extra_splits=extra)
+        super().__init__(name, settings_of(config), n_episodes=config.n_episodes, extra_splits=extra)
         self.config = config
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
@@ -74,10 +73,7 @@ def make_tiny(**options: Any) -> RegimeTasks:
 
 
 def _build(name: str, options: dict[str, Any]) -> RegimeTasks:
-    known = sorted(f.name for f in fields(RegimeConfig))
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ConfigError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    check_options(name, options, (f.name for f in fields(RegimeConfig)))
     for key in ("drifts", "switches"):
         if key in options:
             options = {**options, key: tuple(options[key])}

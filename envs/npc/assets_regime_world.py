@@ -18,6 +18,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from envs.families import check_counts
 from envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
@@ -50,10 +51,7 @@ class RegimeConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges, and that every level is left in training."""
-        for name, low, high in (("n_assets", 1, 16), ("horizon", 2, 500), ("n_episodes", 1, 100)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"npc/assets-regime option {name} is {value!r}; pass a whole number in {low}..{high}")
+        check_counts("npc/assets-regime", self, n_assets=(1, 16), horizon=(2, 500), n_episodes=(1, 100))
         for name in ("drifts", "switches"):
             levels = getattr(self, name)
             if not levels or not all(0.0 < v <= 0.5 for v in levels):

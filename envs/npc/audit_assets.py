@@ -83,8 +83,4 @@ def audit_regime(n: int, *, family: RegimeTasks | None = None, golden: bool = Tr
 def _shared(family: AssetsTasks | RegimeTasks, played: dict[str, Played], n: int, golden: bool) -> list[Check]:
     """Return what is asked of all: that forgetting costs, and that the committed values stand."""
     found = [] if family.name in INFERENCE_ONLY else [audit.not_one_episode(played)]
-    if golden:
-        found.append(audit.agrees_with_golden(family, played, "train"))
-        for split in family.splits[1:]:
-            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
-    return found
+    return found + (audit.golden_checks(family, played, n) if golden else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ class NpcFamily(Family):
         check_split(self.name, split, self._splits)
         known = golden(self.name).get(self.fingerprint(), {}).get("splits", {}).get(split, {})
         return {n: v["mean"][:n_episodes] for n, v in known.items() if len(v["mean"]) >= n_episodes}
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return the fields of a frozen dataclass as a family's settings.
+
+    `reward_in_obs` is among them only where it is set: it is younger than the fingerprints of worlds without it.
+    """
+    return {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
 
 
 def golden_file(name: str) -> Path:

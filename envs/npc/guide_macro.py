@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState
+from envs.tensor_world import EpisodeState, choose_rows
 from metarl.seeding import CopyStreams
 
 from .guide_layouts import UNREACHABLE
@@ -98,9 +98,8 @@ class GuideMacro(GuideWorld):
         felt, shown = self.show(state, exhibit, streams, clock)
         left = state["patience"] - pace * way - rules.look_ticks - rules.dislike_ticks * (felt < 0)
         arrives = leads & (left >= 0)
-        plain = self.nothing_shown(state)
         walks_off = leads & ~arrives
-        changes = {k: torch.where(_like(arrives, v), shown[k], v) for k, v in plain.items()}
+        changes = choose_rows(arrives, shown, self.nothing_shown(state))
         changes["cost"] = torch.where(walks_off, self._one, changes["cost"])
         reached = state | changes
         reached["patience"] = torch.where(arrives, left, torch.where(walks_off, self._zero, state["patience"]))
@@ -144,8 +143,3 @@ class GuideMacro(GuideWorld):
     def legal(self, state: EpisodeState) -> Tensor:
         """Return which exhibits can be led to, bool [B, M], whatever the wiring."""
         return ~state["seen"] & (self.distances(state) < UNREACHABLE)
-
-
-def _like(flag: Tensor, value: Tensor) -> Tensor:
-    """Return `flag` [B] with as many axes as `value`."""
-    return flag.view(-1, *[1] * (value.dim() - 1))

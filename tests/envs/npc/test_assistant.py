@@ -326,6 +326,12 @@ def test_options_that_make_no_sense_are_refused():
             envs.make("npc/assistant", **options)
 
 
+def test_an_unknown_option_of_the_tiny_dialogues_is_named():
+    with pytest.raises(ConfigError, match=r"npc/assistant-tiny has no option 'colour'; it has .*n_episodes"):
+        envs.make("npc/assistant-tiny", colour=1)
+    assert envs.make("npc/assistant-tiny", n_episodes=2).n_episodes == 2
+
+
 def test_invented_visitors_need_no_data_file():
     family = envs.make("npc/assistant", synthetic=True, **SMALL)
     real = envs.make("npc/assistant", **SMALL)
