@@ -60,7 +60,7 @@ format: setup  ## let ruff rewrite the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-types: setup  ## mypy --strict on the four packages
+types: setup  ## mypy --strict on the four packages and the tools
 	$(PY) -m mypy
 
 arch: setup  ## import-linter: who may import whom

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,19 @@ def check_count(name: str, option: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name} option {option} is {value!r}; pass a whole number in {low}..{high}")
     return value
+
+
+def check_counts(name: str, config: Any, **ranges: tuple[int, int]) -> None:
+    """Raise ConfigError unless each field of `config` that `ranges` names is an int in its (lowest, highest)."""
+    for option, (low, high) in ranges.items():
+        check_count(name, option, getattr(config, option), low, high)
+
+
+def check_options(name: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for the first, by name, of `options` that the family `name` does not know."""
+    known = sorted(known)
+    for option in sorted(set(options) - set(known)):
+        raise ConfigError(f"{name} has no option {option!r}; it has {', '.join(known)}")
 
 
 def shuffled_cuts(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[int]]:

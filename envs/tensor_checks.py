@@ -5,8 +5,8 @@ A world asks during the steps of its first episode, for a tenth of a millisecond
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -14,23 +14,21 @@ from torch import Tensor
 
 from metarl.errors import WorldError
 from metarl.kinds import array_fault, kind_of, observation_fault, state_fault
-
-if TYPE_CHECKING:
-    from .tensor_world import EpisodeState, TensorWorld
+from metarl.world import World
 
 
-def check_state(world: TensorWorld, method: str, state: Any, like: EpisodeState | None) -> None:
+def check_state(world: World, method: str, state: Any, like: Mapping[str, Tensor] | None) -> None:
     """Raise WorldError unless `state` is a dict of tensors [B, ...], of the kinds that `like` has if there is one."""
     _refuse(world, method, state_fault("the state", state, like, world.num_envs, world.device))
 
 
-def check_observation(world: TensorWorld, obs: Any) -> None:
+def check_observation(world: World, obs: Any) -> None:
     """Raise WorldError unless `obs` is what the observation space says, one row per copy."""
     space = world.single_observation_space
     _refuse(world, "observe", observation_fault("the observation", space, obs, world.num_envs, world.device))
 
 
-def check_mask(world: TensorWorld, mask: Any) -> None:
+def check_mask(world: World, mask: Any) -> None:
     """Raise WorldError unless `mask` is None or bool [B, n]."""
     space = world.single_action_space
     if mask is not None and isinstance(space, spaces.Discrete):
@@ -38,21 +36,28 @@ def check_mask(world: TensorWorld, mask: Any) -> None:
         _refuse(world, "action_mask", array_fault("the mask", mask, world.num_envs, torch.bool, shape, world.device))
 
 
-def check_extras(world: TensorWorld, extras: Any) -> None:
+def check_extras(world: World, extras: Any) -> None:
     """Raise WorldError unless `extras` is a dict."""
     _refuse(world, "extras", "" if isinstance(extras, dict) else f"it gave {kind_of(extras)}, expected a dict")
 
 
-def checked_advance(world: TensorWorld, state: EpisodeState, actions: Tensor, *rest: Any) -> Any:
+def checked_advance(
+    world: World,
+    advance: Callable[..., Any],
+    params: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    actions: Tensor,
+    *rest: Any,
+) -> Any:
     """Return what `advance` does; raises WorldError unless it is a state, reward, ends and successes of the right kind.
 
-    And unless it left alone what it was given.
+    And unless it left alone what it was given, the tasks' `params` included.
     """
-    given = {f"state[{k!r}]": v for k, v in state.items()} | {f"params[{k!r}]": v for k, v in world.params.items()}
+    given = {f"state[{k!r}]": v for k, v in state.items()} | {f"params[{k!r}]": v for k, v in params.items()}
     given |= {"actions": actions}
     given = {name: value for name, value in given.items() if not value.is_inference()}  # those count no writes
     versions = [value._version for value in given.values()]
-    answer = world.advance(state, actions, *rest)
+    answer = advance(state, actions, *rest)
     for (name, value), version in zip(given.items(), versions, strict=True):
         if value._version != version:
             _refuse(world, "advance", f"it wrote into {name}; return new tensors and leave alone what you are given")
@@ -64,7 +69,7 @@ def checked_advance(world: TensorWorld, state: EpisodeState, actions: Tensor, *r
     return answer
 
 
-def _check_numbers(world: TensorWorld, reward: Any, terminated: Any, success: Any) -> None:
+def _check_numbers(world: World, reward: Any, terminated: Any, success: Any) -> None:
     kinds: Mapping[str, tuple[Any, torch.dtype]] = {
         "the reward": (reward, torch.float32),
         "terminated": (terminated, torch.bool),
@@ -78,6 +83,6 @@ def _check_numbers(world: TensorWorld, reward: Any, terminated: Any, success: An
         _refuse(world, "advance", f"success is {got}, but has_success is {world.has_success}; make them agree")
 
 
-def _refuse(world: TensorWorld, method: str, fault: str) -> None:
+def _refuse(world: World, method: str, fault: str) -> None:
     if fault:
         raise WorldError(f"world {world.name!r}, {method}(): {fault}")

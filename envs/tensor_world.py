@@ -128,7 +128,7 @@ class TensorWorld(World):
         if mask is None:
             self._state, self._age = fresh, 0
         else:
-            self._state = _merge(mask, fresh, self._state)
+            self._state = choose_rows(mask, fresh, self._state)
             self._age = (self._age * torch.ones_like(self._episode)) * ~mask
         return self._observed(self._state), self._info({})
 
@@ -203,11 +203,13 @@ class TensorWorld(World):
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
         given = (self._state, self.check_actions(actions), self._step_streams, self._clock)
         # Kinds are checked with the first episode, and trusted from then on.
-        state, reward, terminated, success = checked_advance(self, *given) if self._to_check else self.advance(*given)
+        state, reward, terminated, success = (
+            checked_advance(self, self.advance, self.params, *given) if self._to_check else self.advance(*given)
+        )
         if self._idle is None:
             self._clock = self._clock + 1
         else:
-            state = _merge(self._idle, self._state, state)
+            state = choose_rows(self._idle, self._state, state)
             self._clock = self._clock + (~self._idle).long()
             reward = torch.where(self._idle, 0.0, reward)
         extras = self.extras(state)
@@ -250,7 +252,7 @@ class TensorWorld(World):
             return truncated
         self._take_tasks(ended)
         self._episode = self._episode + ended.long()
-        self._state = _merge(ended, self._carried(state), state)
+        self._state = choose_rows(ended, self._carried(state), state)
         self._age = age * ~ended
         return truncated
 
@@ -291,8 +293,8 @@ class TensorWorld(World):
         self._waiting, self._episode, self._clock = here["waiting"], here["episode"], here["clock"]
 
 
-def _merge(chosen: Tensor, new: EpisodeState, old: EpisodeState) -> EpisodeState:
-    """Return `new` rows where `chosen`, `old` rows elsewhere."""
+def choose_rows(chosen: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> EpisodeState:
+    """Return the rows of `new` where `chosen` (bool [B]) is True and those of `old` elsewhere, per key of `new`."""
     return {k: torch.where(chosen.reshape(-1, *[1] * (v.dim() - 1)), v, old[k]) for k, v in new.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from envs.npc.family import NpcFamily, golden_file
-from envs.npc.reference import measure
+from envs.npc.measure import measure
 from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.provenance import package_versions

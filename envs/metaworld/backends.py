@@ -10,13 +10,12 @@ import torch
 from metarl.errors import ConfigError, nearest
 from metarl.world import World
 
+from .core import MOST_THREADS
 from .cores import CORES, usable_cpus
 from .options import EpisodeRules
 from .upstream import upstream_world
 
 BACKENDS = ("engine", "upstream")
-
-_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class Backend:
         for option, low in (("n_threads", 1), ("n_workers", 0)):
             value = getattr(self, option)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (whole and low <= value <= _MOST_THREADS):
+            if value is not None and not (whole and low <= value <= MOST_THREADS):
                 raise ConfigError(
-                    f"metaworld: {option} must be a whole number from {low} to {_MOST_THREADS}, got {value!r}"
+                    f"metaworld: {option} must be a whole number from {low} to {MOST_THREADS}, got {value!r}"
                 )
 
     def make_world(

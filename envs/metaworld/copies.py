@@ -13,10 +13,8 @@ from envs.gym_chunk import CopyFailure
 from metarl.errors import ConfigError
 
 from .catalogue import GoalKey, Start, start_of, task_class
-from .core import CopyState, TaskClass
+from .core import STATE_PARTS, CopyState, TaskClass
 from .cores import fall_back, make_core
-
-_PARTS = ("physics", "model", "slots")
 
 
 class Copies:
@@ -44,7 +42,7 @@ class Copies:
     def save(self) -> list[dict[str, torch.Tensor]]:
         """Return the state of every copy as tensors."""
         states = (self.core.save(i) for i in range(self.n_copies))
-        return [{part: torch.from_numpy(np.array(getattr(state, part))) for part in _PARTS} for state in states]
+        return [{part: torch.from_numpy(np.array(getattr(state, part))) for part in STATE_PARTS} for state in states]
 
     def load(self, stored: Sequence[dict[str, torch.Tensor]], keys: Sequence[GoalKey]) -> None:
         """Put all copies into states that `save` returned; `keys` are their goals.
@@ -52,7 +50,7 @@ class Copies:
         Raises: ConfigError for a state that does not fit its class, before anything has changed.
         """
         classes = [task_class(key.name, self.reward_version) for key in keys]
-        states = [CopyState(*(parts[part].numpy() for part in _PARTS)) for parts in stored]
+        states = [CopyState(*(parts[part].numpy() for part in STATE_PARTS)) for parts in stored]
         for state, kind in zip(states, classes, strict=True):
             _check_fits(state, kind)
         self._place(range(self.n_copies), classes)

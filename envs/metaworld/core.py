@@ -9,9 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .program import Program
+from metarl.errors import ConfigError
+
+from .program import INFO, OBS_SIZE, Program
 
 Floats = NDArray[np.float64]
+MOST_THREADS = 1024
+STATE_PARTS = ("physics", "model", "slots")
+"""Fields of a `CopyState`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class TaskClass:
     """What resets write into the model."""
     n_state: int
     """Length of mjSTATE_INTEGRATION."""
+
+    @property
+    def state_sizes(self) -> tuple[int, int, int]:
+        """Lengths of the three `STATE_PARTS` of a copy's state."""
+        return self.n_state, sum(entry.size for entry in self.entries), self.program.n_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +107,41 @@ class Core(Protocol):
 
     def close(self) -> None:
         """End the threads and free memory; harmless when called twice."""
+
+
+class CoreArrays:
+    """What both cores have: the arrays of the contract `Core`, and checks of what a core is given."""
+
+    def __init__(self, n_copies: int, n_threads: int) -> None:
+        """Allocate the arrays; raises ConfigError for a size out of range."""
+        if n_copies < 1 or not 1 <= n_threads <= MOST_THREADS:
+            raise ConfigError(
+                f"engine: needs n_copies >= 1 and n_threads in 1..{MOST_THREADS}, got {n_copies} and {n_threads}"
+            )
+        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
+        self.obs = np.zeros((n_copies, OBS_SIZE))
+        self.reward = np.zeros(n_copies)
+        self.info = np.zeros((n_copies, len(INFO)))
+        self.unstable = np.zeros(n_copies, np.uint8)
+
+    def _index(self, copy: int) -> int:
+        """Return `copy`; raises ConfigError unless there is one of that number."""
+        if not 0 <= copy < self.n_copies:
+            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
+        return copy
+
+
+def check_load(copies: Sequence[int], states: Sequence[CopyState]) -> None:
+    """Raise ConfigError unless there is one state for each of different copies."""
+    if len(copies) != len(states) or len(set(copies)) != len(copies):
+        raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+
+
+def check_state(copy: int, task_class: TaskClass, state: CopyState) -> None:
+    """Raise ConfigError unless `state` is one of `task_class`."""
+    for name, size in zip(STATE_PARTS, task_class.state_sizes, strict=True):
+        part = getattr(state, name)
+        if part.dtype != np.float64 or part.shape != (size,) or not part.flags.c_contiguous:
+            raise ConfigError(
+                f"engine: copy {copy} needs {name} as {size} contiguous float64, got {part.dtype} {part.shape}"
+            )

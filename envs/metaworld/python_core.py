@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, WorldError
 
-from .core import CopyState, TaskClass
+from .core import CopyState, CoreArrays, TaskClass, check_load, check_state
 from .crew import Crew
 from .emit import compile_arrays
-from .program import ACTION_SIZE, INFO, OBS_SIZE, Program
+from .program import ACTION_SIZE, Program
 from .python_batch import Batch, Copy, Evaluate
 
-_MOST_THREADS = 1024
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
-class PythonCore:
+class PythonCore(CoreArrays):
     """B copies stepped by `n_threads` Python threads, the caller among them; see the contract `core.Core`."""
 
     kind = "python"
@@ -38,15 +37,7 @@ class PythonCore:
 
         Raises: ConfigError for a size out of range.
         """
-        if n_copies < 1 or not 1 <= n_threads <= _MOST_THREADS:
-            raise ConfigError(
-                f"engine: needs n_copies >= 1 and n_threads in 1..{_MOST_THREADS}, got {n_copies} and {n_threads}"
-            )
-        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
-        self.obs = np.zeros((n_copies, OBS_SIZE))
-        self.reward = np.zeros(n_copies)
-        self.info = np.zeros((n_copies, len(INFO)))
-        self.unstable = np.zeros(n_copies, np.uint8)
+        super().__init__(n_copies, n_threads)
         self._copies: list[Copy | None] = [None] * n_copies
         self._stale: set[int] = set()  # copies whose next step computes all, not only what a new action changes
         self._function = function
@@ -77,11 +68,10 @@ class PythonCore:
 
     def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
         """Put different copies into states of their class, exactly."""
-        if len(copies) != len(states) or len(set(copies)) != len(copies):
-            raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+        check_load(copies, states)
         chosen = [self._placed(copy) for copy in copies]
         for copy, target, state in zip(copies, chosen, states, strict=True):
-            _check_state(copy, target.task_class, state)
+            check_state(copy, target.task_class, state)
         for copy, target, state in zip(copies, chosen, states, strict=True):
             model, data, physics = target.model.model, target.data, state.physics.copy()  # mujoco wants it writable
             target.model.write(target.task_class.entries, state.model)
@@ -141,9 +131,7 @@ class PythonCore:
     def _index(self, copy: int) -> int:
         if self._closed:
             raise WorldError("engine: this core is closed")
-        if not 0 <= copy < self.n_copies:
-            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
-        return copy
+        return super()._index(copy)
 
     def _placed(self, copy: int) -> Copy:
         chosen = self._copies[self._index(copy)]
@@ -176,15 +164,3 @@ class PythonCore:
             self._batch = Batch(copies, self._functions)
         self._ready = True
         return self._batch
-
-
-def _check_state(copy: int, task_class: TaskClass, state: CopyState) -> None:
-    n_entries = sum(entry.size for entry in task_class.entries)
-    parts = {
-        "physics": (state.physics, task_class.n_state),
-        "model": (state.model, n_entries),
-        "slots": (state.slots, task_class.program.n_slots),
-    }
-    for name, (part, size) in parts.items():
-        if part.dtype != np.float64 or part.shape != (size,):
-            raise ConfigError(f"engine: copy {copy} needs {name} as {size} float64, got {part.dtype} {part.shape}")

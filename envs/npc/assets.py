@@ -20,6 +20,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from envs.families import check_counts
 from envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
@@ -64,13 +65,10 @@ class AssetsConfig:
         """Check the ranges."""
         if self.feedback not in ("full", "held"):
             raise ConfigError(f"npc/assets option feedback is {self.feedback!r}; choose 'full' or 'held'")
-        for name, low, high in (("n_assets", 1, 16), ("horizon", 2, 500), ("n_episodes", 1, 100)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"npc/assets option {name} is {value!r}; pass a whole number in {low}..{high}")
-        for name, low_, high_ in (("fee", 0.0, 0.1), ("persistence", 0.0, 0.999)):
-            if not low_ <= getattr(self, name) <= high_:
-                raise ConfigError(f"npc/assets option {name} is {getattr(self, name)!r}; pass {low_} to {high_}")
+        check_counts("npc/assets", self, n_assets=(1, 16), horizon=(2, 500), n_episodes=(1, 100))
+        for name, low, high in (("fee", 0.0, 0.1), ("persistence", 0.0, 0.999)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"npc/assets option {name} is {getattr(self, name)!r}; pass {low} to {high}")
         for name in ("mu_sd", "alpha_sd", "noise_sd"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ConfigError(f"npc/assets option {name} is {getattr(self, name)!r}; pass more than 0, at most 1")

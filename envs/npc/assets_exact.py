@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from torch import Tensor
 
 from metarl.errors import ConfigError
 
-if TYPE_CHECKING:
-    from .assets_regime import RegimeConfig
+from .assets_regime_world import RegimeConfig
 
 GRID = 201
 """Beliefs 0, 0.005, ..., 1."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from envs.families import check_options
 from metarl.errors import ConfigError
 from metarl.tasks import Tasks, check_split
 
 from .assets import AssetsConfig, AssetsWorld
 from .assets_references import policies
-from .family import NpcFamily
+from .family import NpcFamily, settings_of
 from .reference import Policy
 from .shift import Shift
 
@@ -36,7 +36,7 @@ class AssetsTasks(NpcFamily):
             raise ConfigError(f"{name} option n_assets is {config.n_assets}; with one asset there is nothing to choose")
         super().__init__(
             name,
-            {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v},
+            settings_of(config),
             n_episodes=config.n_episodes,
             extra_splits=("test-worlds", "test-combinations", "test-all"),
         )
@@ -111,8 +111,5 @@ def make_held(**options: Any) -> AssetsTasks:
 
 
 def _build(name: str, feedback: str, options: dict[str, Any]) -> AssetsTasks:
-    known = set(AssetsConfig.__dataclass_fields__) - {"feedback"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(f"{name} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    check_options(name, options, set(AssetsConfig.__dataclass_fields__) - {"feedback"})
     return AssetsTasks(name, AssetsConfig(feedback=feedback, **options))  # type: ignore[arg-type]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .palette import GREEN, INK, SERIES, VERMILION, WHITE
+
 HEIGHT, WIDTH = 240, 360
 _PLOT = (12, 8, 180, 300)
 """Top, left, height and width of the price lines."""
-OKABE_ITO = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
-"""Colours that colour-blind people can tell apart (Okabe and Ito 2008); assets beyond the seventh begin anew."""
-_INK, _PAPER, _GRID, _FAINT = (40, 40, 40), (255, 255, 255), (225, 225, 225), 0.45
+_GRID, _FAINT = (225, 225, 225), 0.45
+
+
+def _colour(asset: int) -> tuple[int, int, int]:
+    """Return the colour of an asset; those beyond the seventh begin anew."""
+    return SERIES[asset % len(SERIES)]
 
 
 def _line(image: NDArray[np.uint8], rows: NDArray[np.float64], cols: NDArray[np.float64], colour: tuple[int, ...],
@@ -39,7 +44,7 @@ def draw_market(
     the colour of what is held (black frame: cash). Bottom: wealth as a bar about 1. With `hide` lines are pale, since
     the agent sees only what it holds.
     """
-    image = np.full((HEIGHT, WIDTH, 3), _PAPER, dtype=np.uint8)
+    image = np.full((HEIGHT, WIDTH, 3), WHITE, dtype=np.uint8)
     top, left, height, width = _PLOT
     lines = np.concatenate([np.ones((1, len(signal))), prices])
     low, high = min(0.8, float(lines.min())), max(1.25, float(lines.max()))
@@ -48,18 +53,18 @@ def draw_market(
     one = int(top + height * (1.0 - (0.0 - np.log(low)) / (np.log(high) - np.log(low))))
     image[one, left : left + width] = _GRID
     for asset in range(len(signal)):
-        colour = np.array(OKABE_ITO[asset % len(OKABE_ITO)])
+        colour = np.array(_colour(asset))
         held = asset == position
         if hide and not held:
-            colour = (_FAINT * colour + (1.0 - _FAINT) * np.array(_PAPER)).astype(np.int64)
+            colour = (_FAINT * colour + (1.0 - _FAINT) * np.array(WHITE)).astype(np.int64)
         _line(image, rows[:, asset], cols, tuple(int(c) for c in colour), 3 if held else 1)
     _draw_side(image, signal, position)
     bar = int(np.clip(width * (0.5 + 0.25 * np.log(max(wealth, 1e-6))), 0, width))
     image[210:226, left : left + width] = _GRID
     middle = left + width // 2
     a, b = sorted((middle, left + bar))
-    image[210:226, a : b + 1] = OKABE_ITO[2] if wealth >= 1.0 else OKABE_ITO[5]
-    image[206:230, middle] = _INK
+    image[210:226, a : b + 1] = GREEN if wealth >= 1.0 else VERMILION
+    image[206:230, middle] = INK
     return image
 
 
@@ -71,7 +76,7 @@ def _draw_side(image: NDArray[np.uint8], signal: NDArray[np.float64], position: 
         at = 314 + asset * slot
         tip = int(np.clip(middle - 28.0 * value, 14, 166))
         a, b = sorted((middle, tip))
-        image[a : b + 1, at : at + slot - 1] = OKABE_ITO[asset % len(OKABE_ITO)]
-    image[middle, 312:358] = _INK
-    image[182:200, 324:346] = _INK
-    image[184:198, 326:344] = _PAPER if position == len(signal) else OKABE_ITO[position % len(OKABE_ITO)]
+        image[a : b + 1, at : at + slot - 1] = _colour(asset)
+    image[middle, 312:358] = INK
+    image[182:200, 324:346] = INK
+    image[184:198, 326:344] = WHITE if position == len(signal) else _colour(position)

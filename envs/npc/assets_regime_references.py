@@ -12,7 +12,7 @@ from envs.tensor_world import EpisodeState
 
 from .assets_exact import solve
 from .assets_references import BuyAndHold, Cash, Trader, log_growth
-from .assets_regime import RegimeConfig, RegimeWorld
+from .assets_regime_world import RegimeConfig, RegimeWorld
 from .reference import Policy, Random
 
 HELD_OUT_SHARE = 0.02

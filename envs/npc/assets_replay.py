@@ -11,7 +11,7 @@ validation begins, and so on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from envs.families import check_counts, check_options
 from envs.tensor_world import EpisodeState
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
@@ -28,9 +29,10 @@ from metarl.tasks import Tasks, check_split
 
 from .assets_market import LEAST_RETURN, MarketWorld
 from .assets_references import BuyAndHold, Cash, Trader
-from .family import NpcFamily
+from .family import NpcFamily, settings_of
+from .measure import play
 from .prices import read_prices
-from .reference import Policy, Random, play
+from .reference import Policy, Random
 
 LOOKBACK = 20
 """Days that a signal looks back on."""
@@ -60,10 +62,7 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, low, high in (("n_assets", 1, 16), ("horizon", 2, 250), ("n_episodes", 1, 50)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"npc/assets-replay option {name} is {value!r}; pass a whole number in {low}..{high}")
+        check_counts("npc/assets-replay", self, n_assets=(1, 16), horizon=(2, 250), n_episodes=(1, 50))
         if isinstance(self.fee, bool) or not isinstance(self.fee, int | float) or not 0.0 <= self.fee <= 0.1:
             raise ConfigError(f"npc/assets-replay option fee is {self.fee!r}; pass 0 to 0.1")
         for name in ("path", "columns"):
@@ -189,8 +188,8 @@ class ReplayTasks(NpcFamily):
         self._days = {s: (marks[i], marks[i + 1] - trial) for i, s in enumerate(("train", "validation", "test"))}
         if any(high <= low for low, high in self._days.values()):
             raise ConfigError(f"npc/assets-replay: {days} days are too few for trials of {trial} days in three splits")
-        told = ("path", "columns")  # the digest knows what was read, wherever it lies
-        settings = {k: v for k, v in asdict(config).items() if k not in told and (k != "reward_in_obs" or v)}
+        # The digest knows what was read, wherever it lies.
+        settings = {k: v for k, v in settings_of(config).items() if k not in ("path", "columns")}
         settings |= {"days": days, "prices": self.series.digest}
         super().__init__("npc/assets-replay", settings, n_episodes=config.n_episodes)
 
@@ -231,8 +230,5 @@ class ReplayTasks(NpcFamily):
 
 def make(**options: Any) -> ReplayTasks:
     """Build the family; options are those of `ReplayConfig`. Raises ConfigError if there are no prices."""
-    known = sorted(f.name for f in fields(ReplayConfig))
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ConfigError(f"npc/assets-replay has no option {unknown[0]!r}; it has {', '.join(known)}")
+    check_options("npc/assets-replay", options, (f.name for f in fields(ReplayConfig)))
     return ReplayTasks(ReplayConfig(**options))

@@ -26,6 +26,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.families import check_counts
 from envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import CopyStreams
@@ -89,12 +90,8 @@ class AssistantConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        whole = {"n_offers": (2, 24), "n_categories": (1, 4), "horizon": (1, 50), "n_episodes": (1, 100),
-                 "n_catalogues": (1, 100_000)}  # fmt: skip
-        for name, (low, high) in whole.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"npc/assistant option {name} is {value!r}; pass a whole number in {low}..{high}")
+        check_counts("npc/assistant", self, n_offers=(2, 24), n_categories=(1, 4), horizon=(1, 50), n_episodes=(1, 100),
+                     n_catalogues=(1, 100_000))  # fmt: skip
         if self.n_offers % self.n_categories:
             raise ConfigError(f"npc/assistant has {self.n_offers} offers for {self.n_categories} categories; choose a "
                               f"multiple")  # fmt: skip

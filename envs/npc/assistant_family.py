@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metarl.errors import ConfigError
+from envs.families import check_options
 from metarl.tasks import Tasks, check_split
 
 from .assistant import AssistantConfig, AssistantWorld
 from .assistant_catalogue import N_ATTRIBUTES, Shelf, dominant, shelf
+from .assistant_references import Bank, policies
 from .draws import tally
-from .family import NpcFamily
+from .family import NpcFamily, settings_of
 from .people import DOMAINS
 from .reference import Policy
 from .shift import Shift
@@ -48,8 +49,7 @@ class AssistantTasks(NpcFamily):
             extra += ["test-combinations", "test-all"]
         if held_out:
             extra.append("test-domain")
-        settings = {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
-        super().__init__(name, settings, n_episodes=config.n_episodes, extra_splits=tuple(extra))
+        super().__init__(name, settings_of(config), n_episodes=config.n_episodes, extra_splits=tuple(extra))
 
     def shelf(self, domain: str) -> Shelf:
         """Return catalogues and visitors of a domain."""
@@ -139,17 +139,14 @@ class AssistantTasks(NpcFamily):
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies."""
-        from .assistant_references import policies
-
-        return policies(self)
+        n_met = len(self.config.domains)
+        met = [self.people("train", d) for d in range(n_met)]
+        return policies(Bank.of(met, [len(s.attributes) for s in self._shelves[n_met:]]), self.config)
 
 
 def make(**options: Any) -> AssistantTasks:
     """Build the family; options are those of `AssistantConfig`."""
-    known = sorted(f.name for f in fields(AssistantConfig))
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ConfigError(f"npc/assistant has no option {unknown[0]!r}; it has {', '.join(known)}")
+    check_options("npc/assistant", options, (f.name for f in fields(AssistantConfig)))
     for key in ("domains", "sensitive"):
         if key in options:
             value = options[key]

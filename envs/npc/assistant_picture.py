@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .assets_picture import OKABE_ITO
+from .palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, WHITE, YELLOW
 
 _CARD, _GAP, _COLUMNS = (78, 84), 6, 4
-_INK, _PAPER, _GRID = (40, 40, 40), (255, 255, 255), (225, 225, 225)
+_GRID = (225, 225, 225)
+_CATEGORIES = (ORANGE, SKY, PURPLE, YELLOW)
 
 
 def draw_catalogue(frame: dict[str, Any]) -> NDArray[np.uint8]:
@@ -23,14 +24,14 @@ def draw_catalogue(frame: dict[str, Any]) -> NDArray[np.uint8]:
     offers = frame["offers"]
     rows = -(-len(offers) // _COLUMNS)
     height, width = _CARD
-    image = np.full((rows * (height + _GAP) + _GAP + 24, _COLUMNS * (width + _GAP) + _GAP, 3), _PAPER, dtype=np.uint8)
+    image = np.full((rows * (height + _GAP) + _GAP + 24, _COLUMNS * (width + _GAP) + _GAP, 3), WHITE, dtype=np.uint8)
     for number, offer in enumerate(offers):
         top = _GAP + (number // _COLUMNS) * (height + _GAP)
         left = _GAP + (number % _COLUMNS) * (width + _GAP)
         card = image[top : top + height, left : left + width]
         _draw_card(card, offer)
     answer = frame["answer"]
-    colour = OKABE_ITO[2] if answer == "accepted" else OKABE_ITO[5] if answer == "refused" else OKABE_ITO[0]
+    colour = GREEN if answer == "accepted" else VERMILION if answer == "refused" else BLUE
     block = (image.shape[1] - 2 * _GAP) // frame["horizon"]
     for turn in range(frame["horizon"]):
         left = _GAP + turn * block
@@ -41,17 +42,17 @@ def draw_catalogue(frame: dict[str, Any]) -> NDArray[np.uint8]:
 def _draw_card(card: NDArray[np.uint8], offer: dict[str, Any]) -> None:
     """Draw one offer into its part of the picture."""
     height, width = card.shape[:2]
-    card[:] = OKABE_ITO[(1, 4, 3, 6)[offer["category"] % 4]]
-    card[4:-4, 4:-4] = _PAPER
+    card[:] = _CATEGORIES[offer["category"] % len(_CATEGORIES)]
+    card[4:-4, 4:-4] = WHITE
     middle, slot = height // 2, (width - 12) // max(len(offer["values"]), 1)
     for a, value in enumerate(offer["values"]):
         tip = int(np.clip(middle - 14.0 * value, 8, height - 9))
         low, high = sorted((middle, tip))
-        card[low : high + 1, 6 + a * slot : 6 + (a + 1) * slot - 2] = OKABE_ITO[0]
-    card[middle, 6:-6] = _INK
+        card[low : high + 1, 6 + a * slot : 6 + (a + 1) * slot - 2] = BLUE
+    card[middle, 6:-6] = INK
     if offer["refused"]:
         steps = np.arange(4 * height)
         r, c = steps * (height - 9) // steps[-1] + 4, steps * (width - 9) // steps[-1] + 4
         for d in range(3):
-            card[r, np.minimum(c + d, width - 5)] = OKABE_ITO[5]
-            card[r, np.minimum(width - 5 - c + d, width - 5).clip(4)] = OKABE_ITO[5]
+            card[r, np.minimum(c + d, width - 5)] = VERMILION
+            card[r, np.minimum(width - 5 - c + d, width - 5).clip(4)] = VERMILION

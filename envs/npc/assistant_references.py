@@ -6,8 +6,9 @@ proposal (one step of value of information); part of that value comes again in l
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +24,11 @@ from .assistant import (
     NO_DEAL,
     REFUSAL,
     RIGHT,
+    AssistantConfig,
     AssistantWorld,
 )
 from .assistant_catalogue import N_ATTRIBUTES
 from .reference import Policy, Random
-
-if TYPE_CHECKING:
-    from .assistant_family import AssistantTasks
 
 AFTER_REFUSAL = 0.25
 """What going on is worth after a refusal, as long as turns are left."""
@@ -58,6 +57,33 @@ def proposal_outlook(beta: Tensor, offers: Tensor, fits: Tensor) -> tuple[Tensor
     return accept, accept * ((utility - mean) / (best - mean + 0.3)).clamp(-1.0, 1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Visitors whom a filter reckons with, by domain; rows of zeros fill up to the largest P."""
+
+    people: Tensor
+    """float32 [D, P, 6], part-worths."""
+    prior: Tensor
+    """float32 [D, P], each row sums to 1."""
+
+    @classmethod
+    def of(cls, met: Sequence[Tensor], unmet: Sequence[int]) -> Bank:
+        """Take the first 300 of the visitors [P, 6] of each domain `met`, and make up some for domains never met.
+
+        Of the latter `unmet` tells the numbers of attributes: one may know in which direction these count, not for how
+        much.
+        """
+        banks = [people[:MOST_PEOPLE] for people in met]
+        for n_attributes in unmet:
+            noise = torch.randn(_STRANGERS, N_ATTRIBUTES, generator=stream(0, "npc-assistant", "strangers"))
+            known = torch.arange(N_ATTRIBUTES) < n_attributes
+            size = torch.cat(banks).square().mean().sqrt()
+            banks.append(torch.where(known, -noise.abs() * size, 0.0))
+        most = max(map(len, banks))
+        padded = torch.stack([torch.nn.functional.pad(b, (0, 0, 0, most - len(b))) for b in banks])
+        return cls(padded, torch.stack([(torch.arange(most) < len(b)) / len(b) for b in banks]))
+
+
 class Planner(Policy):
     """Knows a bank of possible visitors and keeps P(visitor, intent | history).
 
@@ -69,7 +95,7 @@ class Planner(Policy):
 
     def __init__(
         self,
-        family: AssistantTasks,
+        bank: Bank,
         *,
         lasting: float = 0.0,
         forget: bool = False,
@@ -78,25 +104,13 @@ class Planner(Policy):
         sample: bool = False,
     ) -> None:
         """Choose how far to look, what to forget, and whether to believe in one visitor drawn per dialogue."""
-        self.family, self.lasting, self.forget = family, lasting, forget
+        self._bank, self.lasting, self.forget = bank, lasting, forget
         self.learn_people, self.hazard, self.sample = learn_people, hazard, sample
 
     def bank(self) -> tuple[Tensor, Tensor]:
-        """Return part-worths [B, P, 6] and prior [B, P] of possible visitors: 300 of training at most, by domain."""
-        world, family = self.world, self.family
-        n_known = len(family.config.domains)
-        banks = [family.people("train", d)[:MOST_PEOPLE] for d in range(n_known)]
-        for found in (family.shelf(d) for d in family.domains[n_known:]):
-            # Of a domain never met one may know in which direction its attributes count, not for how much.
-            noise = torch.randn(_STRANGERS, N_ATTRIBUTES, generator=stream(0, "npc-assistant", "strangers"))
-            known = torch.arange(N_ATTRIBUTES) < len(found.attributes)
-            size = torch.cat(banks).square().mean().sqrt()
-            banks.append(torch.where(known, -noise.abs() * size, 0.0))
-        most = max(map(len, banks))
-        padded = torch.stack([torch.nn.functional.pad(b, (0, 0, 0, most - len(b))) for b in banks])
-        prior = torch.stack([(torch.arange(most) < len(b)) / len(b) for b in banks])
-        domain = world.params["domain"]
-        return padded.to(world.device)[domain], prior.to(world.device)[domain]
+        """Return part-worths [B, P, 6] and prior [B, P] of the visitors there may be in each copy's domain."""
+        device, domain = self.world.device, self.world.params["domain"]
+        return self._bank.people.to(device)[domain], self._bank.prior.to(device)[domain]
 
     def start(self, world: AssistantWorld, generator: torch.Generator) -> None:  # type: ignore[override]
         """Know the prior."""
@@ -259,17 +273,17 @@ class Oracle(Policy):
         return state["utility"].masked_fill(~fits, -torch.inf).argmax(1)
 
 
-def policies(family: AssistantTasks) -> dict[str, Callable[[], Policy]]:
+def policies(bank: Bank, config: AssistantConfig) -> dict[str, Callable[[], Policy]]:
     """Return makers of the reference policies by name; no filter where it would have to learn the columns too."""
     found: dict[str, Callable[[], Policy]] = {"random": Random}
-    if not family.config.anonymise:
+    if not config.anonymise:
         found |= {
-            "non_adaptive": lambda: Planner(family, learn_people=False),
-            "forgetful": lambda: Planner(family, forget=True),
-            "bayes_greedy": lambda: Planner(family),
-            "bayes_lasting": lambda: Planner(family, lasting=LASTING),
-            "thompson": lambda: Planner(family, sample=True),
+            "non_adaptive": lambda: Planner(bank, learn_people=False),
+            "forgetful": lambda: Planner(bank, forget=True),
+            "bayes_greedy": lambda: Planner(bank),
+            "bayes_lasting": lambda: Planner(bank, lasting=LASTING),
+            "thompson": lambda: Planner(bank, sample=True),
         }
-        if family.config.shift:
-            found["bayes_hazard"] = lambda: Planner(family, hazard=0.12)
-    return found | {"persona_oracle": lambda: PersonaOracle(family), "oracle": Oracle}
+        if config.shift:
+            found["bayes_hazard"] = lambda: Planner(bank, hazard=0.12)
+    return found | {"persona_oracle": lambda: PersonaOracle(bank), "oracle": Oracle}

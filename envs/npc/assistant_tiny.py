@@ -8,6 +8,7 @@ the turn and the catalogue these counts decide what is best; values are kept by 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.families import check_options
 from envs.tensor_world import EpisodeState
 
 from .assistant import NO_DEAL, REFUSAL, AssistantConfig, AssistantWorld
@@ -178,4 +180,5 @@ class TinyTasks(AssistantTasks):
 
 def make(**options: Any) -> TinyTasks:
     """Build the family; `n_episodes` and `ask_price` may be chosen, see `AssistantConfig`."""
+    check_options("npc/assistant-tiny", options, (f.name for f in fields(AssistantConfig)))
     return TinyTasks(AssistantConfig(**{**TINY, **options}))

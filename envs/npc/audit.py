@@ -16,7 +16,7 @@ from metarl.seeding import generator
 from metarl.tasks import Tasks
 
 from .family import NpcFamily, golden
-from .reference import Played, play
+from .measure import Played, play
 
 
 @dataclass(frozen=True)
@@ -163,3 +163,13 @@ def agrees_with_golden(family: NpcFamily, played: Mapping[str, Played], split: s
         spread = max((here**2 + float(error.mean()) ** 2) ** 0.5, 1e-9)  # cash earns 0, always
         off.append(abs(float(per_trial.mean() - mean)) / spread)
     return Check.at_most(name, max(off), most)
+
+
+def golden_checks(
+    family: NpcFamily, played: Mapping[str, Played], n: int, splits: Iterable[str] | None = None
+) -> list[Check]:
+    """Return `agrees_with_golden` on each of `splits` (None: all), `n` trials each; `played` is that of train."""
+    return [
+        agrees_with_golden(family, played if split == "train" else play_named(family, split, n=n), split)
+        for split in splits or family.splits
+    ]

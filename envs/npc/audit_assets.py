@@ -10,7 +10,7 @@ from .assets_family import AssetsTasks, make_held
 from .assets_regime import RegimeTasks, make_tiny
 from .assets_regime import make as make_regime
 from .audit import Check, play_named
-from .reference import Played
+from .measure import Played
 
 INFERENCE_ONLY = ("npc/assets", "npc/assets-regime")
 """Worlds in which one episode tells much: what matters there is inference, and forgetting costs little."""
@@ -83,8 +83,4 @@ def audit_regime(n: int, *, family: RegimeTasks | None = None, golden: bool = Tr
 def _shared(family: AssetsTasks | RegimeTasks, played: dict[str, Played], n: int, golden: bool) -> list[Check]:
     """Return what is asked of all: that forgetting costs, and that the committed values stand."""
     found = [] if family.name in INFERENCE_ONLY else [audit.not_one_episode(played)]
-    if golden:
-        found.append(audit.agrees_with_golden(family, played, "train"))
-        for split in family.splits[1:]:
-            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
-    return found
+    return found + (audit.golden_checks(family, played, n) if golden else [])

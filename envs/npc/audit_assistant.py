@@ -8,7 +8,7 @@ from . import audit
 from .assistant_catalogue import dominant
 from .assistant_family import AssistantTasks, make
 from .audit import Check, play_named
-from .reference import Played
+from .measure import Played
 
 CEILING = "persona_oracle"
 """Knows the visitor, not the intent of each dialogue: what there is to attain."""
@@ -52,8 +52,4 @@ def audit_assistant(n: int, *, family: AssistantTasks | None = None, golden: boo
         fewer_questions(played),
         marginals(family),
     ]
-    if golden:
-        found.append(audit.agrees_with_golden(family, played, "train"))
-        for split in family.splits[1:]:
-            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
-    return found
+    return found + (audit.golden_checks(family, played, n) if golden else [])

@@ -87,8 +87,4 @@ def audit_companion(n: int, *, family: CompanionTasks | None = None, golden: boo
         marginals(family),
         no_trace(filters[BEST], n=min(n, 256)),
     ]
-    if golden:
-        found.append(audit.agrees_with_golden(family, played, "train"))
-        for split in family.splits[1:]:
-            found.append(audit.agrees_with_golden(family, play_named(family, split, n=n), split))
-    return found
+    return found + (audit.golden_checks(family, played, n) if golden else [])

@@ -51,7 +51,4 @@ def audit_guide(
         micro_is_macro(n),
         marginals(),
     ]
-    for split in family.splits if splits is None else splits:
-        here = played if split == "train" else play_named(family, split, n=n)
-        found.append(audit.agrees_with_golden(family, here, split))
-    return found
+    return found + audit.golden_checks(family, played, n, splits)

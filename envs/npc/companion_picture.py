@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, WHITE
+
 HEIGHT, WIDTH = 240, 360
 MOODS = ("annoyed", "bored", "neutral", "pleased", "delighted")
-MOOD_COLOURS = ((213, 94, 0), (230, 159, 0), (170, 170, 170), (86, 180, 233), (0, 114, 178))
-"""From vermilion to blue: told apart by colour-blind people too (Okabe and Ito 2008)."""
-CHOICE_COLOURS = ((0, 158, 115), (204, 121, 167), (230, 159, 0))
+MOOD_COLOURS = (VERMILION, ORANGE, (170, 170, 170), SKY, BLUE)
+CHOICE_COLOURS = (GREEN, PURPLE, ORANGE)
 """Of speech, distance and game."""
-_INK, _PAPER, _FAINT = (40, 40, 40), (255, 255, 255), (228, 228, 228)
+_FAINT = (228, 228, 228)
 _FACE = (16, 16, 140)
 """Top, left and side of the face."""
 
@@ -34,17 +35,17 @@ def draw_encounter(frame: dict[str, Any], sizes: tuple[int, ...]) -> NDArray[np.
     per mood, that of the last turn filled. Right a row of squares per choice, what was done last filled. Bottom: how
     far the encounter (black) and the trial (grey) have come.
     """
-    image = np.full((HEIGHT, WIDTH, 3), _PAPER, dtype=np.uint8)
+    image = np.full((HEIGHT, WIDTH, 3), WHITE, dtype=np.uint8)
     top, left, side = _FACE
-    _box(image, top - 2, left - 2, side + 4, side + 4, _INK)
-    _box(image, top, left, side, side, _PAPER)
+    _box(image, top - 2, left - 2, side + 4, side + 4, INK)
+    _box(image, top, left, side, side, WHITE)
     if frame["glyph"] is not None:
         ink = np.kron(np.array(frame["glyph"]), np.ones((side // len(frame["glyph"]),) * 2)).astype(np.int64)
         image[top : top + len(ink), left : left + len(ink)] = (255 - ink)[..., None]
     else:
         wide = side // frame["visitors"]
         for i in range(frame["visitors"]):
-            colour = _INK if i == frame["visitor"] else _FAINT
+            colour = INK if i == frame["visitor"] else _FAINT
             _box(image, top + 10, left + i * wide + 4, side - 20, wide - 8, colour)
         if frame["ring"]:
             _box(image, top, left, 4, side, CHOICE_COLOURS[2])
@@ -54,10 +55,10 @@ def draw_encounter(frame: dict[str, Any], sizes: tuple[int, ...]) -> NDArray[np.
         at = (172, left + i * wide)
         _box(image, *at, 24, wide - 4, colour)
         if i != frame["mood"]:
-            _box(image, at[0] + 3, at[1] + 3, 18, wide - 10, _PAPER)
+            _box(image, at[0] + 3, at[1] + 3, 18, wide - 10, WHITE)
     _draw_choices(image, frame["action"], sizes)
     for row, share, colour in (
-        (210, frame["turn"] / frame["turns"], _INK),
+        (210, frame["turn"] / frame["turns"], INK),
         (222, (frame["encounter"] + frame["turn"] / frame["turns"]) / frame["encounters"], (150, 150, 150)),
     ):
         _box(image, row, left, 8, WIDTH - 2 * left, _FAINT)

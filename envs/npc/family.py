@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,14 @@ class NpcFamily(Family):
         return {n: v["mean"][:n_episodes] for n, v in known.items() if len(v["mean"]) >= n_episodes}
 
 
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return the fields of a frozen dataclass as a family's settings.
+
+    `reward_in_obs` is among them only where it is set: it is younger than the fingerprints of worlds without it.
+    """
+    return {k: v for k, v in asdict(config).items() if k != "reward_in_obs" or v}
+
+
 def golden_file(name: str) -> Path:
     """Return where the reference values of a family are committed."""
     return GOLDEN / f"{name.replace('/', '-')}.json"
@@ -118,6 +127,6 @@ def golden_file(name: str) -> Path:
 
 @cache
 def golden(name: str) -> dict[str, Any]:
-    """Return the committed reference values of a family by fingerprint; see `reference.measure`."""
+    """Return the committed reference values of a family by fingerprint; see `measure.measure`."""
     path = golden_file(name)
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

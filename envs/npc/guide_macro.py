@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState
+from envs.tensor_world import EpisodeState, choose_rows
 from metarl.seeding import CopyStreams
 
 from .guide_layouts import UNREACHABLE
@@ -96,9 +98,8 @@ class GuideMacro(GuideWorld):
         felt, shown = self.show(state, exhibit, streams, clock)
         left = state["patience"] - pace * way - rules.look_ticks - rules.dislike_ticks * (felt < 0)
         arrives = leads & (left >= 0)
-        plain = self.nothing_shown(state)
         walks_off = leads & ~arrives
-        changes = {k: torch.where(_like(arrives, v), shown[k], v) for k, v in plain.items()}
+        changes = choose_rows(arrives, shown, self.nothing_shown(state))
         changes["cost"] = torch.where(walks_off, self._one, changes["cost"])
         reached = state | changes
         reached["patience"] = torch.where(arrives, left, torch.where(walks_off, self._zero, state["patience"]))
@@ -130,6 +131,11 @@ class GuideMacro(GuideWorld):
         wiring = self.wiring(state)
         return mask if wiring is None else mask.gather(1, wiring)
 
+    def walkers(self, state: EpisodeState) -> dict[str, Any]:
+        """Return the one cell where both are."""
+        here = self.cell(self.places.layouts.points[state["layout"], state["at"]])
+        return {"guide": here, "visitor": here, "trail": []}
+
     def action_names(self) -> list[list[str]]:
         """Return whereto each action leads, by the exhibits' numbers from 1."""
         return [[*(f"to {i + 1}" for i in range(self.n_exhibits)), "end"]]
@@ -137,8 +143,3 @@ class GuideMacro(GuideWorld):
     def legal(self, state: EpisodeState) -> Tensor:
         """Return which exhibits can be led to, bool [B, M], whatever the wiring."""
         return ~state["seen"] & (self.distances(state) < UNREACHABLE)
-
-
-def _like(flag: Tensor, value: Tensor) -> Tensor:
-    """Return `flag` [B] with as many axes as `value`."""
-    return flag.view(-1, *[1] * (value.dim() - 1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState
+from envs.tensor_world import EpisodeState, choose_rows
 from metarl.seeding import CopyStreams
 
 from .guide_model import GuideSettings
@@ -155,8 +157,8 @@ class GuideMicro(GuideWorld):
         plain = self.nothing_shown(state)
         plain["cost"] = lost.float()
         # While the visitor looks, nobody walks.
-        changes = {k: torch.where(_like(enjoyed, v), shown[k], v) for k, v in plain.items()}
-        changes |= {k: torch.where(_like(looks, v), state[k], v) for k, v in walked.items()}
+        changes = choose_rows(enjoyed, shown, plain)
+        changes |= choose_rows(looks, {k: state[k] for k in walked}, walked)
         reached = state | changes
         reached["patience"] = patience
         reached["at"] = torch.where(enjoyed, exhibit, state["at"])
@@ -199,6 +201,12 @@ class GuideMicro(GuideWorld):
         inside = (down >= 0) & (down < view) & (right >= 0) & (right < view)
         return torch.where(inside, down * view + right, -1)
 
+    def walkers(self, state: EpisodeState) -> dict[str, Any]:
+        """Return the cells of guide and visitor, and the crumbs between them."""
+        crumbs = range(int(state["eaten"]), int(state["laid"]))
+        trail = [self.cell(state["trail"][i % TRAIL]) for i in crumbs]
+        return {"guide": self.cell(state["cell"]), "visitor": self.cell(state["visitor"]), "trail": trail}
+
     def action_names(self) -> list[list[str]]:
         """Return what the six actions are called."""
         return [["north", "south", "west", "east", "wait", "present"]]
@@ -212,8 +220,3 @@ class GuideMicro(GuideWorld):
             column.float() * (1.0 / (self.width - 1)),
         ]
         return torch.cat([*self.last_step(state), mood, torch.stack(numbers, 1)], 1)
-
-
-def _like(flag: Tensor, value: Tensor) -> Tensor:
-    """Return `flag` [B] with as many axes as `value`."""
-    return flag.view(-1, *[1] * (value.dim() - 1))

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from envs.families import check_count, check_counts
 from metarl.errors import ConfigError
 
 from .people import N_INTERESTED, THEMES, interest_moments, interests
@@ -61,14 +62,8 @@ class GuideSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value out of range."""
-        ranges = {
-            "n_exhibits": (1, 10), "themes": (1, 2), "patience": (1, 200), "look_ticks": (1, 20),
-            "dislike_ticks": (0, 20), "n_episodes": (1, 50), "view": (3, 15),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"npc/guide option {name} is {value!r}; pass a whole number in {low}..{high}")
+        check_counts("npc/guide", self, n_exhibits=(1, 10), themes=(1, 2), patience=(1, 200), look_ticks=(1, 20),
+                     dislike_ticks=(0, 20), n_episodes=(1, 50), view=(3, 15))  # fmt: skip
         if self.view % 2 == 0:
             raise ConfigError(f"npc/guide option view is {self.view}; pass an odd number, the guide is in the middle")
         if isinstance(self.noise, bool) or not isinstance(self.noise, int | float) or not 0.01 <= self.noise <= 10.0:
@@ -171,10 +166,8 @@ class People:
     def __post_init__(self) -> None:
         """Raise ConfigError for a number of people that there are not."""
         most = N_INTERESTED["train"] - self.n_validation
-        if self.n_people is not None and (
-            isinstance(self.n_people, bool) or not isinstance(self.n_people, int) or not 1 <= self.n_people <= most
-        ):
-            raise ConfigError(f"npc/guide option n_people is {self.n_people!r}; pass a whole number in 1..{most}")
+        if self.n_people is not None:
+            check_count("npc/guide", "n_people", self.n_people, 1, most)
 
     def bank(self, who: str) -> Tensor:
         """Return the interests of "train", "validation" or "test" people, float32 [P, 10]."""

@@ -15,10 +15,12 @@ from metarl.seeding import CopyStreams
 
 from .guide_layouts import Layouts
 from .guide_model import GuideSettings, ThemeTable, satisfaction
+from .guide_picture import paint
+from .people import THEMES
 from .shift import Shift
 from .world import NpcWorld
 
-N_THEMES = 10
+N_THEMES = len(THEMES)
 REACTION_NAMES: dict[str, tuple[str, ...]] = {
     "faces": ("awful", "dull", "so-so", "nice", "wonderful"),
     "thumbs": ("thumb down", "thumb up"),
@@ -252,12 +254,55 @@ class GuideWorld(NpcWorld):
 
     def picture(self, copy: int) -> Any:
         """Return an RGB picture (uint8 [H, W, 3]) of one copy."""
-        from .guide_picture import paint
-
-        return paint(self, copy)
+        return paint(self.frame(copy))
 
     def frame(self, copy: int) -> dict[str, Any]:
-        """Return what a page needs to draw one copy now; see `guide_picture.describe`."""
-        from .guide_picture import describe
+        """Return what a page needs to draw one copy now, as JSON-able values.
 
-        return describe(self, copy)
+        "size" [rows, columns]; "walls", a string per row, "#" where nobody walks; "guide" and "visitor" (cells, [row,
+        column]); "trail", cells from the visitor to the guide; "exhibits", each with "cell", "themes" {name: weight},
+        "crowd" in [0, 1], "seen" and "there"; "patience" in [0, 1]; "reaction", 0 for none or 1..n, and "reactions", n;
+        "shown", the exhibit that it is about, or null; "speed" in cells per tick, 0 if not seen yet; "episode" of
+        "episodes". Under "hidden": "interests" {theme: number}, "pace", "aversion", and "felt", g at each exhibit.
+        """
+        state = {k: v[copy] for k, v in self.state.items()}
+        wall = self.places.layouts.wall[int(state["layout"])]
+        reaction = int(state["reaction"])
+        hidden = {k: v[copy].tolist() for k, v in self.latent().items()}
+        return {
+            "size": list(wall.shape),
+            "walls": ["".join("#" if w else "." for w in row) for row in wall.tolist()],
+            **self.walkers(state),
+            "exhibits": self._exhibits(state),
+            "patience": float(state["patience"]) / self.settings.patience,
+            "reaction": reaction,
+            "reactions": self.settings.n_reactions,
+            "shown": int(state["at"]) if reaction and not state["first"] else None,
+            "speed": float(state["speed"]),
+            "episode": int(state["number"]),
+            "episodes": self.n_episodes,
+            "hidden": hidden | {"interests": dict(zip(THEMES, hidden["interests"], strict=True))},
+        }
+
+    def _exhibits(self, state: EpisodeState) -> list[dict[str, Any]]:
+        """Return each exhibit of one copy's state for its `frame`."""
+        points = self.places.layouts.points[state["layout"]].tolist()
+        rows = self.places.themes.rows[state["theme"]]
+        return [
+            {
+                "cell": self.cell(points[i]),
+                "themes": {name: round(w, 3) for name, w in zip(THEMES, rows[i].tolist(), strict=True) if w > 0},
+                "crowd": round(float(state["crowd"][i]), 3),
+                "seen": bool(state["seen"][i]),
+                "there": bool(rows[i].sum() > 0),
+            }
+            for i in range(self.n_exhibits)
+        ]
+
+    @abstractmethod
+    def walkers(self, state: EpisodeState) -> dict[str, Any]:
+        """Return where guide and visitor are in one copy's state, and the "trail" between them, for its `frame`."""
+
+    def cell(self, number: Tensor | int) -> list[int]:
+        """Return [row, column] of a cell."""
+        return [int(number) // self.width, int(number) % self.width]

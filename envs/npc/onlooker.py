@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState
+from envs.tensor_world import EpisodeState, choose_rows
 
 from .reference import Policy
 from .world import NpcWorld
@@ -57,19 +57,12 @@ class Onlooker:
         before, actions, reached = self._step
         self._policy.see(before, actions, reached, ended)
         if bool(idle.any()):
-            new = self._policy.learned()
-            kept = {k: _rows(idle, self._before_step[k], v) for k, v in new.items()}
-            self._policy.put_back(kept)
+            self._policy.put_back(choose_rows(idle, self._before_step, self._policy.learned()))
 
     def belief(self, copy: int) -> dict[str, Any]:
         """Return {"belief": what is believed of a copy's visitor, rounded}, or nothing where nobody believes."""
         found = None if self._policy is None else self._policy.believes(copy)
         return {} if found is None else {"belief": _rounded(found)}
-
-
-def _rows(chosen: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    """Return `old` rows where `chosen`, `new` rows elsewhere."""
-    return torch.where(chosen.reshape(-1, *[1] * (new.dim() - 1)), old, new)
 
 
 def _rounded(value: Any) -> Any:

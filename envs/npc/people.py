@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.commandline import module_command
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import generator
 
@@ -99,9 +98,7 @@ def _bank() -> dict[str, Tensor]:
     """Return every array of the shipped file."""
     resource = files(__package__) / "data" / "people.npz"
     if not resource.is_file():
-        raise ConfigError(
-            f"envs/npc/data/people.npz is missing; run `{module_command('envs.npc.data.build')}` or pass synthetic=True"
-        )
+        raise ConfigError(f"{resource} is missing, a part of metarl; install metarl again or pass synthetic=True")
     with as_file(resource) as path, np.load(path) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from envs.metaworld import precompile
 from envs.metaworld.native import build
 from envs.metaworld.native.build import BuildError, compile_library, find_compiler, product_path
 from envs.metaworld.native.store import cache_folder
@@ -40,6 +41,15 @@ def test_without_a_compiler_the_error_says_what_to_install(empty_cache, monkeypa
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(BuildError, match=r"no C\+\+ compiler: g\+\+, .* not found; .*apt-get install g\+\+"):
         build.core_library()
+
+
+def test_compiling_beforehand_without_a_compiler_says_in_one_line_what_becomes_of_it(empty_cache, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(empty_cache))
+    monkeypatch.delenv("CXX", raising=False)
+    assert precompile.main() == 1
+    said = capsys.readouterr().out
+    assert said.startswith("Meta-World will step in Python, slower but with the same results: no C++ compiler")
+    assert said.count("\n") == 1
 
 
 def test_what_was_compiled_once_needs_no_compiler_afterwards(empty_cache, monkeypatch):

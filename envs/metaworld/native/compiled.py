@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.metaworld.core import CopyState, TaskClass
+from envs.metaworld.core import STATE_PARTS, CopyState, CoreArrays, TaskClass, check_load, check_state
 from envs.metaworld.leaving import shut_at_exit
-from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Program
+from envs.metaworld.program import ACTION_SIZE, Program
 from metarl.errors import ConfigError, WorldError
 
 from .build import core_library
@@ -23,7 +23,6 @@ from .programs import program_function
 from .store import BuildError, cache_folder, symbol
 
 _BUSY = 2
-_MOST_THREADS = 1024
 _A_STEP_S = 1e-3
 
 
@@ -43,7 +42,7 @@ class _Entry(ctypes.Structure):
     _fields_ = (("field", ctypes.c_char_p), ("start", ctypes.c_int), ("size", ctypes.c_int))
 
 
-class CompiledCore:
+class CompiledCore(CoreArrays):
     """B copies stepped by `n_threads` native threads (the caller is one of them); see the contract `core.Core`.
 
     A forked child may go on with the copies it inherited: it starts its own threads at the next `load` or `step`.
@@ -58,15 +57,7 @@ class CompiledCore:
 
         Raises: ConfigError for a size out of range, BuildError if the core cannot be compiled here.
         """
-        if n_copies < 1 or not 1 <= n_threads <= _MOST_THREADS:
-            raise ConfigError(
-                f"engine: needs n_copies >= 1 and n_threads in 1..{_MOST_THREADS}, got {n_copies} and {n_threads}"
-            )
-        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
-        self.obs = np.zeros((n_copies, OBS_SIZE))
-        self.reward = np.zeros(n_copies)
-        self.info = np.zeros((n_copies, len(INFO)))
-        self.unstable = np.zeros(n_copies, np.uint8)
+        super().__init__(n_copies, n_threads)
         self._actions = np.zeros((n_copies, ACTION_SIZE), np.float32)
         self._classes: list[TaskClass | None] = [None] * n_copies  # keeps the shared models alive
         self._spare: dict[Any, tuple[Any, Any]] = {}
@@ -105,19 +96,18 @@ class CompiledCore:
     def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
         """Put different copies into states of their class, exactly; the threads share the work."""
         core = self._open()
-        if len(copies) != len(states) or len(set(copies)) != len(copies):
-            raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+        check_load(copies, states)
         for copy, state in zip(copies, states, strict=True):
-            self._check_state(copy, state)
+            check_state(copy, self._class(self._index(copy)), state)
         chosen = np.array(copies, np.int32)
-        parts = [np.array([_address(getattr(s, part)) for s in states], np.uintp) for part in _PARTS]
+        parts = [np.array([_address(getattr(s, part)) for s in states], np.uintp) for part in STATE_PARTS]
         self._check(self._library.core_load(core, len(states), _address(chosen), *[_address(p) for p in parts]))
 
     def save(self, copy: int) -> CopyState:
         """Return the state of a copy; raises WorldError before its first `load`."""
         core = self._open()
         task_class = self._class(self._index(copy))
-        parts = [np.empty(size) for size in _sizes(task_class)]
+        parts = [np.empty(size) for size in task_class.state_sizes]
         self._check(self._library.core_save(core, copy, *[_address(p) for p in parts]))
         return CopyState(*parts)
 
@@ -174,24 +164,11 @@ class CompiledCore:
             raise WorldError("engine: this core is closed")
         return self._core
 
-    def _index(self, copy: int) -> int:
-        if not 0 <= copy < self.n_copies:
-            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
-        return copy
-
     def _class(self, copy: int) -> TaskClass:
         task_class = self._classes[copy]
         if task_class is None:
             raise WorldError(f"engine: copy {copy} has no class yet; place it first")
         return task_class
-
-    def _check_state(self, copy: int, state: CopyState) -> None:
-        parts = (state.physics, state.model, state.slots)
-        for name, part, size in zip(_PARTS, parts, _sizes(self._class(self._index(copy))), strict=True):
-            if part.dtype != np.float64 or part.shape != (size,) or not part.flags.c_contiguous:
-                raise ConfigError(
-                    f"engine: copy {copy} needs {name} as {size} contiguous float64, got {part.dtype} {part.shape}"
-                )
 
     def _check(self, status: int, error: type[Exception] = WorldError) -> None:
         if status == _BUSY:
@@ -200,13 +177,6 @@ class CompiledCore:
             )
         if status:
             raise error("engine: " + self._library.core_error(self._core).decode(errors="replace"))
-
-
-_PARTS = ("physics", "model", "slots")
-
-
-def _sizes(task_class: TaskClass) -> tuple[int, int, int]:
-    return task_class.n_state, sum(entry.size for entry in task_class.entries), task_class.program.n_slots
 
 
 def _address(array: NDArray[Any]) -> int:

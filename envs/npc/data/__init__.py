@@ -1,1 +1,1 @@
-"""Numbers derived from public data about real people and real scripts, and the programme that derives them."""
+"""Numbers derived from public data about real people and real scripts; `SOURCES.md` says from which, and how."""

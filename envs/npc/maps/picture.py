@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.npc.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, WHITE, YELLOW
 from metarl.errors import ConfigError
 
 from .layout import Layout
@@ -12,14 +13,11 @@ from .themes import LETTERS
 
 Image = NDArray[np.uint8]
 
-# The palette of Okabe and Ito (2008), "Color Universal Design", with grey and white.
-BLACK, ORANGE, SKY, GREEN = (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115)
-YELLOW, BLUE, VERMILLION, PURPLE = (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)
-GREY, WHITE = (160, 160, 160), (255, 255, 255)
-THEME_COLOURS = (GREEN, ORANGE, YELLOW, BLUE, PURPLE, SKY, BLACK, GREY, WHITE, VERMILLION)
+GREY = (160, 160, 160)
+THEME_COLOURS = (GREEN, ORANGE, YELLOW, BLUE, PURPLE, SKY, BLACK, GREY, WHITE, VERMILION)
 """One per theme of `themes.THEMES`."""
 FLOOR, WALL, WALL_EDGE, WALL_FACE = (240, 238, 230), (62, 66, 74), (44, 47, 54), (92, 97, 107)
-_DISTRICT_HUES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILLION, GREY)
+_DISTRICT_HUES = (SKY, YELLOW, GREEN, PURPLE, ORANGE, BLUE, VERMILION, GREY)
 PIXELS = (8, 128)
 """Fewest and most pixels along one side of a cell."""
 
@@ -41,7 +39,7 @@ _FONT = {
     "+": "00000 00100 00100 11111 00100 00100 00000",
     "?": "01110 10001 00001 00110 00100 00000 00100",
 }
-PLACES = {"spawn": ("S", VERMILLION), "exit": ("E", GREEN), "shop": ("$", ORANGE), "meeting": ("+", BLUE)}
+PLACES = {"spawn": ("S", VERMILION), "exit": ("E", GREEN), "shop": ("$", ORANGE), "meeting": ("+", BLUE)}
 PLACES["portal"] = ("P", PURPLE)
 """{kind of place: (letter, colour of its disc)}."""
 
@@ -118,7 +116,7 @@ def closed_tile(cell: Image) -> None:
     """Paint stripes over a cell that is closed."""
     px = len(cell)
     stripe = np.add.outer(np.arange(px), np.arange(px)) // max(px // 6, 2) % 2 == 0
-    cell[stripe] = VERMILLION
+    cell[stripe] = VERMILION
 
 
 def place_tile(cell: Image, kind: str) -> None:

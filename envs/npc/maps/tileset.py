@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from envs.npc.palette import VERMILION
+
 from . import picture as paint
 from .layout import MOST_DISTRICTS
 from .themes import THEMES
@@ -78,7 +80,7 @@ def _draw_tile(tile: int) -> tuple[paint.Image, paint.Image | int]:
         paint.place_tile(cell, kind)
         alpha = np.where(np.hypot(off[:, None], off) <= 0.47 * TILE_PX, 255, 0).astype(np.uint8)
     elif "crowd" in properties:
-        cell[:] = paint.VERMILLION
+        cell[:] = VERMILION
         alpha = round(160 * properties["crowd"])
     else:
         alpha = 0

@@ -7,7 +7,7 @@ import envs
 from envs.npc.assets_exact import solve
 from envs.npc.assets_references import Bayes, HazardBayes, Regression
 from envs.npc.assets_regime_references import MoodFilter
-from envs.npc.reference import play
+from envs.npc.measure import play
 from metarl.conformance import check_world
 from metarl.errors import ConfigError
 from metarl.seeding import generator

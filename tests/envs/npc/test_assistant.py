@@ -7,9 +7,9 @@ import torch
 
 import envs
 from envs.npc.assistant_catalogue import dominant, shelf
-from envs.npc.assistant_references import Oracle, Planner
-from envs.npc.audit import alone_as_among_many, no_leak
-from envs.npc.reference import play
+from envs.npc.assistant_references import Oracle
+from envs.npc.audit import alone_as_among_many, no_leak, play_named
+from envs.npc.measure import play
 from metarl.conformance import check_world
 from metarl.errors import ConfigError
 from metarl.seeding import generator
@@ -222,7 +222,7 @@ def test_an_economy_shift_makes_questions_dearer():
 
 def test_the_filter_is_bayes_rule_over_visitors_and_intents():
     family, world, _, _ = world_of(n=4)
-    policy = Planner(family)
+    policy = family.policies("train")["bayes_greedy"]()
     policy.start(world, generator(0))
     policy.act()
     bank = family.people("train", 0)
@@ -287,8 +287,8 @@ def test_knowing_more_is_worth_more_and_knowing_the_visitor_saves_questions():
 
 def test_the_hazard_filter_recovers_from_a_change_of_visitor():
     family = envs.make("npc/assistant", shift="visitor@3", **SMALL)
-    plain = play(family, Planner(family), "train", n=256)
-    hazard = play(family, Planner(family, hazard=0.12), "train", n=256)
+    played = play_named(family, "train", ["bayes_greedy", "bayes_hazard"], n=256)
+    plain, hazard = played["bayes_greedy"], played["bayes_hazard"]
     assert float(hazard.returns[:, 3:].mean()) > float(plain.returns[:, 3:].mean()) + 0.03
 
 
@@ -324,6 +324,12 @@ def test_options_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ConfigError):
             envs.make("npc/assistant", **options)
+
+
+def test_an_unknown_option_of_the_tiny_dialogues_is_named():
+    with pytest.raises(ConfigError, match=r"npc/assistant-tiny has no option 'colour'; it has .*n_episodes"):
+        envs.make("npc/assistant-tiny", colour=1)
+    assert envs.make("npc/assistant-tiny", n_episodes=2).n_episodes == 2
 
 
 def test_invented_visitors_need_no_data_file():

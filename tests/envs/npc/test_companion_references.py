@@ -15,7 +15,8 @@ from envs.npc.audit_companion import audit_companion, no_trace
 from envs.npc.companion_references import Filter, Law, Oracle
 from envs.npc.companion_styles import TINY, Styles
 from envs.npc.companion_tiny import solve
-from envs.npc.reference import Policy, play
+from envs.npc.measure import play
+from envs.npc.reference import Policy
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 

@@ -12,8 +12,8 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from envs.npc import glyphs
-from envs.npc.data import outlines, sheet
 from metarl.errors import ConfigError
+from tools.npc_data import outlines, sheet
 
 DATA = Path(str(files("envs.npc.data")))
 DIGEST = "c9a999ff0ae76b7b8412cc0dc113d1e4d1ac76bbe90ef3a647606737ec3c06fe"

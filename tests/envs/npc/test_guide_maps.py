@@ -12,7 +12,7 @@ from envs.npc import guide_maps
 from envs.npc.guide import GuideTasks, make, make_macro
 from envs.npc.guide_layouts import UNREACHABLE
 from envs.npc.maps.layout import Exhibits, Layout
-from envs.npc.reference import play
+from envs.npc.measure import play
 from metarl.errors import ConfigError
 
 from .guide_visits import world_of

@@ -13,7 +13,7 @@ from envs.npc.guide import GuideTasks, make, make_macro
 from envs.npc.guide_model import Visitors, pace_pairs, reaction_probabilities, satisfaction
 from envs.npc.guide_planner import NEVER, best_tour
 from envs.npc.guide_references import Belief, Filter, Prior
-from envs.npc.reference import play
+from envs.npc.measure import play
 from metarl.seeding import generator
 from metarl.tasks import Tasks
 

@@ -8,7 +8,7 @@ import torch
 import envs
 from envs.npc.guide_tiny import SETTINGS, kinds, rooms, solver
 from envs.npc.guide_tiny_exact import Room, Solver
-from envs.npc.reference import play
+from envs.npc.measure import play
 from metarl.conformance import check_world
 from metarl.errors import ConfigError
 

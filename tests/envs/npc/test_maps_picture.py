@@ -10,10 +10,12 @@ import pytest
 
 from envs.npc.maps import tileset
 from envs.npc.maps.layout import differences
-from envs.npc.maps.picture import THEME_COLOURS, VERMILLION, WALL, WALL_FACE, district_colour, exhibit_tile, picture
-from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE, draw, load_sample, sample_path
+from envs.npc.maps.picture import THEME_COLOURS, WALL, WALL_FACE, district_colour, exhibit_tile, picture
+from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE, load_sample, sample_path
 from envs.npc.maps.themes import THEMES
+from envs.npc.palette import VERMILION
 from metarl.errors import ConfigError
+from tools.sample_maps import draw
 
 
 def test_each_cell_of_a_picture_has_the_colour_of_what_is_there() -> None:
@@ -41,7 +43,7 @@ def test_a_closed_street_is_striped_from_its_episode_on() -> None:
     before, after = (picture(layout, 12, episode=k) for k in (1, 2))
     changed = np.argwhere((before != after).any(2))
     assert {(int(r) // 12, int(c) // 12) for r, c in changed} == {(11, 18), (12, 18)}
-    assert (after[changed[:, 0], changed[:, 1]] == VERMILLION).all()
+    assert (after[changed[:, 0], changed[:, 1]] == VERMILION).all()
 
 
 def test_themes_are_told_apart_by_colour_and_by_letter() -> None:

@@ -173,7 +173,7 @@ def test_invented_people_need_no_npz_and_real_ones_say_what_to_do() -> None:
     assert people.interests("train", synthetic=True).shape == (440, 10)
     assert people.part_worths("swissmetro", "test", synthetic=True).beta.shape == (357, 6)
     assert people.styles(synthetic=True).sum().item() == pytest.approx(1.0)
-    with pytest.raises(ConfigError, match=r"envs\.npc\.data\.build"):
+    with pytest.raises(ConfigError, match=r"people\.npz is missing.*install metarl again or pass synthetic=True"):
         people.interests("train")
 
 

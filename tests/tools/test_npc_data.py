@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.npc.data import carriers, holdout, panels, surveys
-from envs.npc.data.hier_logit import Panel, Population, fit, fit_plain, log_probs, posterior
 from envs.npc.people import DOMAINS, THEMES
 from metarl.errors import ConfigError
+from tools.npc_data import carriers, holdout, panels, surveys
+from tools.npc_data.hier_logit import Panel, Population, fit, fit_plain, log_probs, posterior
 
 MEAN = torch.tensor([1.0, -1.5, 0.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.5, 0.6, 0.0], [0.6, 1.0, 0.0], [0.0, 0.0, 0.5]], dtype=torch.float64)

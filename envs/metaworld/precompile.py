@@ -1,16 +1,16 @@
-"""`python -m envs.metaworld.native`: compile everything now, so that nobody waits for it later."""
+"""`python -m envs.metaworld.precompile`: compile everything now, so that nobody waits for it later."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from envs.metaworld.catalogue import task_class
-from envs.metaworld.tasks import class_names
 from metarl.errors import ConfigError
 
-from .build import core_library, find_compiler
-from .programs import prepare
+from .catalogue import task_class
+from .native.build import core_library, find_compiler
+from .native.programs import prepare
+from .tasks import class_names
 
 
 def main() -> int:
