@@ -35,7 +35,7 @@ import experiments
 import metarl
 from envs.gym_world import GymWorld
 from envs.npc.family import NpcFamily
-from envs.npc.reference import play
+from envs.npc.measure import play
 from experiments.build import build_agent, build_tasks, configure_torch
 from experiments.codec import to_json
 from experiments.presets import PRESETS
