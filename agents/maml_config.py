@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import torch
-
-from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 
 from .inner_loop import Objective
@@ -16,9 +13,6 @@ from .learned_optimiser import LSTMRuleConfig
 from .nets import check_net
 from .normaliser import NormaliserConfig
 from .promp import OuterPPOConfig
-
-if TYPE_CHECKING:
-    from .maml import MAML
 
 InnerRule = Literal["gradient", "lstm"]
 Outer = Literal["trpo", "ppo", "reptile"]
@@ -29,7 +23,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class MAMLConfig:
+class MAMLSettings:
     """Settings of MAML-TRPO; the defaults are those of the 2-D navigation experiment."""
 
     algorithm: ClassVar[str] = "maml-trpo"
@@ -192,13 +186,3 @@ class MAMLConfig:
             raise ConfigError("maml-trpo: inner_rule='lstm' makes its own step sizes; set step_sizes='fixed'")
         if not 0 < self.alpha < 1:
             raise ConfigError(f"maml-trpo: alpha is {self.alpha}; inner_rule='lstm' starts from a gate in (0, 1)")
-
-    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
-        """Return an agent with fresh parameters, which depend on `seed` alone.
-
-        Raises: ConfigError for a space without a flat view or an action distribution, or a name in `adapt` that is none
-            of the policy's.
-        """
-        from .maml import MAML
-
-        return MAML(self, spec, seed=seed, device=device)

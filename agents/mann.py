@@ -8,6 +8,7 @@ controller may sharpen its reads by a strength per head, as in Graves et al. 201
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from metarl.agent import State
 from metarl.errors import ConfigError
 
-from .recurrent import RecurrentCore, empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, RecurrentCore, empty_linear, orthogonal, step_by_step
 
 _EPS = 1e-6
 
@@ -24,6 +25,8 @@ _EPS = 1e-6
 @dataclass(frozen=True)
 class MANNConfig:
     """Settings of the external memory; its controller is an LSTM of the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = True
 
     slots: int = 32
     """Rows of the memory, more than `heads`."""
@@ -46,6 +49,10 @@ class MANNConfig:
             raise ConfigError(f"rl2.mann.slots must exceed rl2.mann.heads = {self.heads}, got {self.slots}")
         if not 0 <= self.usage_decay < 1:
             raise ConfigError(f"rl2.mann.usage_decay must lie in [0, 1), got {self.usage_decay}")
+
+    def build(self, size: CoreSize) -> MANNCore:
+        """Return the memory with fresh weights."""
+        return MANNCore(self, size.n_inputs, size.hidden, size.generator, size.device, memory_steps=size.memory_steps)
 
 
 def similarity(memory: Tensor, key: Tensor) -> Tensor:

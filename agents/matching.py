@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from gymnasium import spaces
@@ -29,7 +29,7 @@ from metarl.errors import ConfigError
 
 from . import history
 from .pictures import contrast
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 _VIEWED = 2
 """Pictures per trial in a lesson: few, for two of one visitor would count as different."""
@@ -38,6 +38,8 @@ _VIEWED = 2
 @dataclass(frozen=True)
 class MatchingConfig:
     """Settings of the matching memory; a step's evidence has the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = False
 
     identity: tuple[str, ...] = ("id", "glyph")
     """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be. With
@@ -77,6 +79,11 @@ class MatchingConfig:
                 raise ConfigError(f"rl2.matching.{name} layers need at least 1 unit each, got {getattr(self, name)}")
         if not self.readout:
             raise ConfigError("rl2.matching.readout is empty; give the units of at least one layer")
+
+    def build(self, size: CoreSize) -> MatchingCore:
+        """Return the memory with fresh weights; raises ConfigError for observations that do not say who is there."""
+        layout = identity_layout(size.spec, self.identity)
+        return MatchingCore(self, size.n_inputs, size.hidden, size.trial_steps, layout, size.generator, size.device)
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import torch
-
-from metarl.agent import WorldSpec
 from metarl.errors import MOST, ConfigError
 
 from .metric_encoder import ReaderKind
 from .nets import check_net
 from .normaliser import NormaliserConfig
-
-if TYPE_CHECKING:
-    from .metric import Metric
 
 EncoderKind = Literal["siamese", "matching"]
 Initial = Literal["nearest", "weights", "actions", "average"]
@@ -24,7 +18,7 @@ _CHOICES = {"encoder": get_args(EncoderKind), "reader": get_args(ReaderKind), "i
 
 
 @dataclass(frozen=True)
-class MetricConfig:
+class MetricSettings:
     """Settings of the library of task policies, of the metric on tasks, and of what a new task gets."""
 
     algorithm: ClassVar[str] = "metric"
@@ -136,12 +130,3 @@ class MetricConfig:
                 f"metric.neighbours is {self.neighbours}, but the library has room for {self.n_library} tasks only; "
                 f"lower neighbours, or raise n_library"
             )
-
-    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Metric:
-        """Return the agent with weights that follow from `seed`.
-
-        Raises: ConfigError for an observation or action space without a flat view or distribution.
-        """
-        from .metric import Metric
-
-        return Metric(self, spec, seed=seed, device=device)

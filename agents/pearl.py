@@ -38,7 +38,7 @@ from .context_encoder import (
     kl_to_standard_normal,
 )
 from .normaliser import Normaliser, NormaliserConfig
-from .ppo import annealing, set_lr
+from .optim import annealing, set_lr
 from .replay import TaskReplay, TaskSlots
 from .reward_scale import check_dense_reward, objective_reward
 from .sac import Batch, SACConfig, make_adam, spread

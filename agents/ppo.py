@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from metarl.errors import ConfigError
 from metarl.returns import masked_mean
 
+from .optim import annealing, set_lr
+
 ValueLoss = Literal["huber", "mse"]
 
 _MOST = 1e37
@@ -80,13 +82,6 @@ class PPOConfig:
     def annealing(self, n_updates: int) -> float:
         """Return the factor on lr and entropy_coef after `n_updates` updates."""
         return annealing(n_updates, self.anneal_iters, self.anneal_to)
-
-
-def annealing(n_updates: int, anneal_iters: int | None, anneal_to: float) -> float:
-    """Return the factor after `n_updates` updates: linear from 1 to `anneal_to` at `anneal_iters` (None: 1)."""
-    if anneal_iters is None:
-        return 1.0
-    return 1.0 - (1.0 - anneal_to) * min(n_updates / anneal_iters, 1.0)
 
 
 @dataclass(frozen=True)
@@ -271,13 +266,6 @@ class ValueScale:
         self.count = int(state["count"])
         self.mean = state["mean"].to(self.mean.device, copy=True)
         self.var = state["var"].to(self.var.device, copy=True)
-
-
-def set_lr(optimisers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """Set the step size of all parameters of some optimisers."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = lr
 
 
 class Optimiser:

@@ -17,8 +17,8 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from metarl.action_distributions import DiagonalGaussian
 from metarl.agent import WorldSpec
-from metarl.distributions import DiagonalGaussian
 from metarl.errors import CheckpointError, ConfigError
 from metarl.seeding import generator as stream
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,14 @@ from metarl.agent import State
 from metarl.errors import ConfigError
 
 from . import history
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
 class SNAILConfig:
     """Settings of SNAIL; its input is embedded in the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = False
 
     blocks: int = 2
     """Pairs of temporal convolutions and attention, >= 1."""
@@ -45,6 +47,11 @@ class SNAILConfig:
         for name, low in least.items():
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise ConfigError(f"rl2.snail.{name} must be >= {low}, got {getattr(self, name)}")
+
+    def build(self, size: CoreSize) -> SNAILCore:
+        """Return the memory with fresh weights; raises ConfigError if its context is shorter than a trial."""
+        context = history.checked_context(self.context, size.trial_steps, "snail")
+        return SNAILCore(self, size.n_inputs, size.hidden, context, size.generator, size.device)
 
 
 def dilations(context: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,14 @@ from metarl.agent import State
 from metarl.errors import ConfigError
 
 from . import history
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """Settings of the transformer; its width is the agent's `hidden`."""
+
+    recurrent: ClassVar[bool] = False
 
     layers: int = 2
     """Blocks of attention and feed-forward layer, >= 1."""
@@ -49,6 +51,11 @@ class TransformerConfig:
                 f"rl2.hidden must be a multiple of 2 x rl2.transformer.heads = {2 * self.heads} (rotary positions turn "
                 f"pairs of units), got {hidden}; try {-(-hidden // (2 * self.heads)) * 2 * self.heads}"
             )
+
+    def build(self, size: CoreSize) -> TransformerCore:
+        """Return the memory with fresh weights; raises ConfigError if its context is shorter than a trial."""
+        context = history.checked_context(self.context, size.trial_steps, "transformer")
+        return TransformerCore(self, size.n_inputs, size.hidden, context, size.generator, size.device)
 
 
 def rotate(x: Tensor, position: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from .episodes import pre_post
 from .errors import ConfigError, NumericalError, WorldError
 from .rollout import Trial
 from .seeding import derive, generator
-from .tasks import TaskDistribution
+from .task_distribution import TaskDistribution
 from .trial import copies_per_task, run_trial
 from .world import World
 

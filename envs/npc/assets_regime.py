@@ -23,7 +23,8 @@ from torch import Tensor
 from envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .assets_family import HARDER_FEE
 from .assets_market import LEAST_RETURN, MarketWorld

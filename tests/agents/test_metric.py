@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import envs
-from agents.metric import Metric
-from agents.metric_config import MetricConfig
+from agents.metric import Metric, MetricConfig
 from agents.policy_mixture import mixture_log_prob, mixture_outputs
 from agents.task_metric import TaskMetric, spread_out, transitions
 from metarl.agent import State, Step, WorldSpec
