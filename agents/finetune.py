@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_ranges
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import gae, masked_mean, standardise
 from metarl.rollout import Rollout, Trial
@@ -60,14 +61,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name in ("episodes_per_task", "episodes_per_adapt", "finetune_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"finetune.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("init_std", "min_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"finetune.{name} must be > 0, got {getattr(self, name)}")
-        if not self.finetune_lr >= 0:
-            raise ConfigError(f"finetune.finetune_lr must be >= 0, got {self.finetune_lr}")
+        counts = "episodes_per_task episodes_per_adapt finetune_steps"
+        check_ranges(self, "finetune.", {">= 1": counts, "> 0": "init_std min_std", ">= 0": "finetune_lr"})
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Finetune:
         """Return the agent with weights that follow from `seed`.

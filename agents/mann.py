@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
+from metarl.checks import check_ranges
 from metarl.errors import ConfigError
 
 from .recurrent import CoreSize, RecurrentCore, empty_linear, orthogonal, step_by_step
@@ -42,13 +43,9 @@ class MANNConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("width", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rl2.mann.{name} must be >= 1, got {getattr(self, name)}")
+        check_ranges(self, "rl2.mann.", {">= 1": "width heads", "in [0, 1)": "usage_decay"})
         if self.slots <= self.heads:
             raise ConfigError(f"rl2.mann.slots must exceed rl2.mann.heads = {self.heads}, got {self.slots}")
-        if not 0 <= self.usage_decay < 1:
-            raise ConfigError(f"rl2.mann.usage_decay must lie in [0, 1), got {self.usage_decay}")
 
     def build(self, size: CoreSize) -> MANNCore:
         """Return the memory with fresh weights."""

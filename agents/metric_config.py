@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+from metarl.checks import check_choices, check_layers, check_ranges
 from metarl.errors import MOST, ConfigError
 
 from .metric_encoder import ReaderKind
@@ -98,33 +98,16 @@ class MetricSettings:
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-                raise ConfigError(f"metric.{name} is {getattr(self, name)!r}; choose {listed}")
-        self._check_counts()
-        for name in ("margin", "temperature", "init_std", "min_std", "clip", "max_weight", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"metric.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("metric_lr", "policy_lr", "entropy_coef", "finetune_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"metric.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"metric.{name} must lie in [0, 1], got {getattr(self, name)}")
-
-    def _check_counts(self) -> None:
-        """Raise ConfigError for a number of things that is out of range."""
-        least = {
-            "n_library": 1, "embedding": 1, "context_size": 1, "contexts_per_task": 2, "metric_tasks": 2,
-            "metric_steps": 0, "neighbours": 1, "support_episodes": 1, "episodes_per_step": 1, "warmup_iters": 0,
-            "policy_steps": 1, "finetune_steps": 0,
+        check_choices(self, "metric.", _CHOICES)
+        counts_0, counts_2 = "metric_steps warmup_iters finetune_steps", "contexts_per_task metric_tasks"
+        counts_1 = "n_library embedding context_size neighbours support_episodes episodes_per_step policy_steps"
+        ranges = {
+            f"0 to {MOST}": counts_0, f"1 to {MOST}": counts_1, f"2 to {MOST}": counts_2,
+            "> 0 and finite": "margin temperature init_std min_std clip max_weight max_grad_norm",
+            ">= 0 and finite": "metric_lr policy_lr entropy_coef finetune_lr", "in [0, 1]": "gamma lam",
         }  # fmt: skip
-        for name, low in least.items():
-            if not low <= getattr(self, name) <= MOST:
-                raise ConfigError(f"metric.{name} must be {low} to {MOST}, got {getattr(self, name)}")
-        if not self.reader_hidden or any(n < 1 for n in self.reader_hidden):
-            raise ConfigError(f"metric.reader_hidden needs layers of at least 1 unit each, got {self.reader_hidden}")
+        check_ranges(self, "metric.", ranges)
+        check_layers(self, "metric.", "reader_hidden", some=True)
         if self.neighbours > self.n_library:
             raise ConfigError(
                 f"metric.neighbours is {self.neighbours}, but the library has room for {self.n_library} tasks only; "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
+from metarl.checks import check_choices, check_layers, check_ranges
 from metarl.errors import ConfigError
 
 from .mann import MANNConfig
@@ -90,25 +90,15 @@ class RL2Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("episodes_per_trial", "hidden", "bptt_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"rl2.{name} must be >= 1, got {getattr(self, name)}")
-        if self.memory_steps is not None and self.memory_steps < 2:
-            raise ConfigError(f"rl2.memory_steps must be >= 2, got {self.memory_steps}")
-        for name in ("reward_scale", "init_std", "min_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("foresight_coef", "inference_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"rl2.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        choices = {"reward_input": ("running", "trial"), "reward_objective": ("raw", "class")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"rl2.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
+        ranges = {
+            ">= 1": "episodes_per_trial hidden", ">= 1, or None": "bptt_steps", ">= 2, or None": "memory_steps",
+            "> 0 and finite": "reward_scale init_std min_std", ">= 0 and finite": "foresight_coef inference_coef",
+        }  # fmt: skip
+        check_ranges(self, "rl2.", ranges)
+        choices = {"reward_input": RewardInput, "reward_objective": RewardObjective, "memory": Memory}
+        check_choices(self, "rl2.", {name: get_args(kind) for name, kind in choices.items()})
         self._check_memory()
-        for name in ("encoder", "readout"):
-            if any(n < 1 for n in getattr(self, name)):
-                raise ConfigError(f"rl2.{name} layers need at least 1 unit each, got {getattr(self, name)}")
+        check_layers(self, "rl2.", "encoder", "readout")
 
     @property
     def memory_config(self) -> MemoryUnion:
@@ -122,10 +112,7 @@ class RL2Settings:
         return tuple(name for name in WITH_SETTINGS if name != self.memory)
 
     def _check_memory(self) -> None:
-        """Raise ConfigError for an unknown memory, and for settings that mean nothing to the one chosen."""
-        known = get_args(Memory)
-        if self.memory not in known:
-            raise ConfigError(f"rl2.memory must be {' or '.join(map(repr, known))}, got {self.memory!r}")
+        """Raise ConfigError for settings that mean nothing to the memory chosen."""
         if self.memory == "transformer":
             self.transformer.check_width(self.hidden)
         recurrent = self.memory_config.recurrent

@@ -8,7 +8,6 @@ the distance to this agent at equal adaptation episodes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_ranges
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
@@ -65,18 +65,11 @@ class ScratchConfig:
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name in ("episodes_per_adapt", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"scratch.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("init_std", "min_std", "clip", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"scratch.{name} must be > 0, got {getattr(self, name)}")
-        for name in ("lr", "entropy_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"scratch.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"scratch.{name} must lie in [0, 1], got {getattr(self, name)}")
+        ranges = {
+            ">= 1": "episodes_per_adapt steps", "> 0": "init_std min_std clip max_grad_norm",
+            ">= 0 and finite": "lr entropy_coef", "in [0, 1]": "gamma lam",
+        }  # fmt: skip
+        check_ranges(self, "scratch.", ranges)
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Scratch:
         """Return the agent; row i of a fresh state follows from `seed` and i.

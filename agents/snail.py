@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
-from metarl.errors import ConfigError
+from metarl.checks import check_ranges
 
 from . import history
 from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
@@ -43,10 +43,7 @@ class SNAILConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        least = {"blocks": 1, "filters": 1, "key_size": 1, "value_size": 1, "context": 2}
-        for name, low in least.items():
-            if getattr(self, name) is not None and getattr(self, name) < low:
-                raise ConfigError(f"rl2.snail.{name} must be >= {low}, got {getattr(self, name)}")
+        check_ranges(self, "rl2.snail.", {">= 1": "blocks filters key_size value_size", ">= 2, or None": "context"})
 
     def build(self, size: CoreSize) -> SNAILCore:
         """Return the memory with fresh weights; raises ConfigError if its context is shorter than a trial."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
+from metarl.checks import check_ranges
 from metarl.errors import ConfigError
 
 from . import history
@@ -40,9 +41,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("layers", "heads", "widening", "context"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"rl2.transformer.{name} must be >= 1, got {getattr(self, name)}")
+        check_ranges(self, "rl2.transformer.", {">= 1": "layers heads widening", ">= 1, or None": "context"})
 
     def check_width(self, hidden: int) -> None:
         """Raise ConfigError if heads of even size cannot share `hidden` units."""
