@@ -11,7 +11,7 @@ AGENTS = Registry(
         "rl2": ("agents.rl2:RL2Config", "memory-based: a recurrent policy trained by PPO over whole trials"),
         "varibad": ("agents.varibad:VariBADConfig", "inference-based: a recurrent belief by a VAE, PPO on it"),
         "pearl": ("agents.pearl:PEARLConfig", "inference-based: SAC on a latent belief about the task, off-policy"),
-        "metric": ("agents.metric_config:MetricConfig", "metric-based: starts from the policies of similar tasks"),
+        "metric": ("agents.metric:MetricConfig", "metric-based: starts from the policies of similar tasks"),
         "finetune": ("agents.finetune:FinetuneConfig", "no meta-learning: multi-task PPO, then gradient fine-tuning"),
         "scratch": ("agents.scratch:ScratchConfig", "no meta-learning: fresh PPO on each task's adaptation episodes"),
         "random": ("agents.random_policy:RandomConfig", "uniformly random actions"),

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from metarl import distributions
+from metarl import action_distributions
 
 
 class ActionHead(nn.Module):
@@ -37,7 +37,7 @@ class ActionHead(nn.Module):
     ) -> None:
         """Both standard deviations are in units of half the Box's range; raises ConfigError for other spaces."""
         super().__init__()
-        self.distribution = distributions.for_space(space)
+        self.distribution = action_distributions.for_space(space)
         self.n_outputs, self.log_std = self.distribution.n_params, None
         self._shape = space.shape if isinstance(space, spaces.Box) else None
         if not isinstance(space, spaces.Box):
@@ -58,7 +58,7 @@ class ActionHead(nn.Module):
         """Return distribution parameters [..., n_params] from the first `n_outputs` of `out` [..., >= n_outputs]."""
         out = out[..., : self.n_outputs]
         if self._shape is None:
-            return distributions.mask_logits(out, action_mask)
+            return action_distributions.mask_logits(out, action_mask)
         if self.log_std is not None:
             mean, log_std = out, self.log_std.expand_as(out)
         else:

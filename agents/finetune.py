@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_ranges
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import gae, masked_mean, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
+from metarl.state import marked, unmarked
 
 from .inner_loop import gradient_step, make_batch
 from .nets import ACTIVATIONS, Params, PolicyNet, check_net, init_mlp, mlp
@@ -59,14 +61,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name in ("episodes_per_task", "episodes_per_adapt", "finetune_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"finetune.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("init_std", "min_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"finetune.{name} must be > 0, got {getattr(self, name)}")
-        if not self.finetune_lr >= 0:
-            raise ConfigError(f"finetune.finetune_lr must be >= 0, got {self.finetune_lr}")
+        counts = "episodes_per_task episodes_per_adapt finetune_steps"
+        check_ranges(self, "finetune.", {">= 1": counts, "> 0": "init_std min_std", ">= 0": "finetune_lr"})
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Finetune:
         """Return the agent with weights that follow from `seed`.
@@ -120,14 +116,14 @@ class Finetune:
 
     def init(self, n_tasks: int) -> State:
         """Return the trained policy for each task."""
-        return {_PREFIX + k: v.detach().expand(n_tasks, *v.shape).clone() for k, v in self._theta.items()}
+        return marked(_PREFIX, {k: v.detach().expand(n_tasks, *v.shape).clone() for k, v in self._theta.items()})
 
     @torch.no_grad()
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
         """Sample from each task's own policy, or take its mode; the state stays."""
-        phi = _phi(state)
+        phi = unmarked(_PREFIX, state)
         n_tasks, mask = len(next(iter(phi.values()))), step.action_mask
         grouped = None if mask is None else mask.reshape(n_tasks, -1, mask.shape[-1])
         obs = self.normaliser(step.obs).reshape(n_tasks, -1, step.obs.shape[-1])
@@ -154,12 +150,12 @@ class Finetune:
             gain = surrogate(log_prob, batch.log_prob, batch.advantage, config.ppo.clip)
             return -masked_mean(gain, batch.valid, dims=(1,))
 
-        phi = _phi(state)
+        phi = unmarked(_PREFIX, state)
         with torch.enable_grad():
             for _ in range(config.finetune_steps):
                 leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
                 phi = gradient_step(leaves, loss_of, config.finetune_lr, create_graph=False)
-        return {_PREFIX + name: value.detach() for name, value in phi.items()}
+        return marked(_PREFIX, {name: value.detach() for name, value in phi.items()})
 
     def _head_value(self, obs: Tensor) -> Tensor:
         """Return what the value head says, in its own units: [..., rows] for obs [..., rows, obs_dim]."""
@@ -246,8 +242,3 @@ class Finetune:
         self._optimiser.load_state_dict(state["optimiser"])
         self._value_scale.load_state_dict(state["value_scale"])
         self.normaliser.load_state_dict(state)
-
-
-def _phi(state: State) -> Params:
-    """Return the policy parameters in a state, by their own names."""
-    return {name.removeprefix(_PREFIX): value for name, value in state.items()}

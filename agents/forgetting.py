@@ -11,14 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metarl.agent import Agent, Decision, State, Step
+from metarl.state import choose_rows, marked, unmarked
 
-
-def _choose(where: Tensor, a: State, b: State) -> State:
-    """Return rows of `a` where `where` [N], else those of `b`."""
-    return {k: torch.where(where.reshape(-1, *[1] * (v.dim() - 1)), v, b[k]) for k, v in a.items()}
+_NOW, _KEPT = "now/", "kept/"
 
 
 class Forgetting:
@@ -37,7 +34,7 @@ class Forgetting:
     def init(self, n_tasks: int) -> State:
         """Return the state before anything is known."""
         fresh = self.agent.init(n_tasks)
-        state = {f"{part}/{k}": v for part in ("now", "kept") for k, v in fresh.items()}
+        state = marked(_NOW, fresh) | marked(_KEPT, fresh)
         device = next(iter(fresh.values())).device if fresh else torch.device("cpu")
         return state | {"ringed": torch.zeros(n_tasks, dtype=torch.bool, device=device)}
 
@@ -45,15 +42,12 @@ class Forgetting:
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
         """Act as the agent does; undo what the last visitor taught, if that one wore a ring."""
-        now, kept = (
-            {k.removeprefix(f"{part}/"): v for k, v in state.items() if k.startswith(f"{part}/")}
-            for part in ("now", "kept")
-        )
+        now, kept = unmarked(_NOW, state), unmarked(_KEPT, state)
         new, ring = step.obs[:, self.first] > 0.5, step.obs[:, self.ring] > 0.5
         undo, alone = new & state["ringed"], new & ring
-        now = _choose(undo, kept, now)
-        kept, ringed = _choose(new, now, kept), torch.where(new, ring, state["ringed"])
-        now = _choose(alone, self.agent.init(len(new)), now)
+        now = choose_rows(undo, kept, now)
+        kept, ringed = choose_rows(new, now, kept), torch.where(new, ring, state["ringed"])
+        now = choose_rows(alone, self.agent.init(len(new)), now)
         # What was done last was done to a ring-wearer, or is no business of one.
         cut = undo | alone
         seen = replace(
@@ -63,5 +57,4 @@ class Forgetting:
             prev_done=step.prev_done & ~cut,
         )
         after, decision = self.agent.act(now, seen, generator=generator, greedy=greedy)
-        both = {f"{part}/{k}": v for part, s in (("now", after), ("kept", kept)) for k, v in s.items()}
-        return both | {"ringed": ringed}, decision
+        return marked(_NOW, after) | marked(_KEPT, kept) | {"ringed": ringed}, decision

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.errors import ConfigError
+from metarl.checks import check_ranges
 
 from .inner_rule import Loss
 from .nets import Params
@@ -46,11 +46,7 @@ class LSTMRuleConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if self.hidden < 1:
-            raise ConfigError(f"maml-trpo: lstm.hidden is {self.hidden}; it must be at least 1")
-        for name in ("log_range", "init_scale"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"maml-trpo: lstm.{name} is {getattr(self, name)}; it must be above 0 and finite")
+        check_ranges(self, "maml-trpo.lstm.", {">= 1": "hidden", "> 0 and finite": "log_range init_scale"})
 
 
 def preprocess(x: Tensor, p: float) -> Tensor:

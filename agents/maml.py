@@ -19,7 +19,7 @@ Deviations from the paper, each for a reason:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,11 +30,12 @@ from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
+from metarl.state import marked, unmarked
 
 from .inner_loop import Batch, inner_loss, make_batch, ratio_loss, task_scores
 from .inner_rule import GradientRule, Loss, chosen_names
 from .learned_optimiser import LSTMRule
-from .maml_config import MAMLConfig
+from .maml_config import MAMLSettings
 from .meta_batch import MetaBatch, Share, shares
 from .nets import Params, PolicyNet
 from .normaliser import Normaliser
@@ -46,6 +47,19 @@ __all__ = ["MAML", "MAMLConfig", "MetaBatch"]
 
 _PREFIX = "param/"
 _MEMORY = "rule/"
+
+
+@dataclass(frozen=True)
+class MAMLConfig(MAMLSettings):
+    """Settings of MAML-TRPO and its relatives, and the agent that they make."""
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
+        """Return an agent with fresh parameters, which depend on `seed` alone.
+
+        Raises: ConfigError for a space without a flat view or an action distribution, or a name in `adapt` that is none
+            of the policy's.
+        """
+        return MAML(self, spec, seed=seed, device=device)
 
 
 class MAML:
@@ -103,7 +117,7 @@ class MAML:
         """Return theta for each task, with a context of 0, and k = 0."""
         phi = {name: value.detach().clone() for name, value in self._start(self._theta, n_tasks).items()}
         k = torch.zeros(n_tasks, dtype=torch.int64, device=self.device)
-        return {**_named(_PREFIX, phi), **_named(_MEMORY, self.rule.start(phi)), "k": k}
+        return {**marked(_PREFIX, phi), **marked(_MEMORY, self.rule.start(phi)), "k": k}
 
     @torch.no_grad()
     def act(
@@ -113,7 +127,7 @@ class MAML:
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
         obs = self.normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
-        out = self.net(_part(_PREFIX, state), obs, mask).flatten(0, 1)
+        out = self.net(unmarked(_PREFIX, state), obs, mask).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(out)
@@ -125,12 +139,12 @@ class MAML:
         """Take one policy-gradient step per task on the episodes it has just collected."""
         batch = self._batch(rollout)
         with torch.enable_grad():
-            phi = {name: value.detach().requires_grad_() for name, value in _part(_PREFIX, state).items()}
+            phi = {name: value.detach().requires_grad_() for name, value in unmarked(_PREFIX, state).items()}
             new, memory = self.rule.step(
-                self._theta, phi, _part(_MEMORY, state), self._loss_on(batch), state["k"], create_graph=False
+                self._theta, phi, unmarked(_MEMORY, state), self._loss_on(batch), state["k"], create_graph=False
             )
         new, memory = ({name: value.detach() for name, value in part.items()} for part in (new, memory))
-        return {**_named(_PREFIX, new), **_named(_MEMORY, memory), "k": state["k"] + 1}
+        return {**marked(_PREFIX, new), **marked(_MEMORY, memory), "k": state["k"] + 1}
 
     def _loss_on(self, batch: Batch) -> Loss:
         """Return phi -> each task's inner loss on `batch`."""
@@ -429,13 +443,3 @@ class MAML:
             self.outer_ppo.load_state_dict(state["outer"])
         self.normaliser.load_state_dict(state)
         self._theta = {name: stored[name].detach().clone().to(self.device) for name in self._theta}
-
-
-def _part(prefix: str, state: State) -> Params:
-    """Return the tensors of a trial's state that `prefix` marks, by name."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _named(prefix: str, params: Params) -> State:
-    """Return the inverse of `_part`."""
-    return {prefix + name: value for name, value in params.items()}

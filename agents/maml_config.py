@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import torch
-
-from metarl.agent import WorldSpec
+from metarl.checks import check_choices, check_ranges
 from metarl.errors import ConfigError
 
 from .inner_loop import Objective
@@ -16,9 +14,6 @@ from .learned_optimiser import LSTMRuleConfig
 from .nets import check_net
 from .normaliser import NormaliserConfig
 from .promp import OuterPPOConfig
-
-if TYPE_CHECKING:
-    from .maml import MAML
 
 InnerRule = Literal["gradient", "lstm"]
 Outer = Literal["trpo", "ppo", "reptile"]
@@ -29,7 +24,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class MAMLConfig:
+class MAMLSettings:
     """Settings of MAML-TRPO; the defaults are those of the 2-D navigation experiment."""
 
     algorithm: ClassVar[str] = "maml-trpo"
@@ -110,10 +105,7 @@ class MAMLConfig:
     def __post_init__(self) -> None:
         """Check every range and what goes together; raises ConfigError."""
         check_net(self.hidden, self.activation, self.init)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {listed}")
+        check_choices(self, "maml-trpo.", _CHOICES)
         self._check_ranges()
         self._check_adapt()
         if self.tasks_at_once is not None and self.outer != "trpo":
@@ -126,24 +118,14 @@ class MAMLConfig:
             self._check_lstm()
 
     def _check_ranges(self) -> None:
-        for name in ("inner_steps", "episodes_per_step", "cg_iters", "backtrack_tries", "fisher_rows", "tasks_at_once"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"maml-trpo: {name} is {value}; it must be at least 1")
-        for name in ("init_std", "min_std", "kl_limit"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must be above 0")
-        for name in ("alpha", "later_alpha_factor", "later_alpha_factors", "damping", "context", "exploration_coef"):
-            value = getattr(self, name)
-            if not all(0 <= v < float("inf") for v in (value if isinstance(value, tuple) else (value,))):
-                raise ConfigError(f"maml-trpo: {name} is {value}; it must be finite and not negative")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"maml-trpo: {name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if not 0 < self.backtrack_factor < 1:
-            raise ConfigError(f"maml-trpo: backtrack_factor is {self.backtrack_factor}; it must lie between 0 and 1")
-        if not 0 < self.reptile_step <= 1:
-            raise ConfigError(f"maml-trpo: reptile_step is {self.reptile_step}; it must lie above 0 and at most at 1")
+        not_negative = "alpha later_alpha_factor later_alpha_factors damping context exploration_coef"
+        ranges = {
+            ">= 1": "inner_steps episodes_per_step cg_iters backtrack_tries",
+            ">= 1, or None": "fisher_rows tasks_at_once", "> 0": "init_std min_std kl_limit",
+            ">= 0 and finite": not_negative, "in [0, 1]": "gamma lam", "in (0, 1)": "backtrack_factor",
+            "in (0, 1]": "reptile_step",
+        }  # fmt: skip
+        check_ranges(self, "maml-trpo.", ranges)
 
     def _check_adapt(self) -> None:
         """Raise ConfigError for a choice of adapted parameters that leaves none, or names what is not there."""
@@ -192,13 +174,3 @@ class MAMLConfig:
             raise ConfigError("maml-trpo: inner_rule='lstm' makes its own step sizes; set step_sizes='fixed'")
         if not 0 < self.alpha < 1:
             raise ConfigError(f"maml-trpo: alpha is {self.alpha}; inner_rule='lstm' starts from a gate in (0, 1)")
-
-    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> MAML:
-        """Return an agent with fresh parameters, which depend on `seed` alone.
-
-        Raises: ConfigError for a space without a flat view or an action distribution, or a name in `adapt` that is none
-            of the policy's.
-        """
-        from .maml import MAML
-
-        return MAML(self, spec, seed=seed, device=device)

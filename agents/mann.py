@@ -8,15 +8,17 @@ controller may sharpen its reads by a strength per head, as in Graves et al. 201
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
+from metarl.checks import check_ranges
 from metarl.errors import ConfigError
 
-from .recurrent import RecurrentCore, empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, RecurrentCore, empty_linear, orthogonal, step_by_step
 
 _EPS = 1e-6
 
@@ -24,6 +26,8 @@ _EPS = 1e-6
 @dataclass(frozen=True)
 class MANNConfig:
     """Settings of the external memory; its controller is an LSTM of the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = True
 
     slots: int = 32
     """Rows of the memory, more than `heads`."""
@@ -39,13 +43,13 @@ class MANNConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("width", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rl2.mann.{name} must be >= 1, got {getattr(self, name)}")
+        check_ranges(self, "rl2.mann.", {">= 1": "width heads", "in [0, 1)": "usage_decay"})
         if self.slots <= self.heads:
             raise ConfigError(f"rl2.mann.slots must exceed rl2.mann.heads = {self.heads}, got {self.slots}")
-        if not 0 <= self.usage_decay < 1:
-            raise ConfigError(f"rl2.mann.usage_decay must lie in [0, 1), got {self.usage_decay}")
+
+    def build(self, size: CoreSize) -> MANNCore:
+        """Return the memory with fresh weights."""
+        return MANNCore(self, size.n_inputs, size.hidden, size.generator, size.device, memory_steps=size.memory_steps)
 
 
 def similarity(memory: Tensor, key: Tensor) -> Tensor:

@@ -13,10 +13,9 @@ ago is no harder to learn from than the last one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from gymnasium import spaces
@@ -25,11 +24,12 @@ from torch.nn import functional as F
 
 from metarl import spaces as flat
 from metarl.agent import State, WorldSpec
+from metarl.checks import check_layers, check_ranges
 from metarl.errors import ConfigError
 
 from . import history
 from .pictures import contrast
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 _VIEWED = 2
 """Pictures per trial in a lesson: few, for two of one visitor would count as different."""
@@ -38,6 +38,8 @@ _VIEWED = 2
 @dataclass(frozen=True)
 class MatchingConfig:
     """Settings of the matching memory; a step's evidence has the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = False
 
     identity: tuple[str, ...] = ("id", "glyph")
     """Entries of a Dict observation that say who is there; those that a world has are used, at least one must be. With
@@ -67,16 +69,15 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("key", "evidence_hidden", "contrast_temperature", "sharpness"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"rl2.matching.{name} must be > 0, got {getattr(self, name)}")
-        if not 0 <= self.contrast_coef < math.inf:
-            raise ConfigError(f"rl2.matching.contrast_coef must be >= 0 and finite, got {self.contrast_coef}")
-        for name in ("key_channels", "key_hidden", "readout"):
-            if any(n < 1 for n in getattr(self, name)):
-                raise ConfigError(f"rl2.matching.{name} layers need at least 1 unit each, got {getattr(self, name)}")
-        if not self.readout:
-            raise ConfigError("rl2.matching.readout is empty; give the units of at least one layer")
+        positive = "key evidence_hidden contrast_temperature sharpness"
+        check_ranges(self, "rl2.matching.", {"> 0": positive, ">= 0 and finite": "contrast_coef"})
+        check_layers(self, "rl2.matching.", "key_channels", "key_hidden")
+        check_layers(self, "rl2.matching.", "readout", some=True)
+
+    def build(self, size: CoreSize) -> MatchingCore:
+        """Return the memory with fresh weights; raises ConfigError for observations that do not say who is there."""
+        layout = identity_layout(size.spec, self.identity)
+        return MatchingCore(self, size.n_inputs, size.hidden, size.trial_steps, layout, size.generator, size.device)
 
 
 @dataclass(frozen=True)

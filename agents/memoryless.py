@@ -7,13 +7,26 @@ is an oracle or a Bayes-adaptive policy; elsewhere it is one policy for all task
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metarl.agent import State
 
-from .recurrent import empty_linear, orthogonal
+from .recurrent import CoreSize, empty_linear, orthogonal
+
+
+@dataclass(frozen=True)
+class NoMemoryConfig:
+    """Nothing to set."""
+
+    recurrent: ClassVar[bool] = False
+
+    def build(self, size: CoreSize) -> NoMemory:
+        """Return the layer with fresh weights."""
+        return NoMemory(size.n_inputs, size.hidden, size.generator, size.device)
 
 
 class NoMemory(nn.Module):

@@ -17,7 +17,7 @@ the policy that the metric has picked, and the own policy of the task learns fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -28,9 +28,10 @@ from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
+from metarl.state import choose_rows, marked, unmarked
 
 from .inner_loop import Batch, gradient_step, make_batch
-from .metric_config import MetricConfig
+from .metric_config import MetricSettings
 from .nets import Params, PolicyNet
 from .normaliser import Normaliser
 from .policy_library import NO_SLOT, PolicyLibrary
@@ -41,6 +42,18 @@ from .task_metric import TaskMetric
 __all__ = ["Metric", "MetricConfig"]
 
 _PREFIX, _WEIGHT, _PHASES = "param/", "log-weight", "phases"
+
+
+@dataclass(frozen=True)
+class MetricConfig(MetricSettings):
+    """Settings of the metric-based agent, and the agent that they make."""
+
+    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Metric:
+        """Return the agent with weights that follow from `seed`.
+
+        Raises: ConfigError for an observation or action space without a flat view or distribution.
+        """
+        return Metric(self, spec, seed=seed, device=device)
 
 
 class Metric:
@@ -101,7 +114,7 @@ class Metric:
 
     @staticmethod
     def _state(phi: Params, log_weight: Tensor, phases: Tensor) -> State:
-        return {**{_PREFIX + k: v.detach() for k, v in phi.items()}, _WEIGHT: log_weight, _PHASES: phases}
+        return {**marked(_PREFIX, {k: v.detach() for k, v in phi.items()}), _WEIGHT: log_weight, _PHASES: phases}
 
     @torch.no_grad()
     def act(
@@ -111,7 +124,7 @@ class Metric:
         n_tasks, mask = len(state[_PHASES]), step.action_mask
         grouped = None if mask is None else mask.reshape(n_tasks, -1, mask.shape[-1])
         obs = self.normaliser(step.obs).reshape(n_tasks, -1, step.obs.shape[-1])
-        out = mixture_outputs(self.net, _phi(state), obs, grouped)
+        out = mixture_outputs(self.net, unmarked(_PREFIX, state), obs, grouped)
         log_weight, distribution = state[_WEIGHT], self.net.distribution
         action = mixture_action(distribution, out, log_weight, None if greedy else generator)
         world_action = self.net.world_action(action.flatten(0, 1))
@@ -133,7 +146,7 @@ class Metric:
         if bool(fresh.all()):
             return found
         tuned = self._finetuned(state, rollout)
-        return {k: torch.where(fresh.reshape(-1, *[1] * (v.dim() - 1)), found[k], v) for k, v in tuned.items()}
+        return choose_rows(~fresh, tuned, found)
 
     @torch.no_grad()
     def similarity(self, rollout: Rollout) -> Tensor:
@@ -163,7 +176,7 @@ class Metric:
     def _finetuned(self, state: State, rollout: Rollout) -> State:
         """Take `finetune_steps` steps on each task's clipped surrogate, advantages against the task's own baseline."""
         config, log_weight = self.config, state[_WEIGHT]
-        batch, phi = self._batch(rollout), _phi(state)
+        batch, phi = self._batch(rollout), unmarked(_PREFIX, state)
         distribution = self.net.distribution
 
         def loss_of(params: Params) -> Tensor:
@@ -288,11 +301,6 @@ class Metric:
         self.library.load_state_dict(state["library"])
         self.normaliser.load_state_dict(state)
         self._n_updates = int(state["n_updates"])
-
-
-def _phi(state: State) -> Params:
-    """Return the policy parameters [N, K, ...] in a state, by their own names."""
-    return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
 def _pick(batch: Batch, tasks: Tensor) -> Batch:

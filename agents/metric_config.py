@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import torch
-
-from metarl.agent import WorldSpec
+from metarl.checks import check_choices, check_layers, check_ranges
 from metarl.errors import MOST, ConfigError
 
 from .metric_encoder import ReaderKind
 from .nets import check_net
 from .normaliser import NormaliserConfig
-
-if TYPE_CHECKING:
-    from .metric import Metric
 
 EncoderKind = Literal["siamese", "matching"]
 Initial = Literal["nearest", "weights", "actions", "average"]
@@ -24,7 +18,7 @@ _CHOICES = {"encoder": get_args(EncoderKind), "reader": get_args(ReaderKind), "i
 
 
 @dataclass(frozen=True)
-class MetricConfig:
+class MetricSettings:
     """Settings of the library of task policies, of the metric on tasks, and of what a new task gets."""
 
     algorithm: ClassVar[str] = "metric"
@@ -104,44 +98,18 @@ class MetricConfig:
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
-                raise ConfigError(f"metric.{name} is {getattr(self, name)!r}; choose {listed}")
-        self._check_counts()
-        for name in ("margin", "temperature", "init_std", "min_std", "clip", "max_weight", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"metric.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("metric_lr", "policy_lr", "entropy_coef", "finetune_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"metric.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"metric.{name} must lie in [0, 1], got {getattr(self, name)}")
-
-    def _check_counts(self) -> None:
-        """Raise ConfigError for a number of things that is out of range."""
-        least = {
-            "n_library": 1, "embedding": 1, "context_size": 1, "contexts_per_task": 2, "metric_tasks": 2,
-            "metric_steps": 0, "neighbours": 1, "support_episodes": 1, "episodes_per_step": 1, "warmup_iters": 0,
-            "policy_steps": 1, "finetune_steps": 0,
+        check_choices(self, "metric.", _CHOICES)
+        counts_0, counts_2 = "metric_steps warmup_iters finetune_steps", "contexts_per_task metric_tasks"
+        counts_1 = "n_library embedding context_size neighbours support_episodes episodes_per_step policy_steps"
+        ranges = {
+            f"0 to {MOST}": counts_0, f"1 to {MOST}": counts_1, f"2 to {MOST}": counts_2,
+            "> 0 and finite": "margin temperature init_std min_std clip max_weight max_grad_norm",
+            ">= 0 and finite": "metric_lr policy_lr entropy_coef finetune_lr", "in [0, 1]": "gamma lam",
         }  # fmt: skip
-        for name, low in least.items():
-            if not low <= getattr(self, name) <= MOST:
-                raise ConfigError(f"metric.{name} must be {low} to {MOST}, got {getattr(self, name)}")
-        if not self.reader_hidden or any(n < 1 for n in self.reader_hidden):
-            raise ConfigError(f"metric.reader_hidden needs layers of at least 1 unit each, got {self.reader_hidden}")
+        check_ranges(self, "metric.", ranges)
+        check_layers(self, "metric.", "reader_hidden", some=True)
         if self.neighbours > self.n_library:
             raise ConfigError(
                 f"metric.neighbours is {self.neighbours}, but the library has room for {self.n_library} tasks only; "
                 f"lower neighbours, or raise n_library"
             )
-
-    def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Metric:
-        """Return the agent with weights that follow from `seed`.
-
-        Raises: ConfigError for an observation or action space without a flat view or distribution.
-        """
-        from .metric import Metric
-
-        return Metric(self, spec, seed=seed, device=device)

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl import distributions
+from metarl import action_distributions
 from metarl.agent import WorldSpec
 from metarl.errors import ConfigError, nearest
 
@@ -106,8 +106,8 @@ class PolicyNet:
         """
         check_net(hidden, activation, init)
         self.space = spec.action_space
-        self.distribution = distributions.for_space(spec.action_space)
-        self.is_gaussian = isinstance(self.distribution, distributions.DiagonalGaussian)
+        self.distribution = action_distributions.for_space(spec.action_space)
+        self.is_gaussian = isinstance(self.distribution, action_distributions.DiagonalGaussian)
         n_out = self.distribution.n_params // 2 if self.is_gaussian else self.distribution.n_params
         self.sizes = (spec.obs_dim + context, *hidden, n_out)
         self.context = context
@@ -133,7 +133,7 @@ class PolicyNet:
             obs = torch.cat([obs, given.expand(*obs.shape[:-1], self.context)], dim=-1)
         out = mlp(params, obs, prefix="policy", n_layers=len(self.sizes) - 1, activation=self._activation)
         if not self.is_gaussian:
-            return distributions.mask_logits(out, action_mask)
+            return action_distributions.mask_logits(out, action_mask)
         log_std = params["log_std"].clamp(min=self._min_log_std).unsqueeze(-2)
         return torch.cat([out, log_std.expand_as(out)], dim=-1)
 

@@ -12,7 +12,6 @@ thousand times the spread, and so does `x - mean` with a float32 mean.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.errors import CheckpointError, ConfigError
+from metarl.checks import check_ranges
+from metarl.errors import CheckpointError
 from metarl.rollout import Rollout
 
 
@@ -38,9 +38,7 @@ class NormaliserConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in ("clip", "min_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"normaliser.{name} must be > 0 and finite, got {getattr(self, name)}")
+        check_ranges(self, "normaliser.", {"> 0 and finite": "clip min_std"})
 
 
 class Moments:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_choices, check_layers, check_ranges
 from metarl.errors import MOST, CheckpointError, ConfigError, shortened
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
@@ -38,7 +39,7 @@ from .context_encoder import (
     kl_to_standard_normal,
 )
 from .normaliser import Normaliser, NormaliserConfig
-from .ppo import annealing, set_lr
+from .optim import annealing, set_lr
 from .replay import TaskReplay, TaskSlots
 from .reward_scale import check_dense_reward, objective_reward
 from .sac import Batch, SACConfig, make_adam, spread
@@ -122,15 +123,9 @@ class PEARLConfig:
             "greedy_latent": ("mean", "sample"), "context_order": ("random", "trial"),
             "encoder": ("product", "prior-product", "gru"),
         }  # fmt: skip
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"pearl.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        if not self.encoder_hidden or any(n < 1 for n in self.encoder_hidden):
-            raise ConfigError(f"pearl.encoder_hidden needs layers of at least 1 unit each, got {self.encoder_hidden}")
-        if not 0 <= self.kl_weight < math.inf:
-            raise ConfigError(f"pearl.kl_weight must be >= 0 and finite, got {self.kl_weight}")
-        if not 0 <= self.anneal_to <= 1:
-            raise ConfigError(f"pearl.anneal_to must lie in [0, 1], got {self.anneal_to}")
+        check_choices(self, "pearl.", choices)
+        check_layers(self, "pearl.", "encoder_hidden", some=True)
+        check_ranges(self, "pearl.", {">= 0 and finite": "kl_weight", "in [0, 1]": "anneal_to"})
         if self.kl_first is not None and not (0 < self.kl_first < math.inf and self.kl_weight > 0):
             raise ConfigError(
                 f"pearl.kl_first must be > 0 and finite, and kl_weight > 0 with it, got {self.kl_first} and "
@@ -147,15 +142,15 @@ class PEARLConfig:
             )
 
     def _check_counts(self) -> None:
-        least = {
-            "prior_episodes": 1, "posterior_episodes": 0, "extra_episodes": 0, "explore_episodes": 1, "latent": 1,
-            "context_size": 1, "meta_batch": 1, "grad_steps": 1, "warmup_iters": 0, "replay_tasks": 1,
-            "replay_steps": 1, "kl_iters": 1, "context_trials": 1, "anneal_iters": 1, "redraw_steps": 1,
+        least_1 = (
+            "prior_episodes explore_episodes latent context_size meta_batch grad_steps replay_tasks replay_steps "
+            "kl_iters context_trials"
+        )
+        counts = {
+            f"0 to {MOST}": "posterior_episodes extra_episodes warmup_iters", f"1 to {MOST}": least_1,
+            f"1 to {MOST}, or None": "anneal_iters redraw_steps",
         }  # fmt: skip
-        for name, low in least.items():
-            value, optional = getattr(self, name), name in ("anneal_iters", "redraw_steps")
-            if not (optional if value is None else low <= value <= MOST):
-                raise ConfigError(f"pearl.{name} must be {low} to {MOST}{', or None' * optional}, got {value}")
+        check_ranges(self, "pearl.", counts)
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> PEARL:
         """Return the agent with weights that follow from `seed`.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import CheckpointError
+from metarl.state import choose_rows
 
 from .nets import Params
 from .row_adam import adam_rows
@@ -122,8 +123,7 @@ class PolicyLibrary:
             )  # fmt: skip
             kept = (self.params, self._first, self._second)
             self.params, self._first, self._second = (
-                {k: torch.where(learns.reshape(-1, *[1] * (v.dim() - 1)), v, old[k]) for k, v in new.items()}
-                for new, old in zip(moved, kept, strict=True)
+                choose_rows(learns, new, old) for new, old in zip(moved, kept, strict=True)
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.distributions import Distribution
+from metarl.action_distributions import Distribution
 
 from .nets import Params, PolicyNet
 

@@ -9,17 +9,18 @@ loss is Huber's, which bounds the pull of rare returns.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metarl.errors import ConfigError
+from metarl.checks import check_choices, check_ranges
 from metarl.returns import masked_mean
+
+from .optim import annealing, set_lr
 
 ValueLoss = Literal["huber", "mse"]
 
@@ -62,31 +63,16 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("lr", "clip", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"ppo.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("entropy_coef", "value_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"ppo.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        for name in ("gamma", "lam", "anneal_to"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"ppo.{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("epochs", "minibatches", "anneal_iters"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"ppo.{name} must be >= 1, got {getattr(self, name)}")
-        if self.value_loss not in ("huber", "mse"):
-            raise ConfigError(f"ppo.value_loss must be 'huber' or 'mse', got {self.value_loss!r}")
+        ranges = {
+            "> 0 and finite": "lr clip max_grad_norm", ">= 0 and finite": "entropy_coef value_coef",
+            "in [0, 1]": "gamma lam anneal_to", ">= 1": "epochs minibatches", ">= 1, or None": "anneal_iters",
+        }  # fmt: skip
+        check_ranges(self, "ppo.", ranges)
+        check_choices(self, "ppo.", {"value_loss": get_args(ValueLoss)})
 
     def annealing(self, n_updates: int) -> float:
         """Return the factor on lr and entropy_coef after `n_updates` updates."""
         return annealing(n_updates, self.anneal_iters, self.anneal_to)
-
-
-def annealing(n_updates: int, anneal_iters: int | None, anneal_to: float) -> float:
-    """Return the factor after `n_updates` updates: linear from 1 to `anneal_to` at `anneal_iters` (None: 1)."""
-    if anneal_iters is None:
-        return 1.0
-    return 1.0 - (1.0 - anneal_to) * min(n_updates / anneal_iters, 1.0)
 
 
 @dataclass(frozen=True)
@@ -271,13 +257,6 @@ class ValueScale:
         self.count = int(state["count"])
         self.mean = state["mean"].to(self.mean.device, copy=True)
         self.var = state["var"].to(self.var.device, copy=True)
-
-
-def set_lr(optimisers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """Set the step size of all parameters of some optimisers."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = lr
 
 
 class Optimiser:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.errors import ConfigError
+from metarl.checks import check_ranges
 
 from .nets import Params
 
@@ -42,14 +42,11 @@ class OuterPPOConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        for name in ("lr", "clip", "inner_kl_target"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"maml-trpo: ppo.{name} is {value}; it must be above 0 and finite")
-        if not 0 <= self.inner_kl_coef < float("inf"):
-            raise ConfigError(f"maml-trpo: ppo.inner_kl_coef is {self.inner_kl_coef}; it must be finite, not negative")
-        if self.epochs < 1:
-            raise ConfigError(f"maml-trpo: ppo.epochs is {self.epochs}; it must be at least 1")
+        ranges = {
+            "> 0 and finite": "lr clip", "> 0 and finite, or None": "inner_kl_target",
+            ">= 0 and finite": "inner_kl_coef", ">= 1": "epochs",
+        }  # fmt: skip
+        check_ranges(self, "maml-trpo.ppo.", ranges)
 
 
 def adapted_coef(coef: float, divergence: float, target: float) -> float:

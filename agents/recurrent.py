@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from metarl.agent import State
+from metarl.agent import State, WorldSpec
 from metarl.errors import ConfigError
 
 from . import sequence
@@ -58,6 +59,35 @@ class TaughtCore(MemoryCore, Protocol):
 
     def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
         """Return a loss on sequences x [T, N, n_inputs] for each optimiser step, or None if that lesson is off."""
+        ...
+
+
+@dataclass(frozen=True)
+class CoreSize:
+    """What a memory of whatever kind is built for."""
+
+    n_inputs: int
+    hidden: int
+    """Units of the memory, >= 1."""
+    trial_steps: int
+    """Length of a training trial, in env steps."""
+    generator: torch.Generator
+    """Where fresh weights are drawn from."""
+    device: torch.device
+    memory_steps: int | None = None
+    """Longest time constant of fresh gates, in env steps (None: torch's usual start)."""
+    spec: WorldSpec | None = None
+    """What the inputs are, for memories that tell them apart."""
+
+
+class MemoryConfig(Protocol):
+    """The settings of one kind of memory, which build it."""
+
+    recurrent: ClassVar[bool]
+    """False if the memory sees all steps of a trial at once, or none: nothing is carried from chunk to chunk."""
+
+    def build(self, size: CoreSize) -> MemoryCore:
+        """Return the memory with fresh weights; raises ConfigError if it cannot hold a trial or read the inputs."""
         ...
 
 
@@ -161,6 +191,21 @@ class RecurrentCore(nn.Module):
         outputs, last = self.rnn(x, first[0] if self.kind == "gru" else tuple(first))
         parts = (last,) if self.kind == "gru" else last
         return outputs, {k: v.squeeze(0) for k, v in zip(memory, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """A GRU or an LSTM, which has no settings but its size."""
+
+    recurrent: ClassVar[bool] = True
+
+    kind: MemoryKind
+
+    def build(self, size: CoreSize) -> RecurrentCore:
+        """Return the layer with fresh weights."""
+        return RecurrentCore(
+            self.kind, size.n_inputs, size.hidden, size.generator, size.device, memory_steps=size.memory_steps
+        )
 
 
 class RecurrentNet(nn.Module):

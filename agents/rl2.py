@@ -10,10 +10,9 @@ orthogonal weights without weight normalisation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,118 +26,25 @@ from metarl.seeding import generator as stream
 
 from .action_head import ActionHead
 from .lessons import Lessons
-from .mann import MANNConfig
-from .matching import MatchingConfig
-from .memories import Memory, check_memory, make_core
-from .normaliser import Normaliser, NormaliserConfig
-from .ppo import Optimiser, PPOConfig, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
-from .recurrent import RecurrentNet, TaughtCore
+from .normaliser import Normaliser
+from .ppo import Optimiser, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
+from .recurrent import CoreSize, RecurrentNet, TaughtCore
 from .reward_scale import (
     ClassScale,
-    RewardInput,
-    RewardObjective,
     TrialScale,
     check_dense_reward,
     objective_reward,
 )
-from .row_net import RowNet, RowsConfig, make_net
-from .snail import SNAILConfig
-from .transformer import TransformerConfig
+from .rl2_config import RL2Settings
+from .row_net import RowNet, make_net
 
 INPUT_CLIP = 10.0
 """Largest standardised observation entry or reward that the memory sees."""
 
 
 @dataclass(frozen=True)
-class RL2Config:
-    """Settings of RL²-PPO."""
-
-    algorithm: ClassVar[str] = "rl2"
-
-    episodes_per_trial: int = 4
-    """Episodes of a training trial, >= 1; the memory lives through all of them."""
-    memory: Memory = "gru"
-    """Recurrent: "gru", "lstm", or "mann", an LSTM with an external memory; looking back at all steps of the trial:
-    "transformer", or "snail", convolutions over time and attention; or "none", a policy that sees this step only."""
-    hidden: int = 64
-    """Units of the memory, >= 1."""
-    memory_steps: int | None = None
-    """Longest time constant of a fresh memory, in env steps, >= 2; about the length of a trial helps where what matters
-    lies many steps back (None: torch's usual start, which forgets within a few steps until trained)."""
-    encoder: tuple[int, ...] = ()
-    """Units of tanh layers between the inputs and the memory."""
-    readout: tuple[int, ...] = ()
-    """Units of ReLU layers between memory and heads; they see the memory's output and this step's input."""
-    layer_norm: bool = False
-    """Normalise the memory's output before the heads read it."""
-    separate_value: bool = False
-    """Give the value function a memory of its own (it runs during updates only)."""
-    see_transition: bool = False
-    """Also show the memory the observation in which the previous action was taken, so that it need not recall it to
-    understand the reward: VariBAD's encoder input (s, a, r, s')."""
-    normalise_inputs: bool = True
-    """Standardise observations, and divide rewards by their root mean square; both by running statistics."""
-    reward_scale: float = 1.0
-    """Factor on the reward that the memory sees, > 0. No part of the objective."""
-    reward_input: RewardInput = "running"
-    """Units of the reward that the memory sees. "running": as `normalise_inputs` says, one scale for all tasks.
-    "trial": the trial's own rewards so far, for classes whose rewards differ in size; see `reward_scale.TrialScale`."""
-    reward_objective: RewardObjective = "raw"
-    """Units of the reward in the objective: "raw", or "class", divided by the running root mean square of the task's
-    class, so that all classes weigh alike; see `reward_scale.ClassScale`. Reported returns are raw in both cases."""
-    dense_reward: bool = False
-    """Maximise the world's `info["dense_reward"]`. The memory sees, and scores count, its reward in any case."""
-    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
-    """Observations in units of all training steps so far, in float64; stands in for the moving average of
-    `normalise_inputs`, which still sees to rewards."""
-    init_std: float = 1.0
-    """Initial standard deviation of Box actions, in units of half the range of the Box (1 if unbounded), > 0."""
-    min_std: float = 0.05
-    """Least standard deviation of Box actions, in the same unit, > 0."""
-    state_dependent_std: bool = False
-    """Let the network choose the standard deviation step by step; otherwise it is one parameter per dimension."""
-    bptt_steps: int | None = None
-    """Env steps through which gradients flow back (None: the whole trial), >= 1."""
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    """Settings of memory "transformer"."""
-    snail: SNAILConfig = field(default_factory=SNAILConfig)
-    """Settings of memory "snail"."""
-    mann: MANNConfig = field(default_factory=MANNConfig)
-    """Settings of memory "mann"."""
-    matching: MatchingConfig = field(default_factory=MatchingConfig)
-    """Settings of memory "matching"."""
-    rows: RowsConfig = field(default_factory=RowsConfig)
-    """Score actions that an entry of the observation describes row by row with one network for all rows."""
-    foresight_coef: float = 0.0
-    """Weight of a second lesson, >= 0: tell the reward of the action taken from what memory and heads know, as a sum
-    over the parts of a flat action. Trains what the memory keeps by regression, which is less noisy than advantages."""
-    inference_coef: float = 0.0
-    """Weight of a third lesson, >= 0: tell what is hidden (the visitor's tastes, say), by its mean squared error. For
-    worlds that say so in training (`World.hidden`); the agent that acts is told nothing of it."""
-    ppo: PPOConfig = field(default_factory=PPOConfig)
-    """Settings of the update."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in ("episodes_per_trial", "hidden", "bptt_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"rl2.{name} must be >= 1, got {getattr(self, name)}")
-        if self.memory_steps is not None and self.memory_steps < 2:
-            raise ConfigError(f"rl2.memory_steps must be >= 2, got {self.memory_steps}")
-        for name in ("reward_scale", "init_std", "min_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"rl2.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("foresight_coef", "inference_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"rl2.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        choices = {"reward_input": ("running", "trial"), "reward_objective": ("raw", "class")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"rl2.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
-        check_memory(self)
-        for name in ("encoder", "readout"):
-            if any(n < 1 for n in getattr(self, name)):
-                raise ConfigError(f"rl2.{name} layers need at least 1 unit each, got {getattr(self, name)}")
+class RL2Config(RL2Settings):
+    """Settings of RL²-PPO, and the agent that they make."""
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> RL2:
         """Return the agent with weights that follow from `seed`.
@@ -198,7 +104,9 @@ class RL2:
             return make_net(
                 config.rows, spec, (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
                 per_action=self._lessons.per_action if role == "policy" else [],
-                core=lambda n, g: make_core(config, n_times, n, g, self.device, spec), encoder=config.encoder,
+                core=lambda n, g: config.memory_config.build(
+                    CoreSize(n, config.hidden, n_times, g, self.device, config.memory_steps, spec)
+                ), encoder=config.encoder,
                 layer_norm=config.layer_norm, readout=config.readout, head_gains=gains,
                 generator=stream(seed, "rl2", role), device=self.device,
             )  # fmt: skip

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from metarl import spaces as flat
 from metarl.agent import State, WorldSpec
+from metarl.checks import check_ranges
 from metarl.errors import ConfigError, nearest
 
 from .recurrent import RecurrentNet, empty_linear, orthogonal
@@ -41,10 +42,7 @@ class RowsConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.hidden < 1:
-            raise ConfigError(f"rl2.rows.hidden must be >= 1, got {self.hidden}")
-        if self.products < 0:
-            raise ConfigError(f"rl2.rows.products must be >= 0, got {self.products}")
+        check_ranges(self, "rl2.rows.", {">= 1": "hidden", ">= 0": "products"})
 
 
 @dataclass(frozen=True)

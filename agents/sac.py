@@ -17,8 +17,9 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from metarl.action_distributions import DiagonalGaussian
 from metarl.agent import WorldSpec
-from metarl.distributions import DiagonalGaussian
+from metarl.checks import check_layers, check_ranges
 from metarl.errors import CheckpointError, ConfigError
 from metarl.seeding import generator as stream
 
@@ -55,20 +56,14 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if not self.hidden or any(n < 1 for n in self.hidden):
-            raise ConfigError(f"sac.hidden needs at least one layer of at least 1 unit, got {self.hidden}")
-        if self.batch_size < 1:
-            raise ConfigError(f"sac.batch_size must be >= 1, got {self.batch_size}")
-        for name in ("lr", "reward_scale", "temperature", "initial_gain"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"sac.{name} must be > 0 and finite, got {getattr(self, name)}")
+        check_layers(self, "sac.", "hidden", some=True)
+        positive = "lr reward_scale temperature initial_gain"
+        check_ranges(self, "sac.", {">= 1": "batch_size", "> 0 and finite": positive, "in (0, 1]": "tau"})
         if not 0 <= self.gamma < 1:
             raise ConfigError(
                 f"sac.gamma must lie in [0, 1), got {self.gamma}; without a discount the value of a task that never "
                 f"terminates has no bound"
             )
-        if not 0 < self.tau <= 1:
-            raise ConfigError(f"sac.tau must lie in (0, 1], got {self.tau}")
         if self.target_entropy is not None and not math.isfinite(self.target_entropy):
             raise ConfigError(f"sac.target_entropy must be finite or None, got {self.target_entropy}")
 

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from metarl.action_distributions import Categorical
 from metarl.agent import WorldSpec
-from metarl.distributions import Categorical
 from metarl.errors import ConfigError
 
 from .nets import Params, mlp

@@ -8,7 +8,6 @@ the distance to this agent at equal adaptation episodes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,10 +16,12 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_ranges
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
+from metarl.state import unmarked
 
 from .inner_loop import Batch, make_batch
 from .nets import Params, PolicyNet, check_net
@@ -64,18 +65,11 @@ class ScratchConfig:
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
         check_net(self.hidden, self.activation, "orthogonal")
-        for name in ("episodes_per_adapt", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"scratch.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("init_std", "min_std", "clip", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"scratch.{name} must be > 0, got {getattr(self, name)}")
-        for name in ("lr", "entropy_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"scratch.{name} must be >= 0 and finite, got {getattr(self, name)}")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"scratch.{name} must lie in [0, 1], got {getattr(self, name)}")
+        ranges = {
+            ">= 1": "episodes_per_adapt steps", "> 0": "init_std min_std clip max_grad_norm",
+            ">= 0 and finite": "lr entropy_coef", "in [0, 1]": "gamma lam",
+        }  # fmt: skip
+        check_ranges(self, "scratch.", ranges)
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> Scratch:
         """Return the agent; row i of a fresh state follows from `seed` and i.
@@ -129,7 +123,7 @@ class Scratch:
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
         """Sample from each task's own policy, or take its mode; the state stays."""
-        phi, mask = _part(state, _PARAM), step.action_mask
+        phi, mask = unmarked(_PARAM, state), step.action_mask
         n_tasks = len(state[_COUNT])
         grouped = None if mask is None else mask.reshape(n_tasks, -1, mask.shape[-1])
         params = self.net(phi, step.obs.reshape(n_tasks, -1, step.obs.shape[-1]), grouped).flatten(0, 1)
@@ -143,7 +137,7 @@ class Scratch:
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take `steps` steps of Adam per task on the clipped surrogate of its own episodes."""
         batch = make_batch(self.net, rollout, self.config.gamma, self.config.lam)
-        phi, first, second = (_part(state, prefix) for prefix in (_PARAM, _FIRST, _SECOND))
+        phi, first, second = (unmarked(prefix, state) for prefix in (_PARAM, _FIRST, _SECOND))
         count = state[_COUNT]
         with torch.enable_grad():
             for _ in range(self.config.steps):
@@ -183,12 +177,7 @@ class Scratch:
         self.seed = int(state["seed"])
 
 
-def _part(state: State, prefix: str) -> Params:
-    """Return one kind of entry of a state, by the parameters' own names."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
 def _state(phi: Params, first: Params, second: Params, count: Tensor) -> State:
-    """Return the state that `_part` takes apart."""
+    """Return the state that `unmarked` takes apart."""
     parts = ((_PARAM, phi), (_FIRST, first), (_SECOND, second))
     return {prefix + k: v.detach() for prefix, part in parts for k, v in part.items()} | {_COUNT: count}

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
-from metarl.errors import ConfigError
+from metarl.checks import check_ranges
 
 from . import history
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
 class SNAILConfig:
     """Settings of SNAIL; its input is embedded in the agent's `hidden` units."""
+
+    recurrent: ClassVar[bool] = False
 
     blocks: int = 2
     """Pairs of temporal convolutions and attention, >= 1."""
@@ -41,10 +43,12 @@ class SNAILConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        least = {"blocks": 1, "filters": 1, "key_size": 1, "value_size": 1, "context": 2}
-        for name, low in least.items():
-            if getattr(self, name) is not None and getattr(self, name) < low:
-                raise ConfigError(f"rl2.snail.{name} must be >= {low}, got {getattr(self, name)}")
+        check_ranges(self, "rl2.snail.", {">= 1": "blocks filters key_size value_size", ">= 2, or None": "context"})
+
+    def build(self, size: CoreSize) -> SNAILCore:
+        """Return the memory with fresh weights; raises ConfigError if its context is shorter than a trial."""
+        context = history.checked_context(self.context, size.trial_steps, "snail")
+        return SNAILCore(self, size.n_inputs, size.hidden, context, size.generator, size.device)
 
 
 def dilations(context: int) -> tuple[int, ...]:

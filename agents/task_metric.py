@@ -14,7 +14,7 @@ from metarl.agent import WorldSpec
 from metarl.errors import CheckpointError, shortened
 from metarl.rollout import Rollout
 
-from .metric_config import MetricConfig
+from .metric_config import MetricSettings
 from .metric_encoder import Reader, cosines, distances, matching_loss, siamese_loss
 from .normaliser import Moments
 
@@ -50,7 +50,9 @@ def spread_out(rows: Tensor, count: Tensor, size: int, begin: float, end: float,
 class TaskMetric:
     """Reader, units of its inputs and optimiser."""
 
-    def __init__(self, config: MetricConfig, spec: WorldSpec, generator: torch.Generator, device: torch.device) -> None:
+    def __init__(
+        self, config: MetricSettings, spec: WorldSpec, generator: torch.Generator, device: torch.device
+    ) -> None:
         """Draw the reader's weights."""
         self.config, self.spec = config, spec
         self.width = spec.obs_dim * (1 + config.see_next_obs) + spec.action_dim + 1

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
+from metarl.checks import check_ranges
 from metarl.errors import ConfigError
 
 from . import history
-from .recurrent import empty_linear, orthogonal, step_by_step
+from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """Settings of the transformer; its width is the agent's `hidden`."""
+
+    recurrent: ClassVar[bool] = False
 
     layers: int = 2
     """Blocks of attention and feed-forward layer, >= 1."""
@@ -38,9 +41,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("layers", "heads", "widening", "context"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"rl2.transformer.{name} must be >= 1, got {getattr(self, name)}")
+        check_ranges(self, "rl2.transformer.", {">= 1": "layers heads widening", ">= 1, or None": "context"})
 
     def check_width(self, hidden: int) -> None:
         """Raise ConfigError if heads of even size cannot share `hidden` units."""
@@ -49,6 +50,11 @@ class TransformerConfig:
                 f"rl2.hidden must be a multiple of 2 x rl2.transformer.heads = {2 * self.heads} (rotary positions turn "
                 f"pairs of units), got {hidden}; try {-(-hidden // (2 * self.heads)) * 2 * self.heads}"
             )
+
+    def build(self, size: CoreSize) -> TransformerCore:
+        """Return the memory with fresh weights; raises ConfigError if its context is shorter than a trial."""
+        context = history.checked_context(self.context, size.trial_steps, "transformer")
+        return TransformerCore(self, size.n_inputs, size.hidden, context, size.generator, size.device)
 
 
 def rotate(x: Tensor, position: Tensor) -> Tensor:

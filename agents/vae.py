@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metarl.agent import State
+from metarl.checks import check_choices, check_layers, check_ranges
 from metarl.errors import ConfigError
 from metarl.returns import masked_mean
 
@@ -85,23 +86,15 @@ class VAEConfig:
                 f"vae.buffer_trials={self.buffer_trials} holds less than vae.batch_trials={self.batch_trials}; raise it"
             )
         choices = {"reward_from": ("next_obs", "transition"), "reward_likelihood": ("gaussian", "bernoulli")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"vae.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}")
+        check_choices(self, "vae.", choices)
 
     def _check_ranges(self) -> None:
-        for name in ("latent", "hidden", "horizons", "decodes", "updates", "batch_trials", "buffer_trials"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"vae.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("embedding", "decoder"):
-            if any(n < 1 for n in getattr(self, name)):
-                raise ConfigError(f"vae.{name} layers need at least 1 unit each, got {getattr(self, name)}")
-        for name in ("lr", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"vae.{name} must be > 0 and finite, got {getattr(self, name)}")
-        for name in ("reward_coef", "state_coef", "kl_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"vae.{name} must be >= 0 and finite, got {getattr(self, name)}")
+        ranges = {
+            ">= 1": "latent hidden horizons decodes updates batch_trials buffer_trials",
+            "> 0 and finite": "lr max_grad_norm", ">= 0 and finite": "reward_coef state_coef kl_weight",
+        }  # fmt: skip
+        check_ranges(self, "vae.", ranges)
+        check_layers(self, "vae.", "embedding", "decoder")
 
 
 class Mlp(nn.Module):

@@ -14,7 +14,6 @@ decided there.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from metarl import spaces as flat
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.checks import check_layers, check_ranges
 from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import masked_mean, standardise
 from metarl.rollout import Rollout, Trial
@@ -80,13 +80,8 @@ class VariBADConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if self.episodes_per_trial < 1:
-            raise ConfigError(f"varibad.episodes_per_trial must be >= 1, got {self.episodes_per_trial}")
-        if any(n < 1 for n in self.hidden):
-            raise ConfigError(f"varibad.hidden layers need at least 1 unit each, got {self.hidden}")
-        for name in ("init_std", "min_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"varibad.{name} must be > 0 and finite, got {getattr(self, name)}")
+        check_layers(self, "varibad.", "hidden")
+        check_ranges(self, "varibad.", {">= 1": "episodes_per_trial", "> 0 and finite": "init_std min_std"})
 
     def build(self, spec: WorldSpec, *, seed: int, device: torch.device | str = "cpu") -> VariBAD:
         """Return the agent with weights that follow from `seed`.

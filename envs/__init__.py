@@ -8,7 +8,7 @@ from typing import Any
 
 from metarl.errors import ConfigError
 from metarl.registry import ENTRY_POINT_GROUP, Registry
-from metarl.tasks import TaskDistribution, check_distribution
+from metarl.task_distribution import TaskDistribution, check_distribution
 
 WORLDS = Registry(
     "world",

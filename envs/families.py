@@ -12,7 +12,8 @@ import torch
 
 from metarl.errors import ConfigError
 from metarl.seeding import generator as stream
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 from metarl.world import World
 
 SPLITS = ("train", "validation", "test")

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from metarl import spaces as flat
 from metarl.errors import ConfigError
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.world import Obs, StepResult, World
 
 from .beliefs import Belief, Seen

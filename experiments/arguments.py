@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -29,6 +29,7 @@ PROG = command("train")
 A_co = TypeVar("A_co", bound=AgentConfig, covariant=True)
 Resume = Literal["no", "yes", "auto"]
 
+HELP = {"-h", "--help"}
 CHANGEABLE = tuple(f"{name}." for name in run.CHANGEABLE)
 
 
@@ -97,7 +98,7 @@ def _base(preset: str | None, words: Sequence[str]) -> AnyConfig:
         return load_preset(preset)
     if source is not None and not (resume != "no" and run_dir is not None and run.is_run(Path(run_dir))):
         return read_config(split_source(source)[0], trusted)
-    if not {"-h", "--help"} & set(words) and (run_dir is None or resume == "no"):
+    if not HELP & set(words) and (run_dir is None or resume == "no"):
         raise ConfigError(f"name a preset first ({PROG} PRESET ...), or add --run-dir DIR --resume to go on with a run")
     return read_config(Path(run_dir or ""), trusted)
 
@@ -117,11 +118,28 @@ def parse_overrides(base: AnyConfig, words: Sequence[str]) -> TrainArguments[Any
     kind: Any = TrainArguments[type(base.agent)]  # type: ignore[misc]  # the agent's type makes flags
     default = TrainArguments(base)
     _check_names(kind, default, words)
+    asking = [word for word in words if word not in HELP]
+    if len(asking) < len(words):
+        kind, default = _shown(parse_overrides(base, asking) if asking else default)
     with _one_line_errors():
         parsed: TrainArguments[Any] = tyro.cli(kind, prog=f"{PROG} PRESET", args=list(words), default=default)
     options = {**base.world.options, **parsed.config.world.options}
     world = WorldConfig(parsed.config.world.name, options)
     return dataclasses.replace(parsed, config=dataclasses.replace(parsed.config, world=world))
+
+
+def _shown(arguments: TrainArguments[Any]) -> tuple[Any, TrainArguments[Any]]:
+    """Return what help is made of: the arguments without the settings of the agent that mean nothing beside others."""
+    agent = arguments.config.agent
+    unused = {f.name: f for f in dataclasses.fields(agent) if f.name in getattr(agent, "unused_settings", ())}
+    if not unused:
+        return TrainArguments[type(agent)], arguments  # type: ignore[misc]
+    hints = get_type_hints(type(agent))
+    fields = [(name, Annotated[hints[name], tyro.conf.Suppress], field) for name, field in unused.items()]
+    kind = dataclasses.make_dataclass(type(agent).__name__, fields, bases=(type(agent),), frozen=True)
+    shown = kind(**{f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)})
+    config = dataclasses.replace(arguments.config, agent=shown)
+    return TrainArguments[kind], dataclasses.replace(arguments, config=config)  # type: ignore[valid-type]
 
 
 def check_changes(stored: AnyConfig, wanted: AnyConfig) -> AnyConfig:

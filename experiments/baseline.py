@@ -25,7 +25,9 @@ from metarl.evaluation import Protocol, evaluate, select_tasks
 from metarl.provenance import provenance
 from metarl.results import Episodes, Evaluation, plain
 from metarl.seeding import derive
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.summary import summarise
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.world import World
 
 from .build import tried_tasks
@@ -106,8 +108,8 @@ def run_baseline(
         "provenance": provenance(),
         "train_env_steps": steps,
         "wall_s": time.perf_counter() - began,
-        "before": joined[0].to_json(),
-        "after": joined[1].to_json(),
+        "before": joined[0].to_json(summarise(joined[0])),
+        "after": joined[1].to_json(summarise(joined[1])),
     }
 
 

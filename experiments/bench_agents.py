@@ -89,7 +89,7 @@ def _config(name: str, world: WorldConfig, agent: Any, n_tasks: int) -> AnyConfi
 
 def maml_metaworld(episodes: int) -> AnyConfig:
     """Return MAML-TRPO with two layers of 512 tanh units on 20 tasks of ML10, `episodes` per phase."""
-    from agents.maml_config import MAMLConfig
+    from agents.maml import MAMLConfig
 
     # All tasks at once, at ten episodes, take more memory than most machines have.
     agent = MAMLConfig(

@@ -20,12 +20,12 @@ from rich.table import Table
 import envs
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import replace_file
+from metarl.collect import collect, first_step
 from metarl.commandline import recorded
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
-from metarl.rollout import collect, first_step
 from metarl.seeding import generator
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 from metarl.world import World
 
 from .bench_clock import machine, no_garbage_collection, timed

@@ -16,13 +16,13 @@ import envs
 from metarl import run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
+from metarl.collect import first_step
 from metarl.commandline import path_word
 from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.reading import check_kind
-from metarl.rollout import first_step
 from metarl.seeding import generator
-from metarl.tasks import TaskDistribution, check_split
+from metarl.task_distribution import TaskDistribution, check_split
 from metarl.world import World
 
 from . import codec

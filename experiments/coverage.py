@@ -27,7 +27,8 @@ from metarl.errors import ConfigError
 from metarl.provenance import provenance
 from metarl.rollout import Rollout
 from metarl.seeding import derive
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.trial import run_trial
 
 from .build import build_agent, open_run

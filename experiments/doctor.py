@@ -17,7 +17,7 @@ import envs
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 
 from .config import check_device
 from .options import parse_options

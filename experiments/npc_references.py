@@ -13,7 +13,7 @@ from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.provenance import package_versions
 from metarl.reading import read_object
-from metarl.tasks import TaskDistribution, check_split
+from metarl.task_distribution import TaskDistribution, check_split
 
 from .tables import text_table
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 
 from metarl.checkpoint import replace_file
 from metarl.results import Evaluation
+from metarl.summary import summarise
 
 from . import safe_text
 
@@ -86,10 +88,10 @@ class Shown:
         """What the first score of a trial is called."""
         return "first episode" if self.adapts_within_episode else "before adaptation"
 
-    @property
+    @cached_property
     def summary(self) -> dict[str, Any]:
-        """The evaluation's numbers."""
-        return self.evaluation.summary
+        """The evaluation's numbers, computed once."""
+        return summarise(self.evaluation)
 
 
 def adaptation_figure(shown: Sequence[Shown]) -> Figure:

@@ -90,7 +90,7 @@ def varibad_sparse_point_robot() -> AnyConfig:
 
 def _gradient(name: str, world: WorldConfig, inner_steps: int, episodes: int, n_iterations: int) -> AnyConfig:
     """Return MAML-TRPO with `inner_steps` steps of `episodes` episodes each, then one scored episode."""
-    from agents.maml_config import MAMLConfig
+    from agents.maml import MAMLConfig
 
     adapt = inner_steps * episodes
     return ExperimentConfig(

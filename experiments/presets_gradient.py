@@ -13,7 +13,7 @@ from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 def _navigation(name: str, **options: Any) -> AnyConfig:
     """Return a run on 2-D navigation: 20 tasks of 20 episodes per step, as in section 5.3 of the MAML paper."""
-    from agents.maml_config import MAMLConfig
+    from agents.maml import MAMLConfig
 
     return ExperimentConfig(
         name=name,
@@ -78,7 +78,7 @@ def lstm_navigation() -> AnyConfig:
 
 def _corner(name: str, **options: Any) -> AnyConfig:
     """Return a run on the four corners: 20 tasks of 20 episodes before and after one inner step."""
-    from agents.maml_config import MAMLConfig
+    from agents.maml import MAMLConfig
 
     return ExperimentConfig(
         name=name,

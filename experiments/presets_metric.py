@@ -13,7 +13,7 @@ from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 def _navigation(name: str, **options: Any) -> AnyConfig:
     """Return a run on navigation with 80 training goals, each with a policy in the library."""
-    from agents.metric_config import MetricConfig
+    from agents.metric import MetricConfig
 
     settings: dict[str, Any] = {
         "n_library": 80, "metric_tasks": 16, "metric_steps": 15, "metric_lr": 3e-3, "initial": "weights",

@@ -13,7 +13,7 @@ from .config import AnyConfig, ExperimentConfig, WorldConfig
 
 def _maml(name: str, world: WorldConfig, n_episodes: int, **options: Any) -> AnyConfig:
     """Return a run that adapts by one gradient step on all episodes of a trial but the last."""
-    from agents.maml_config import MAMLConfig
+    from agents.maml import MAMLConfig
 
     return ExperimentConfig(
         name=name,

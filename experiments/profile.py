@@ -25,7 +25,7 @@ from metarl.cputime import worker_cpu_seconds
 from metarl.errors import ConfigError
 from metarl.loop import meta_train
 from metarl.provenance import provenance
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 
 from .build import LoadedRun, build_agent, build_tasks, configure_torch, open_run
 from .config import AnyConfig

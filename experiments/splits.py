@@ -18,6 +18,7 @@ from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
+from metarl.summary import Intervals, summarise
 
 from .build import build_tasks, read_config, run_device
 from .npc_scores import ABOUT, CEILING, FLOOR, normalised
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         costs[split] = run_subcommand(["evaluate", "--split", split, *elsewhere, "--", str(folder)], caller="splits")
         evaluation = read_evaluation(results_path(folder, split), folder)
         found[split] = score(evaluation)
-        notes[evaluation.summary["intervals"]["text"]] = None
+        notes[Intervals(evaluation).describe()["text"]] = None
         if "normalised" in found[split]:
             notes[f"of the gap: {ABOUT}"] = None
     result = {
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
 def score(evaluation: Evaluation) -> dict[str, Any]:
     """Return what counts of one split: returns before and after adaptation, and, with references, where they stand."""
-    summary, known = plain(evaluation.summary), evaluation.references
+    summary, known = plain(summarise(evaluation)), evaluation.references
     found: dict[str, Any] = {
         "task_fingerprint": evaluation.task_fingerprint,
         "before": summary["pre"]["return"]["mean"],

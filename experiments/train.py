@@ -24,7 +24,7 @@ from metarl.provenance import kernels, package_versions, provenance
 from metarl.recorder import RunRecorder
 from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 
 from . import codec, sinks, trust
 from .arguments import PROG, Request, parse

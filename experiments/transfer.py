@@ -24,13 +24,15 @@ from agents.metric_config import Initial
 from agents.transfer_regret import others, rank_correlation, transfer_regret
 from metarl import statistics
 from metarl.checkpoint import replace_file
+from metarl.collect import collect, first_step
 from metarl.commandline import command
 from metarl.episodes import episode_table
 from metarl.errors import ConfigError
 from metarl.provenance import provenance
-from metarl.rollout import Rollout, collect, first_step
+from metarl.rollout import Rollout
 from metarl.seeding import derive, generator
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.trial import run_trial
 from metarl.world import World
 

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from metarl.commandline import path_word
 from metarl.errors import ConfigError
 from metarl.registry import load_target
-from metarl.tasks import lacks
+from metarl.task_distribution import lacks
 
 VARIABLE = "METARL_TRUST"
 """Environment variable with names that are trusted, between commas."""

@@ -17,7 +17,8 @@ from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol
 from metarl.results import plain
-from metarl.tasks import TaskDistribution
+from metarl.summary import summarise
+from metarl.task_distribution import TaskDistribution
 
 from .parser import whole
 from .safe_text import note, one_line
@@ -130,6 +131,7 @@ class Request:
 
 def to_json(played: Mapping[str, Any], strict: Evaluation) -> Any:
     """Return the file: upstream's numbers with a warning, and the strict ones of the same agent beside them."""
+    score = summarise(strict)["query"]
     found = {
         "schema_version": SCHEMA_VERSION,
         "kind": "metarl.upstream-evaluation",
@@ -137,8 +139,8 @@ def to_json(played: Mapping[str, Any], strict: Evaluation) -> Any:
         "warning": WARNING,
         **played,
         "strict": {
-            "success_any": strict.summary["query"]["success_any"]["mean"]["value"],
-            "return": strict.summary["query"]["return"]["mean"]["value"],
+            "success_any": score["success_any"]["mean"]["value"],
+            "return": score["return"]["mean"]["value"],
             "n_tasks": len(strict.task_names),
             "protocol": vars(strict.protocol),
         },

@@ -24,7 +24,7 @@ from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol, select_tasks
-from metarl.tasks import check_split
+from metarl.task_distribution import check_split
 
 from .build import open_run
 from .doctor import find_family

@@ -16,7 +16,8 @@ from envs import WORLDS
 from metarl.commandline import command
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.tasks import TaskDistribution, Tasks, check_distribution, check_split
+from metarl.task_distribution import TaskDistribution, check_distribution, check_split
+from metarl.tasks import Tasks
 
 from .doctor import find_family
 from .options import parse_options

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
 from . import spaces
+from .rollout import Rollout, Step, Trial
+from .state import State
+from .world import World
 
-if TYPE_CHECKING:
-    from .rollout import Rollout, Trial
-    from .world import World
-
-State = dict[str, Tensor]
-"""What an agent knows about N trials: tensors [N, ...]. Row i belongs to trial i alone, so one visitor's rows can be
-saved, restored or deleted without touching the rest."""
+__all__ = ["Agent", "Decision", "State", "Step", "WorldSpec", "adapts_within_episode"]
 
 
 @dataclass(frozen=True)
@@ -57,27 +54,6 @@ class WorldSpec:
     def action_dim(self) -> int:
         """Length of a flat action (one-hot for discrete spaces)."""
         return spaces.flat_dim(self.action_space)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What an agent sees before it acts: B rows.
-
-    At the first step of a trial the previous action and reward are zero and `prev_done` is False. At the first step of
-    a later episode they are those of the step that *ended* the previous one, with `prev_done` True (Duan et al. 2016,
-    arXiv:1611.02779, section 2.2).
-    """
-
-    obs: Tensor
-    """float32 [B, obs_dim], flat."""
-    prev_action: Tensor
-    """float32 [B, action_dim], flat (one-hot for discrete spaces)."""
-    prev_reward: Tensor
-    """float32 [B]; 0 in a world that does not show it (`World.shows_reward`)."""
-    prev_done: Tensor
-    """bool [B]: the previous step ended an episode."""
-    action_mask: Tensor | None = None
-    """bool [B, n]: legal actions, for Discrete spaces that need it."""
 
 
 class Decision(NamedTuple):

@@ -23,7 +23,8 @@ from .protocol import Protocol
 from .provenance import package_versions
 from .results import Episodes, Evaluation
 from .seeding import derive, generator
-from .tasks import TaskDistribution, Tasks, check_split, checked_references
+from .task_distribution import TaskDistribution, check_split, checked_references
+from .tasks import Tasks
 from .trial import copies_per_task, run_trial
 from .world import World
 

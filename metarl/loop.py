@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from .agent import Agent
+from .checks import check_ranges
 from .episodes import pre_post
 from .errors import ConfigError, NumericalError, WorldError
 from .rollout import Trial
 from .seeding import derive, generator
-from .tasks import TaskDistribution
+from .task_distribution import TaskDistribution
 from .trial import copies_per_task, run_trial
 from .world import World
 
@@ -45,20 +46,9 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        least = {
-            "n_iterations": 1,
-            "n_tasks": 1,
-            "validate_every_iters": 0,
-            "n_validation_tasks": 1,
-            "validation_adapt_episodes": 0,
-            "validation_eval_episodes": 1,
-            "checkpoint_every_iters": 1,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"train.{name} must be >= {low}, got {getattr(self, name)}")
-        if self.copies_per_task is not None and self.copies_per_task < 1:
-            raise ConfigError(f"train.copies_per_task must be >= 1 or None, got {self.copies_per_task}")
+        least_0 = "validate_every_iters validation_adapt_episodes"
+        least_1 = "n_iterations n_tasks n_validation_tasks validation_eval_episodes checkpoint_every_iters"
+        check_ranges(self, "train.", {">= 0": least_0, ">= 1": least_1, ">= 1, or None": "copies_per_task"})
 
 
 class Recorder(Protocol):

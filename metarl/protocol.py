@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .checks import check_ranges
 from .errors import MOST, MOST_SEED, ConfigError
 
 
@@ -33,16 +34,15 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a count out of range."""
-        lowest = {"adapt_episodes": 0, "eval_episodes": 1, "n_seeds": 1, "n_tasks": 1, "max_copies": 1, "seed": 0}
-        for name, low in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"evaluation {name} is {value}; it must be at least {low}")
-            most = MOST_SEED if name == "seed" else MOST
-            if value is not None and value > most:
-                raise ConfigError(f"evaluation {name} is {value}; it must be at most {most}")
+        counts = {
+            f"0 to {MOST}": "adapt_episodes",
+            f"1 to {MOST}": "eval_episodes n_seeds max_copies",
+            f"1 to {MOST}, or None": "n_tasks",
+            f"0 to {MOST_SEED}": "seed",
+        }
+        check_ranges(self, "evaluation.", counts)
         if not self.split:
-            raise ConfigError('evaluation split is empty; name one, usually "test"')
+            raise ConfigError('evaluation.split is empty; name one, usually "test"')
 
     @property
     def n_episodes(self) -> int:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -152,15 +151,11 @@ class Evaluation:
         )
         return ends or bool(self.world.get("upstream_counting", False))
 
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The numbers, see `metarl.summary.summarise`; computed once."""
-        from .summary import summarise  # summary reads this module's types
+    def to_json(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return plain JSON values (no NaN: they become null).
 
-        return summarise(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values (no NaN: they become null), with a `summary` for readers of the file."""
+        `summary`, for readers of the file, is what `metarl.summary.summarise` says of this evaluation.
+        """
         out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "kind": "metarl.evaluation"}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -171,7 +166,7 @@ class Evaluation:
                 if isinstance(value, Episodes)
                 else value
             )
-        whole = {**plain(out), "summary": plain(self.summary)}
+        whole = {**plain(out), "summary": plain(summary)}
         return {**whole, "sha256": _digest(whole)}
 
     @classmethod

@@ -9,8 +9,9 @@ import torch
 
 from . import spaces
 from .agent import Agent, Step
+from .collect import collect, first_step, refuse_non_finite
 from .errors import ConfigError
-from .rollout import Rollout, Trial, collect, first_step, refuse_non_finite
+from .rollout import Rollout, Trial
 from .seeding import derive
 from .tasks import Tasks
 from .world import World

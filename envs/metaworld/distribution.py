@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from metarl.errors import ConfigError, nearest
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 from metarl.world import World
 
 from .backends import Backend

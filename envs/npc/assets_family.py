@@ -10,7 +10,8 @@ from torch import Tensor
 
 from envs.families import check_options
 from metarl.errors import ConfigError
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .assets import AssetsConfig, AssetsWorld
 from .assets_references import policies

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from envs.families import check_options
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .assets_family import HARDER_FEE
 from .assets_regime_references import policies

@@ -25,7 +25,8 @@ from envs.tensor_world import EpisodeState
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .assets_market import LEAST_RETURN, MarketWorld
 from .assets_references import BuyAndHold, Cash, Trader

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from envs.families import check_options
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .assistant import AssistantConfig, AssistantWorld
 from .assistant_catalogue import N_ATTRIBUTES, Shelf, dominant, shelf

@@ -13,7 +13,8 @@ from torch import Tensor
 from envs.families import check_count, pick
 from metarl.errors import ConfigError
 from metarl.seeding import derive, mix
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from . import companion_references as references
 from .companion import CompanionSettings, CompanionWorld

@@ -14,7 +14,8 @@ import torch
 
 from envs.families import Family, check_count, pick
 from metarl.seeding import generator as stream
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .reference import Policy
 from .world import NpcWorld

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import generator as stream
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .family import NpcFamily
 from .guide_layouts import Layouts, join, pool

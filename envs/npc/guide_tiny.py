@@ -15,7 +15,8 @@ from torch import Tensor
 
 from envs.families import pick
 from metarl.errors import ConfigError
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .family import NpcFamily
 from .guide_layouts import Layouts

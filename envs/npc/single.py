@@ -14,7 +14,8 @@ from torch import Tensor
 
 import envs
 from metarl.errors import ConfigError, WorldError, nearest
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 from .family import NpcFamily
 

@@ -22,7 +22,7 @@ import torch
 
 from metarl.commandline import command
 from metarl.errors import ConfigError, MetarlError, nearest
-from metarl.tasks import TaskDistribution, check_distribution, lacks
+from metarl.task_distribution import TaskDistribution, check_distribution, lacks
 
 from . import actions, family, gym_actions, interface, stepping, waiting
 from .blame import blame, raised

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from metarl.errors import shortened
-from metarl.tasks import lacks
+from metarl.task_distribution import lacks
 from metarl.world import World
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metarl.errors import ConfigError
 from metarl.seeding import derive, generator
-from metarl.tasks import Tasks, checked_references
+from metarl.task_distribution import checked_references
+from metarl.tasks import Tasks
 
 from .interface import check_calls
 from .probe import Fault, NotApplicable, Probe, Row, check_kind, difference, first_row, global_rng, go_on

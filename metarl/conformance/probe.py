@@ -19,7 +19,8 @@ from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 from metarl.kinds import kind_of
 from metarl.seeding import derive, generator
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.world import World
 
 Row = dict[str, Tensor]

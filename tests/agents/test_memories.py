@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from agents.mann import MANNConfig
-from agents.memories import LOOKING_BACK, NOT_RECURRENT, make_core
 from agents.ppo import PPOConfig
-from agents.recurrent import MemoryCore
+from agents.recurrent import CoreSize, MemoryCore
 from agents.rl2 import RL2Config
 from agents.snail import SNAILConfig
 from agents.transformer import TransformerConfig
@@ -28,13 +27,19 @@ SMALL = RL2Config(
     episodes_per_trial=3, hidden=8, ppo=PPOConfig(epochs=1, minibatches=1), transformer=TransformerConfig(heads=2),
     snail=SNAILConfig(filters=3, key_size=4, value_size=5), mann=MANNConfig(slots=6, width=4, heads=2),
 )  # fmt: skip
+LOOKING_BACK: tuple[Any, ...] = ("transformer", "snail")
+NOT_RECURRENT: tuple[Any, ...] = (*LOOKING_BACK, "matching", "none")
 KINDS: tuple[Any, ...] = ("transformer", "snail", "mann")
 ALL = (*KINDS, "none")
 STEPS = 12
 
 
 def _core(kind: Any, trial_steps: int = STEPS) -> MemoryCore:
-    return make_core(replace(SMALL, memory=kind), trial_steps, 3, generator(0), torch.device("cpu"))
+    return _built(replace(SMALL, memory=kind), trial_steps)
+
+
+def _built(config: RL2Config, trial_steps: int = STEPS) -> MemoryCore:
+    return config.memory_config.build(CoreSize(3, config.hidden, trial_steps, generator(0), torch.device("cpu")))
 
 
 def _inputs(n_steps: int = STEPS, n_rows: int = 4) -> Tensor:
@@ -108,7 +113,7 @@ def test_without_memory_a_step_is_answered_by_itself() -> None:
 def test_what_lies_a_whole_context_back_is_forgotten(kind: Any) -> None:
     """One layer of attention only: more of them pass on what earlier steps had seen themselves."""
     config = replace(SMALL, memory=kind, transformer=TransformerConfig(layers=1), snail=SNAILConfig(blocks=1))
-    core = make_core(config, STEPS, 3, generator(0), torch.device("cpu"))
+    core = _built(config)
     x = torch.zeros(3 * STEPS, 1, 3)
     x[0] = 3.0
     outputs, quiet = (core.unroll(v, core.start(1))[0].detach() for v in (x, torch.zeros_like(x)))

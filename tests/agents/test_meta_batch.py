@@ -88,7 +88,7 @@ def test_a_share_that_was_left_out_would_be_noticed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tasks_at_once": 0}, "tasks_at_once is 0; it must be at least 1"),
+        ({"tasks_at_once": 0}, "tasks_at_once must be >= 1, or None, got 0"),
         ({"tasks_at_once": 2, "outer": "ppo"}, "tasks_at_once is for outer='trpo'"),
         ({"tasks_at_once": 2, "outer": "reptile", "second_order": False}, "tasks_at_once is for outer='trpo'"),
     ],

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import envs
-from agents.metric import Metric
-from agents.metric_config import MetricConfig
+from agents.metric import Metric, MetricConfig
 from agents.policy_mixture import mixture_log_prob, mixture_outputs
 from agents.task_metric import TaskMetric, spread_out, transitions
 from metarl.agent import State, Step, WorldSpec
@@ -296,8 +295,8 @@ def test_a_trial_of_other_phases_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"encoder": "triplet"}, "encoder is 'triplet'; choose 'siamese' or 'matching'"),
-        ({"reader": "lstm"}, "reader is 'lstm'"), ({"initial": "best"}, "initial is 'best'"),
+        ({"encoder": "triplet"}, "encoder must be 'siamese' or 'matching', got 'triplet'"),
+        ({"reader": "lstm"}, "reader must be .*, got 'lstm'"), ({"initial": "best"}, "initial must be .*, got 'best'"),
         ({"neighbours": 7}, "neighbours is 7, but the library has room for 6"), ({"neighbours": 0}, "neighbours"),
         ({"n_library": 0}, "n_library"), ({"margin": 0.0}, "margin must be > 0"), ({"margin": -1.0}, "margin"),
         ({"temperature": 0.0}, "temperature"), ({"embedding": 0}, "embedding"), ({"context_size": 0}, "context_size"),

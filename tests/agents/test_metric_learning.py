@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 import envs
-from agents.metric import Metric
-from agents.metric_config import MetricConfig
+from agents.metric import Metric, MetricConfig
 from metarl.agent import WorldSpec
 from metarl.episodes import episode_table
 from metarl.seeding import derive, generator

@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.nets import Params
 from agents.policy_library import NO_SLOT, PolicyLibrary
 from agents.policy_mixture import mixture_action, mixture_log_prob
-from metarl.distributions import Categorical, DiagonalGaussian
+from metarl.action_distributions import Categorical, DiagonalGaussian
 from metarl.errors import CheckpointError
 from metarl.seeding import generator
 

@@ -135,9 +135,9 @@ def test_a_restart_keeps_adams_moments() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "ppo.lr is 0.0; it must be above 0"),
+        ({"lr": 0.0}, "ppo.lr must be > 0 and finite, got 0.0"),
         ({"clip": -0.1}, "ppo.clip"),
-        ({"epochs": 0}, "ppo.epochs is 0"),
+        ({"epochs": 0}, "ppo.epochs must be >= 1, got 0"),
         ({"inner_kl_coef": -1.0}, "ppo.inner_kl_coef"),
         ({"inner_kl_target": 0.0}, "ppo.inner_kl_target"),
     ],

@@ -15,7 +15,7 @@ from agents.trust_region import (
     natural_step,
     unflatten,
 )
-from metarl.distributions import Categorical, DiagonalGaussian
+from metarl.action_distributions import Categorical, DiagonalGaussian
 
 F64 = torch.float64
 

@@ -18,7 +18,8 @@ from gymnasium import spaces
 
 from envs.families import FiniteFamily, shuffled_cuts
 from envs.gym_world import GymWorld
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 from metarl.world import World
 
 from .walk_gym import (

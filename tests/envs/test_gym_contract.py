@@ -15,7 +15,8 @@ from metarl.conformance import check_world
 from metarl.errors import ConfigError, MetarlError, WorldError
 from metarl.evaluation import Protocol, evaluate
 from metarl.loop import LoopSettings, Silent, meta_train
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import Tasks
 
 from . import broken_gym as broken
 from .walk_gym import Walk

@@ -13,7 +13,7 @@ from typing import Any
 from agents.finetune import FinetuneConfig
 from agents.maml import MAMLConfig
 from agents.mann import MANNConfig
-from agents.metric_config import MetricConfig
+from agents.metric import MetricConfig
 from agents.normaliser import NormaliserConfig
 from agents.pearl import PEARLConfig
 from agents.ppo import PPOConfig

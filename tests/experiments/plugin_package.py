@@ -11,7 +11,8 @@ import torch
 from gymnasium import spaces
 
 from metarl.seeding import CopyStreams, generator
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 from metarl.world import World
 
 

@@ -13,7 +13,7 @@ from experiments.baseline import OneTask, main
 from experiments.sb3_options import SB3Config
 from metarl.errors import ConfigError
 from metarl.seeding import generator
-from metarl.tasks import check_distribution
+from metarl.task_distribution import check_distribution
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("agent.hidden", [8, 0.5], r"agent.hidden\[1\] is 0.5, expected int"),
         ("agent.inner_objective", "x", r"agent.inner_objective is \"x\", expected one of 'likelihood-ratio'"),
         ("agent.inner_steps", True, r"agent.inner_steps is true, expected int"),
-        ("agent.alpha", -1.0, r"alpha is -1.0; it must be finite and not negative"),
+        ("agent.alpha", -1.0, r"alpha must be >= 0 and finite, got -1.0"),
         ("agent.type", "maml-trop", r"unknown agent 'maml-trop'; did you mean 'maml-trpo'"),
         (
             "agent.type",
@@ -170,7 +170,7 @@ def test_wandb_has_a_short_flag():
         (["--agnet.alpha", "1"], r"unknown setting '--agnet.alpha'; did you mean '--agent.alpha'"),
         (["--wadnb", "offline"], r"unknown setting '--wadnb'; did you mean '--wandb'"),
         (["--agent.alpha", "x"], r"--agent.alpha: could not convert string to float: 'x'"),
-        (["--agent.alpha", "-1"], r"alpha is -1.0; it must be finite and not negative"),
+        (["--agent.alpha", "-1"], r"alpha must be >= 0 and finite, got -1.0"),
         (["--agent.alpha"], r"[Mm]issing value for argument '--agent.alpha'"),
         (["--log.wandb", "cloud"], r"invalid choice 'cloud'.*'online', 'offline'"),
         (["--world.options", "n_test"], r"world option 'n_test' is not of the form key=value"),

@@ -26,6 +26,7 @@ from metarl.commandline import command
 from metarl.evaluation import evaluate
 from metarl.protocol import Protocol
 from metarl.results import Episodes, Evaluation
+from metarl.summary import summarise
 from tests.metarl.line_world import LearnerConfig, Line
 
 from .evaluated_runs import line_config, make_run
@@ -219,7 +220,7 @@ def test_evaluations_with_several_numbers_of_adaptation_episodes_become_a_curve(
         protocol = dataclasses.replace(config.evaluation, adapt_episodes=adapt, n_seeds=n_seeds)
         played = evaluate(load_run(folder).agent, Line(), protocol)
         path = stored.results_path(folder, "test", stored.variant(config.evaluation, protocol))
-        path.write_text(json.dumps(played.to_json()))
+        path.write_text(json.dumps(played.to_json(summarise(played))))
         assert len(report.shots([(folder, report.load_shown(folder))])) == int(adapt != 2)
     assert main(["report", str(folder)]) == 0
     words = " ".join(page_of(folder / "results" / "report.html").text)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from agents.rl2 import RL2Config
 from experiments import train
 from experiments.__main__ import COMMANDS, main
 from experiments.arguments import parse
@@ -304,6 +305,21 @@ def test_help_names_every_command_and_preset(capsys):
     assert not stop.value.code
     said = capsys.readouterr().out
     assert all(flag in said for flag in ("--agent.lr", "--train.n-iterations", "--wandb", "--world.options", "--seed"))
+
+
+def test_help_shows_the_settings_of_the_memory_chosen_and_all_others_can_still_be_set(capsys):
+    def shown(*words: str) -> list[str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "rl2-gridworld", *words, "--help"])
+        assert not stop.value.code
+        said = capsys.readouterr().out
+        assert "--agent.hidden" in said
+        return [name for name in ("transformer", "snail", "mann", "matching") if f"--agent.{name}." in said]
+
+    assert shown() == []
+    assert shown("--agent.memory", "transformer", "--agent.transformer.heads", "2") == ["transformer"]
+    agent = parse(["rl2-gridworld", "--agent.snail.blocks", "1"]).config.agent
+    assert (type(agent), agent.memory, agent.snail.blocks) == (RL2Config, "gru", 1)
 
 
 def test_an_unknown_command_names_the_nearest(capsys):

@@ -13,8 +13,7 @@ import scipy.stats
 import torch
 
 import envs
-from agents.metric import Metric
-from agents.metric_config import MetricConfig
+from agents.metric import Metric, MetricConfig
 from agents.transfer_regret import others, rank_correlation
 from experiments.__main__ import main
 from experiments.config import AnyConfig, WorldConfig

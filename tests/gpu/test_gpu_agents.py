@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.maml_config import MAMLConfig
+from agents.maml import MAMLConfig
 from experiments.__main__ import main
 from experiments.build import build_agent, build_tasks, configure_torch
 from experiments.config import AnyConfig
 from metarl.agent import Agent
+from metarl.collect import first_step
 from metarl.loop import Silent, _tensors, meta_train
-from metarl.rollout import first_step
 from metarl.seeding import generator
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 from tests.experiments.every_agent import KINDS, N_ITERATIONS, config_of
 from tests.experiments.process_settings import process_settings  # noqa: F401
 from tests.experiments.test_resume_agents import outcome, train

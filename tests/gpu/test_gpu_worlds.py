@@ -11,7 +11,7 @@ import envs
 from agents.random_policy import RandomConfig
 from metarl import spaces
 from metarl.agent import WorldSpec
-from metarl.rollout import first_step
+from metarl.collect import first_step
 from metarl.seeding import generator
 from metarl.world import World
 from tests.experiments.test_determinism import OPTIONS, TENSOR_WORLDS

@@ -14,7 +14,8 @@ from envs.tensor_world import TensorWorld
 from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 
 HORIZON = 12
 

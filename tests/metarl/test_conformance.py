@@ -14,7 +14,8 @@ from torch import Tensor
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive, generator
-from metarl.tasks import Tasks, check_split
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks
 from metarl.world import World
 
 HORIZON = 6

@@ -5,8 +5,8 @@ import torch
 
 import envs
 from metarl.agent import WorldSpec
+from metarl.collect import collect, first_step
 from metarl.errors import ConfigError
-from metarl.rollout import collect, first_step
 from metarl.seeding import generator
 from metarl.tasks import Tasks
 

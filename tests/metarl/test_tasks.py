@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from metarl.errors import ConfigError
-from metarl.tasks import Tasks, check_split, concatenate
+from metarl.task_distribution import check_split
+from metarl.tasks import Tasks, concatenate
 
 
 @pytest.fixture

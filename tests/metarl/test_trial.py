@@ -6,8 +6,9 @@ import torch
 import envs
 from envs.gridworld import GridWorld
 from metarl.agent import WorldSpec
+from metarl.collect import refuse_non_finite
 from metarl.errors import ConfigError, WorldError
-from metarl.rollout import Trial, refuse_non_finite
+from metarl.rollout import Trial
 from metarl.tasks import Tasks
 from metarl.trial import copies_per_task, run_trial
 from metarl.world import World

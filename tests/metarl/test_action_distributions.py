@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.distributions import (
+from metarl.action_distributions import (
     Categorical,
     DiagonalGaussian,
     Distribution,

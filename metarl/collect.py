@@ -1,0 +1,185 @@
+"""The loop that collects a rollout: one phase of N trials, an agent acting in B copies of a world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from . import spaces
+from .agent import Agent
+from .commandline import command
+from .errors import ConfigError, WorldError
+from .rollout import Rollout, Step
+from .state import State, choose_rows
+from .world import Obs, World
+
+
+def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> Step:
+    """Return the step that opens a trial: no previous action, reward or end of episode."""
+    b, device = world.num_envs, world.device
+    return Step(
+        obs=spaces.flatten(world.single_observation_space, obs),
+        prev_action=torch.zeros(b, spaces.flat_dim(world.single_action_space), device=device),
+        prev_reward=torch.zeros(b, device=device),
+        prev_done=torch.zeros(b, dtype=torch.bool, device=device),
+        action_mask=action_mask,
+    )
+
+
+def _let_wait(world: World, idle: Tensor | None) -> None:
+    """Let idle copies stand still in worlds where their steps would leave a trace."""
+    if world.carries and not world.fixed_horizon:
+        world.hold(idle)
+
+
+def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
+    """Keep one time step; stacking all of them at the end costs less than writing each into its place."""
+    for key, value in row.items():
+        columns.setdefault(key, []).append(value)
+
+
+@torch.no_grad()
+def collect(
+    world: World,
+    agent: Agent,
+    state: State,
+    step: Step,
+    n_episodes: int,
+    *,
+    n_tasks: int,
+    generator: torch.Generator,
+    greedy: bool = False,
+    training: bool = False,
+) -> tuple[State, Step, Rollout]:
+    """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
+
+    Only with `training` does the rollout say what was hidden, to an agent that needs it (`Agent.needs_hidden`).
+    The M copies of a task share its episodes evenly. Raises ConfigError if they cannot.
+    """
+    b = world.num_envs
+    copies = b // n_tasks
+    if n_episodes % copies:
+        raise ConfigError(
+            f"{n_episodes} episodes per task cannot be shared by {copies} copies; choose a number of copies that "
+            f"divides it"
+        )
+    rounds = n_episodes // copies
+    obs_space, action_space = world.single_observation_space, world.single_action_space
+    # On a GPU these looks at the numbers would make each step wait for the device.
+    on_cpu = world.device.type == "cpu"
+    # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
+    free = not world.fixed_horizon
+    hidden = None if world.shows_reward else torch.zeros(b, device=world.device)
+    start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
+    episode = torch.zeros(b, dtype=torch.int64, device=world.device)
+    active = torch.ones(b, dtype=torch.bool, device=world.device)
+    extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
+    tells = training and world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
+    for t in range(rounds * world.horizon):
+        if tells:
+            _append(columns, {"hidden": world.hidden()})
+        # Elsewhere it is what the step before reached, and has been looked at.
+        if on_cpu and (free or t % world.horizon == 0) and not _surely_finite(step.obs):
+            refuse_non_finite(world, {"first observation": step.obs[None]}, active[None], t)
+        new_state, decision = agent.act(state, step, generator=generator, greedy=greedy)
+        obs, reward, terminated, truncated, info = world.step(decision.action)
+        next_obs = spaces.flatten(obs_space, info["final_obs"])
+        if on_cpu and not _surely_finite(reward, next_obs):
+            refuse_non_finite(world, {"reward": reward[None], "observation": next_obs[None]}, active[None], t)
+        done = terminated | truncated
+        row = {
+            "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
+            "terminated": terminated, "truncated": truncated, "next_obs": next_obs,
+        }  # fmt: skip
+        if free:
+            row["episode"], row["valid"] = episode, active
+        row |= {k: info[k] for k in extras}
+        if step.action_mask is not None:
+            row["action_mask"] = step.action_mask
+        _append(columns, row)
+        _append(aux_columns, decision.aux)
+        new_step = Step(
+            obs=spaces.flatten(obs_space, obs),
+            prev_action=spaces.flatten(action_space, decision.action),
+            prev_reward=reward if hidden is None else hidden,
+            prev_done=done,
+            action_mask=info.get("action_mask"),
+        )
+        if not free:
+            state, step = new_state, new_step
+            continue
+        # A copy that has finished its episodes keeps the step after its last one until the phase ends.
+        state = new_state if agent.parallel_episodes else choose_rows(active, new_state, state)
+        step = _hold_step(step, new_step, active)
+        episode = episode + done.long()
+        active = active & (episode < rounds)
+        if (on_cpu or (t + 1) % world.horizon == 0) and not bool(active.any()):
+            break
+        _let_wait(world, ~active)
+    _let_wait(world, None)
+    kept = {k: torch.stack(v) for k, v in columns.items()}
+    if not free:
+        count = torch.arange(rounds, device=world.device).repeat_interleave(world.horizon)
+        kept["episode"] = count[:, None].expand(-1, b).contiguous()
+        kept["valid"] = active.expand(len(count), b).contiguous()
+    rollout = Rollout(
+        **{k: kept[k] for k in ("obs", "action", "log_prob", "reward", "terminated", "truncated", "next_obs")},
+        episode=kept["episode"].clamp(max=rounds - 1),
+        valid=kept["valid"],
+        success=kept.get("success"),
+        action_mask=kept.get("action_mask"),
+        aux={k: torch.stack(v) for k, v in aux_columns.items()},
+        start=start,
+        n_tasks=n_tasks,
+        n_episodes=n_episodes,
+        dense_reward=kept.get("dense_reward"),
+        cost=kept.get("cost"),
+        shows_reward=world.shows_reward,
+        hidden=kept.get("hidden"),
+    )
+    return state, step, rollout
+
+
+def _surely_finite(*numbers: Tensor) -> bool:
+    """Return False if a number is NaN or infinite, or so large (1e19) that only a closer look can tell.
+
+    Inner products, because this runs at each step: any other test takes several operations.
+    """
+    total = 0.0
+    for value in numbers:
+        flat = value.reshape(-1)
+        total += torch.dot(flat, flat).item()
+    return isfinite(total)
+
+
+def refuse_non_finite(world: World, numbers: Mapping[str, Tensor], valid: Tensor, t: int = 0) -> None:
+    """Raise WorldError naming copy, task, step and entry of the first valid number that is not finite.
+
+    `numbers` are [T, B] (rewards) or [T, B, obs_dim] (observations) by what they are called, in the order in which the
+    numbers of one step come about; `valid` is [T, B]; `t` is the number of the first row. Called where the world is to
+    blame, before an agent turns the NaN into a NaN action or a NaN loss.
+    """
+    whole = [value.isfinite() if value.dim() == 2 else value.isfinite().all(dim=-1) for value in numbers.values()]
+    bad = (~torch.stack(whole, dim=1) & valid[:, None]).nonzero()  # [n, (row, kind, copy)], the earliest first
+    if not len(bad):
+        return
+    row, kind, copy = bad[0].tolist()
+    name, value = list(numbers.items())[kind]
+    task, entry = world.tasks.names[copy] if world.tasks is not None else "unknown", ""
+    if value.dim() > 2:
+        index = int((~value[row, copy].isfinite()).nonzero()[0])
+        entry = f", {spaces.entry_at(world.single_observation_space, index)} is {float(value[row, copy, index])}"
+    raise WorldError(
+        f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of the "
+        f"phase{entry}; check the world with `{command('doctor', 'NAME')}`"
+    )
+
+
+def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:
+    """Return `new` where a copy is active and `kept` where it idles."""
+    before = vars(kept)
+    both = {k: v for k, v in vars(new).items() if v is not None and before[k] is not None}
+    return Step(**choose_rows(active, both, before))
