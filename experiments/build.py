@@ -20,6 +20,7 @@ from metarl.collect import first_step
 from metarl.commandline import path_word
 from metarl.conformance import try_out
 from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
+from metarl.loop import not_finite
 from metarl.reading import check_kind
 from metarl.seeding import generator
 from metarl.task_distribution import TaskDistribution, check_split
@@ -175,7 +176,12 @@ def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:
 
 
 def restore(agent: Agent, state: Any, run_dir: Path) -> None:
-    """Give `agent` the state of a checkpoint; raises CheckpointError if it is none of this agent."""
+    """Give `agent` the state of a checkpoint; raises CheckpointError if it is none of this agent, or not finite.
+
+    Training saves none that is not: such a policy still acts, and an evaluation would be of nobody.
+    """
+    if path := not_finite(state):
+        raise CheckpointError(f"the checkpoint in {run_dir} holds NaN or Inf in {path!r}; use an earlier checkpoint")
     try:
         agent.load_state_dict(state)
     except MetarlError:

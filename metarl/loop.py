@@ -249,13 +249,19 @@ def check_metrics(metrics: Mapping[str, float], iteration: int) -> None:
 
 def check_state(state: Any, iteration: int) -> None:
     """Raise NumericalError naming a float tensor of an agent's state dict that holds NaN or Inf."""
+    path = not_finite(state)
+    if path:
+        raise NumericalError(
+            f"iteration {iteration}: tensor {path!r} of the agent is not finite after the update; {_REMEDY}"
+        )
+
+
+def not_finite(state: Any) -> str:
+    """Return the path of the first float tensor in nested dicts and lists that holds NaN or Inf, "" if none does."""
     named = [(path, t) for path, t in _tensors(state, "") if t.is_floating_point() and t.numel()]
     if not named or bool(torch.stack([t.isfinite().all().to(named[0][1].device) for _, t in named]).all()):
-        return  # one wait for the device, however many tensors
-    path = next(path for path, t in named if not bool(t.isfinite().all()))
-    raise NumericalError(
-        f"iteration {iteration}: tensor {path!r} of the agent is not finite after the update; {_REMEDY}"
-    )
+        return ""  # one wait for the device, however many tensors
+    return next(path for path, t in named if not bool(t.isfinite().all()))
 
 
 def _tensors(state: Any, path: str) -> Iterator[tuple[str, Tensor]]:

@@ -16,10 +16,11 @@ from gymnasium.vector.utils import batch_space
 
 from envs.gridworld import GridWorldTasks
 from experiments.__main__ import main
-from experiments.build import build_agent, build_tasks, read_config
+from experiments.build import build_agent, build_tasks, read_config, restore
 from experiments.warm_start import split_source
 from metarl import run
 from metarl.checkpoint import CheckpointStore, state_fingerprint
+from metarl.errors import CheckpointError
 from metarl.loop import Silent, meta_train
 from metarl.warm_start import warm_state
 from tests.experiments.every_agent import KINDS, config_of
@@ -195,3 +196,15 @@ def test_every_kind_of_agent_starts_with_what_was_learnt_and_an_optimiser_that_k
     moments = [k for k in now if "/adam/" in k or "_adam/" in k or "optimiser/" in k]
     assert [k for k in moments if "/state/" in k] == []
     assert all(now[k] == 0 for k in now if k.endswith("optimiser/n_updates"))
+
+
+@pytest.mark.parametrize("name", ["rl2_gru", "maml", "pearl_product"])
+def test_a_state_with_nan_in_it_is_neither_evaluated_nor_trained_on(name: str, tmp_path: Path) -> None:
+    config = config_of(name)
+    agent = build_agent(config, build_tasks(config), torch.device("cpu"))
+    restore(agent, agent.state_dict(), tmp_path)  # as it is, it is one of this agent
+    state = agent.state_dict()
+    weights = next(v for v in tensors(state).values() if isinstance(v, torch.Tensor) and v.is_floating_point())
+    weights.view(-1)[-1] = float("nan")
+    with pytest.raises(CheckpointError, match="holds NaN or Inf in"):
+        restore(agent, state, tmp_path)
