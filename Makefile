@@ -47,7 +47,7 @@ same:  ## do agents, worlds and presets compute what they did before a rebuild? 
 	$(PY) -m tools.same --base "$(BASE)"
 
 kill: setup  ## kill every kind of agent at every operation on files, resume, compare bit for bit (an hour or two)
-	$(PY) -m tests.experiments.kill_every_agent
+	$(PY) -m tests.experiments.crash.kill_every_agent
 
 learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)
 	$(METARL) reproduce $(NAMES)
@@ -86,7 +86,7 @@ worlds-audit: setup  ## are the NPC worlds benchmarks: room to adapt, worth expl
 	$(METARL) worlds audit
 
 fuzz-maps: setup  ## 12,000 damaged worlds: each must load or be refused, none may crash or hang (minutes)
-	$(PY) -m tests.envs.npc.map_fuzzer --files 12000
+	$(PY) -m tests.envs.npc.maps.map_fuzzer --files 12000
 
 numbers: setup  ## write the numbers of README and docs anew from the committed results
 	$(PY) -m tools.refresh_docs

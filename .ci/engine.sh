@@ -15,7 +15,7 @@ if ! command -v ${CXX:-g++} >/dev/null && { [ -n "${CXX:-}" ] || ! command -v c+
     exit 0
 fi
 echo "compiling the Meta-World engine (a minute)"
-if "$venv/bin/python" -W ignore -m envs.metaworld.precompile; then
+if "$venv/bin/python" -W ignore -m metarl.envs.metaworld.precompile; then
     rm -f "$told"
     touch "$stamp"
 fi

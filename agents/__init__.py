@@ -7,13 +7,34 @@ from metarl.registry import Registry
 AGENTS = Registry(
     "agent",
     {
-        "maml-trpo": ("agents.maml:MAMLConfig", "gradient-based: policy-gradient inner steps, TRPO outer step"),
-        "rl2": ("agents.rl2:RL2Config", "memory-based: a recurrent policy trained by PPO over whole trials"),
-        "varibad": ("agents.varibad:VariBADConfig", "inference-based: a recurrent belief by a VAE, PPO on it"),
-        "pearl": ("agents.pearl:PEARLConfig", "inference-based: SAC on a latent belief about the task, off-policy"),
-        "metric": ("agents.metric:MetricConfig", "metric-based: starts from the policies of similar tasks"),
-        "finetune": ("agents.finetune:FinetuneConfig", "no meta-learning: multi-task PPO, then gradient fine-tuning"),
-        "scratch": ("agents.scratch:ScratchConfig", "no meta-learning: fresh PPO on each task's adaptation episodes"),
-        "random": ("agents.random_policy:RandomConfig", "uniformly random actions"),
+        "maml-trpo": (
+            "metarl.agents.maml.agent:MAMLConfig",
+            "gradient-based: policy-gradient inner steps, TRPO outer step",
+        ),
+        "rl2": (
+            "metarl.agents.rl2.agent:RL2Config",
+            "memory-based: a recurrent policy trained by PPO over whole trials",
+        ),
+        "varibad": (
+            "metarl.agents.varibad.agent:VariBADConfig",
+            "inference-based: a recurrent belief by a VAE, PPO on it",
+        ),
+        "pearl": (
+            "metarl.agents.pearl.agent:PEARLConfig",
+            "inference-based: SAC on a latent belief about the task, off-policy",
+        ),
+        "metric": (
+            "metarl.agents.metric.agent:MetricConfig",
+            "metric-based: starts from the policies of similar tasks",
+        ),
+        "finetune": (
+            "metarl.agents.baselines.finetune:FinetuneConfig",
+            "no meta-learning: multi-task PPO, then gradient fine-tuning",
+        ),
+        "scratch": (
+            "metarl.agents.baselines.scratch:ScratchConfig",
+            "no meta-learning: fresh PPO on each task's adaptation episodes",
+        ),
+        "random": ("metarl.agents.baselines.random_policy:RandomConfig", "uniformly random actions"),
     },
 )

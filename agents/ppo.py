@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from metarl.checks import check_choices, check_ranges
 from metarl.returns import masked_mean
 
-from .optim import annealing, set_lr
+from .nn.optim import annealing, set_lr
 
 ValueLoss = Literal["huber", "mse"]
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-import envs
-from metarl import run
+from metarl import envs, run
 from metarl.agent import Agent, WorldSpec
 from metarl.checkpoint import CheckpointStore
 from metarl.collect import first_step
@@ -27,8 +26,8 @@ from metarl.task_distribution import TaskDistribution, check_split
 from metarl.world import World
 
 from . import codec
+from .cli.trust import check, named
 from .config import AnyConfig, ExperimentConfig, check_device
-from .trust import check, named
 
 
 def usable_cpus() -> int:

@@ -9,10 +9,10 @@ import types
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import agents
+from metarl import agents
 from metarl.errors import CheckpointError, ConfigError, nearest
 
-from . import trust
+from .cli import trust
 from .config import AnyConfig, ExperimentConfig
 
 SCHEMA_VERSION = 1

@@ -18,7 +18,7 @@ from metarl.errors import MOST, MOST_SEED, ConfigError
 from metarl.evaluation import Protocol as EvaluationProtocol
 from metarl.loop import LoopSettings
 
-from .options import format_options, parse_options
+from .cli.world_options import format_options, parse_options
 
 
 class AgentConfig(Protocol):

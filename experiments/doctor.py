@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import envs
+from metarl import envs
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.task_distribution import TaskDistribution
 
+from .cli.parser import Parser, check_writable, seed, whole
+from .cli.safe_text import make_console
+from .cli.world_options import parse_options
 from .config import check_device
-from .options import parse_options
-from .parser import Parser, check_writable, seed, whole
-from .safe_text import make_console
 
 PROG = command("doctor")
 

@@ -17,24 +17,25 @@ from typing import Any
 
 import torch
 
-from agents.random_policy import RandomConfig
 from metarl import run
 from metarl.agent import Agent
+from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
 from metarl.provenance import provenance
 
-from . import codec, upstream
+from . import codec
 from .build import LoadedRun, load_run, open_run, read_config
-from .parser import Parser, add_device, check_folder, seed, whole
-from .plots import Shown, adaptation_figure, save_png
+from .cli.parser import Parser, add_device, check_folder, seed, whole
+from .cli.safe_text import note, one_line
+from .cli.trust import add_trust
+from .figures.plots import Shown, adaptation_figure, save_png
+from .figures.text_tables import about_before, scores_table, text_table
 from .report import shots, write_report
-from .safe_text import note, one_line
-from .stored import FOLDER, make_room, page_path, picture_path, results_path, variant
-from .tables import about_before, scores_table, text_table
-from .trust import add_trust
+from .runs import upstream_evaluation as upstream
+from .runs.stored import FOLDER, make_room, page_path, picture_path, results_path, variant
 
 PROG = command("evaluate")
 

@@ -20,13 +20,13 @@ from metarl.results import SCHEMA_VERSION, Evaluation, plain
 from metarl.summary import runs_text
 
 from .build import stored_config
-from .comparison import improvement_table, methods, methods_table, warnings
-from .parser import Parser
-from .plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
-from .safe_text import note, one_line
-from .shots import same_but_shots, shots_figure, shots_table
-from .stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
-from .tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
+from .cli.parser import Parser
+from .cli.safe_text import note, one_line
+from .figures.plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
+from .figures.shots import same_but_shots, shots_figure, shots_table
+from .figures.text_tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
+from .runs.comparison import improvement_table, methods, methods_table, warnings
+from .runs.stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
 
 PROG = command("report")
 MANY_TASKS = 40

@@ -26,8 +26,7 @@ from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.task_distribution import TaskDistribution
 
-from . import codec, sinks, trust
-from .arguments import PROG, Request, parse
+from . import codec, sinks
 from .build import (
     LoadedRun,
     build_agent,
@@ -40,11 +39,13 @@ from .build import (
     try_together,
     usable_cpus,
 )
+from .cli import trust
+from .cli.help_text import fill, help_width
+from .cli.safe_text import note, one_line
 from .config import AnyConfig, check_device
-from .help_text import fill, help_width
+from .overrides import PROG, Request, parse
 from .presets import describe_presets
-from .safe_text import note, one_line
-from .warm_start import advice, find_start, split_source
+from .runs.warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
 

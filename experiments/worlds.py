@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from envs import WORLDS
 from metarl.commandline import command
+from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
 from metarl.task_distribution import TaskDistribution, check_distribution, check_split
 from metarl.tasks import Tasks
 
+from .cli.parser import Parser, whole
+from .cli.safe_text import make_console
+from .cli.world_options import parse_options
 from .doctor import find_family
-from .options import parse_options
-from .parser import Parser, whole
-from .safe_text import make_console
-from .tables import text_table
+from .figures.text_tables import text_table
 
 PROG = command("worlds")
 _MOST_EPISODES = 1000
@@ -50,11 +50,11 @@ def _parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
     if list(argv[:1]) == ["check"]:
-        from .worlds_check import main as check
+        from .npc.check_maps import main as check
 
         return check(argv[1:])
     if list(argv[:1]) == ["audit"]:
-        from .worlds_audit import main as audit
+        from .npc.audit import main as audit
 
         return audit(argv[1:])
     arguments = _parser().parse_args(list(argv))
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     entry = WORLDS.entry(arguments.world) or Entry(arguments.world, arguments.world)
     console.print(details(family, entry))
     if arguments.measure is not None:
-        from .npc_references import measure_references
+        from .npc.references import measure_references
 
         measure_references(family, arguments.measure, arguments.split, console, write=arguments.write)
     elif arguments.references:

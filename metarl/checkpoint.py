@@ -28,15 +28,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, ConfigError, shortened
-from .reading import (
-    MOST_TENSOR_BYTES,
-    check_real_folder,
-    kind_of,
-    open_plain,
-    parse_json,
-    read_bytes,
-    read_object,
-)
+from .reading import MOST_TENSOR_BYTES, check_real_folder, kind_of, open_plain, parse_json, read_bytes, read_object
 
 SCHEMA_VERSION = 1
 MOST_VALUES_BYTES = 2**30

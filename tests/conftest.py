@@ -16,7 +16,7 @@ os.environ["METARL_TRUST"] = (
 import torch
 from hypothesis import settings
 
-from .folded_skips import pytest_terminal_summary as pytest_terminal_summary
+from tests.folded_skips import pytest_terminal_summary as pytest_terminal_summary
 
 torch.set_num_threads(1)
 # Results must not depend on the machine's speed or on the day: no deadline, a fixed stream of examples.

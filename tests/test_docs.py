@@ -107,8 +107,8 @@ def test_every_make_target_that_is_mentioned_exists() -> None:
 
 
 def test_every_command_and_preset_that_is_mentioned_exists() -> None:
-    from experiments.__main__ import COMMANDS
-    from experiments.presets import PRESETS
+    from metarl.experiments.cli.main import COMMANDS
+    from metarl.experiments.presets import PRESETS
 
     used = [(name, words[1:]) for name, words in commands() if words[0] == "metarl"]
     verbs = {(name, words[0]) for name, words in used if words and words[0] != "..."}
@@ -127,7 +127,7 @@ def flags_of(text: str) -> set[str]:
 @pytest.fixture(scope="module")
 def known_flags() -> set[str]:
     """Return all options of all commands, those of train for one preset per kind of agent."""
-    from experiments.__main__ import COMMANDS, main
+    from metarl.experiments.cli.main import COMMANDS, main
 
     presets = ("rl2-gridworld", "maml-navigation", "pearl-sparse-point-robot", "varibad-gridworld", "metric-navigation")
     verbs = [[verb] for verb in COMMANDS] + [["worlds", "check"], ["worlds", "audit"]]
@@ -163,9 +163,9 @@ def test_every_extra_that_is_named_exists_and_every_one_there_is_has_a_use() -> 
 
 
 def test_every_preset_and_reproduction_that_a_document_names_exists() -> None:
-    from agents import AGENTS
-    from experiments.presets import PRESETS
-    from experiments.reproductions import REPRODUCTIONS
+    from metarl.agents import AGENTS
+    from metarl.experiments.presets import PRESETS
+    from metarl.experiments.studies.reproductions import REPRODUCTIONS
 
     known = {*PRESETS, *REPRODUCTIONS, *AGENTS.builtin}
     kinds = {name.partition("-")[0] for name in PRESETS} - {"ml1"}

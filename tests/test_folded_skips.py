@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from .folded_skips import folded, pytest_terminal_summary
+from tests.folded_skips import folded, pytest_terminal_summary
 
 
 def skipped(reason: str, line: int) -> SimpleNamespace:

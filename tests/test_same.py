@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-import envs
-from envs import gridworld
+from metarl import envs
+from metarl.envs.classic import gridworld
 from tests.experiments.every_agent import config_of
 from tools.digests import config_digest, digest, measure, played
 from tools.same import EXACT, compare, measured

@@ -29,17 +29,15 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-import agents
-import envs
-import experiments
 import metarl
-from envs.gym_world import GymWorld
-from envs.npc.family import NpcFamily
-from envs.npc.measure import play
-from experiments.build import build_agent, build_tasks, configure_torch
-from experiments.codec import to_json
-from experiments.presets import PRESETS
+from metarl import agents, envs, experiments
+from metarl.envs.gym.world import GymWorld
+from metarl.envs.npc.family import NpcFamily
+from metarl.envs.npc.measure import play
 from metarl.evaluation import evaluate, select_tasks
+from metarl.experiments.build import build_agent, build_tasks, configure_torch
+from metarl.experiments.codec import to_json
+from metarl.experiments.presets import PRESETS
 from metarl.log import WALL_CLOCK_KEYS
 from metarl.loop import meta_train
 from metarl.tasks import Tasks

@@ -10,8 +10,8 @@ import torch
 from metarl.errors import ConfigError, nearest
 from metarl.world import World
 
-from .core import MOST_THREADS
-from .cores import CORES, usable_cpus
+from .core_protocol import MOST_THREADS
+from .core_selection import CORES, usable_cpus
 from .options import EpisodeRules
 from .upstream import upstream_world
 

@@ -21,7 +21,7 @@ from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
-from .core import CopyState, Floats, ModelEntry, TaskClass
+from .core_protocol import CopyState, Floats, ModelEntry, TaskClass
 from .program import Program
 from .tasks import class_names, metaworld_module, upstream_goal
 from .versions import SUPPORTED

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.gym_chunk import CopyFailure
+from metarl.envs.gym.serial import CopyFailure
 from metarl.errors import ConfigError
 
 from .catalogue import GoalKey, Start, start_of, task_class
-from .core import STATE_PARTS, CopyState, TaskClass
-from .cores import fall_back, make_core
+from .core_protocol import STATE_PARTS, CopyState, TaskClass
+from .core_selection import fall_back, make_core
 
 
 class Copies:

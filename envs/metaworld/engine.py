@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.gym_chunk import CopyFailure
-from envs.gym_workers import world_error
-from envs.gym_world import in_float32
+from metarl.envs.gym.processes import world_error
+from metarl.envs.gym.serial import CopyFailure
+from metarl.envs.gym.world import in_float32
 from metarl.errors import ConfigError, WorldError
 from metarl.tasks import Tasks
 from metarl.world import StepResult, World
 
 from .assignments import Assignments
 from .copies import Copies
-from .core import Core
+from .core_protocol import Core
 from .options import EpisodeRules
-from .picture import CAMERA, Studio
 from .program import ACTION_SIZE, INFO, OBS_SIZE
+from .render import CAMERA, Studio
 from .upstream import UPSTREAM_RULES, spaces
 
 _SUCCESS = INFO.index("success")

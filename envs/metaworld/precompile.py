@@ -1,4 +1,4 @@
-"""`python -m envs.metaworld.precompile`: compile everything now, so that nobody waits for it later."""
+"""`python -m metarl.envs.metaworld.precompile`: compile everything now, so that nobody waits for it later."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 
-from .core import Floats, TaskClass
-from .crew import Call
+from .contacts import Touching
+from .core_protocol import Floats, TaskClass
 from .memory import Memory, address_of, layout, offset
 from .shallow_model import ShallowModel
 from .substeps import fusable, fused_step, whole_step
-from .touching import Touching
+from .thread_pool import Call
 
 Evaluate = Callable[[Floats, Floats, NDArray[np.float32]], Any]
 """A program as array code: reads [F, N], slots [S, N], action [4, N] to `emit.Result`."""

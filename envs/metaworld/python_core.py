@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, WorldError
 
-from .core import CopyState, CoreArrays, TaskClass, check_load, check_state
-from .crew import Crew
+from .core_protocol import CopyState, CoreArrays, TaskClass, check_load, check_state
 from .emit import compile_arrays
 from .program import ACTION_SIZE, Program
 from .python_batch import Batch, Copy, Evaluate
+from .thread_pool import Crew
 
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 

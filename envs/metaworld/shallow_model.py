@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 
-from .core import Floats, ModelEntry
+from .core_protocol import Floats, ModelEntry
 from .memory import address_of, layout
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.opengl import remedy
+from metarl.envs.opengl import remedy
 from metarl.errors import ConfigError, nearest
 from metarl.tasks import Tasks
 

@@ -8,13 +8,13 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from envs.gym_chunk import Env
-from envs.gym_world import GymWorld
+from metarl.envs.gym.serial import Env
+from metarl.envs.gym.world import GymWorld
 from metarl.tasks import Tasks
 
 from .catalogue import check_goal
 from .options import EpisodeRules
-from .picture import forget, picture
+from .render import forget, picture
 from .tasks import goal_of, metaworld_module, upstream_task
 from .upstream_state import restore, snapshot
 

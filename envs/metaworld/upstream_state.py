@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.gym_chunk import Env
+from metarl.envs.gym.serial import Env
 
 _MODEL_FIELDS = ("body_pos", "body_quat", "site_pos", "site_quat", "geom_pos")
 _VIEWED_FIELDS = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from envs.families import Family, check_count, pick
+from metarl.envs.families import Family, check_count, pick
 from metarl.seeding import generator as stream
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks

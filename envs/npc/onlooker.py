@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState, choose_rows
+from metarl.envs.tensor_world import EpisodeState, choose_rows
 
 from .reference import Policy
 from .world import NpcWorld

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState
+from metarl.envs.tensor_world import EpisodeState
 
 from .world import NpcWorld
 

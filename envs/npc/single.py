@@ -1,6 +1,6 @@
 """The NPC worlds as plain Gymnasium environments, one visitor at a time: `gymnasium.make("MetaverseNPC/Companion-v0")`.
 
-Importing this module registers the ids; `gymnasium.make("envs.npc.single:MetaverseNPC/Companion-v0")` does both.
+Importing this module registers the ids; `gymnasium.make("metarl.envs.npc.single:MetaverseNPC/Companion-v0")` does both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import envs
+from metarl import envs
 from metarl.errors import ConfigError, WorldError, nearest
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
@@ -123,4 +123,4 @@ def _row(obs: Tensor | dict[str, Tensor]) -> Any:
 
 for _id, _world in IDS.items():
     if _id not in gym.registry:
-        gym.register(_id, entry_point="envs.npc.single:NpcEnv", kwargs={"world": _world})
+        gym.register(_id, entry_point="metarl.envs.npc.single:NpcEnv", kwargs={"world": _world})

@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import EpisodeState, TensorWorld
+from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.errors import ConfigError
 
 

@@ -15,18 +15,7 @@ from metarl.errors import WorldError
 from metarl.tasks import Tasks
 from metarl.world import World
 
-from .probe import (
-    Fault,
-    NotApplicable,
-    Probe,
-    Row,
-    bounds,
-    difference,
-    global_rng,
-    go_on,
-    random_action,
-    step_row,
-)
+from .probe import Fault, NotApplicable, Probe, Row, bounds, difference, global_rng, go_on, random_action, step_row
 
 
 def check_finite(probe: Probe) -> str:

@@ -22,12 +22,7 @@ from metarl.spaces import entries
 from metarl.tasks import Tasks
 from metarl.world import World
 
-from .probe import (
-    Fault,
-    Probe,
-    random_action,
-    spec_of,
-)
+from .probe import Fault, Probe, random_action, spec_of
 
 METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "set_tasks": (1, ()),

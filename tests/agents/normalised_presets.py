@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from agents.normaliser import NormaliserConfig
-from agents.rl2 import RL2Config
-from experiments.config import AnyConfig
+from metarl.agents.nn.normaliser import NormaliserConfig
+from metarl.agents.rl2.agent import RL2Config
+from metarl.experiments.config import AnyConfig
 from metarl.loop import LoopSettings
 from tests.experiments import tiny_presets
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agents.nets import Params, PolicyNet
 from metarl.agent import Step, WorldSpec
+from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator
 from metarl.tasks import Tasks

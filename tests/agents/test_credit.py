@@ -16,10 +16,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.inner_loop import Batch, Objective, gradient_step, inner_loss, make_batch, task_scores
-from agents.maml import MAML, MAMLConfig, MetaBatch
-from agents.nets import Params
 from metarl.agent import WorldSpec
+from metarl.agents.maml.agent import MAML, MAMLConfig, MetaBatch
+from metarl.agents.maml.inner_loop import Batch, Objective, gradient_step, inner_loss, make_batch, task_scores
+from metarl.agents.nn.functional import Params
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout
 from metarl.seeding import generator

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.ppo import (
+from metarl.agents.ppo import (
     Optimiser,
     PPOConfig,
     RunningMoments,

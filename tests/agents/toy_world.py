@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import TensorWorld
 from metarl.agent import WorldSpec
+from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Trial
 from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks

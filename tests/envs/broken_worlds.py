@@ -18,8 +18,7 @@ from torch import Tensor
 
 from metarl.tasks import Tasks
 from metarl.world import World
-
-from .lamps import BOX, Buttons, Drive, Family, Lamps, Rooms, Walls
+from tests.envs.gym.lamps import BOX, Buttons, Drive, Family, Lamps, Rooms, Walls
 
 
 def family(**members: Any) -> Callable[[], Any]:

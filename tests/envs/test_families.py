@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-import envs
-from envs.families import shuffled_cuts
+from metarl import envs
+from metarl.envs.families import shuffled_cuts
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs.film import Filmed
-from envs.gym_world import GymWorld
 from metarl.agent import WorldSpec
+from metarl.envs.film import Filmed
+from metarl.envs.gym.world import GymWorld
 from metarl.errors import ConfigError
 from metarl.trial import run_trial
-
-from . import toy_gym as toy
-from .scripted import Recorder
+from tests.envs.gym import toy_gym as toy
+from tests.envs.scripted import Recorder
 
 
 def draw(env: toy.Toy) -> np.ndarray[Any, Any]:
@@ -83,6 +82,6 @@ def test_what_cannot_be_filmed_is_refused_with_one_line(tmp_path, name, options,
 
 def test_a_missing_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    monkeypatch.setattr("envs.film.find_spec", lambda name: None)
+    monkeypatch.setattr("metarl.envs.film.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'imageio\[ffmpeg\]'`, or make it a \.gif"):
         Filmed(world(), tmp_path / "a.mp4")

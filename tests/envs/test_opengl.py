@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.opengl import drawing, remedy
+from metarl.envs.opengl import drawing, remedy
 from metarl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ for _ in range(2):
 GYMNASIUM = """
 import gymnasium as gym
 import torch
-from envs.gym_world import GymWorld
+from metarl.envs.gym.world import GymWorld
 from metarl.errors import MetarlError
 from metarl.tasks import Tasks
 def make(task): return gym.make("InvertedPendulum-v5", render_mode="rgb_array")

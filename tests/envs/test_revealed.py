@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import envs
-from envs.beliefs import BetaBelief, FiniteBelief, Seen
+from metarl import envs
 from metarl.conformance import check_world
+from metarl.envs.beliefs import BetaBelief, FiniteBelief, Seen
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 

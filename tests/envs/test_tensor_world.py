@@ -5,8 +5,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import envs
-from envs.tensor_world import TensorWorld
+from metarl import envs
+from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, generator
 from metarl.tasks import Tasks

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.arguments import Request
-from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
-from experiments.train import start
+from metarl.experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
+from metarl.experiments.overrides import Request
+from metarl.experiments.train import start
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 from metarl.signals import StopSignals

@@ -10,24 +10,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from agents.finetune import FinetuneConfig
-from agents.maml import MAMLConfig
-from agents.mann import MANNConfig
-from agents.metric import MetricConfig
-from agents.normaliser import NormaliserConfig
-from agents.pearl import PEARLConfig
-from agents.ppo import PPOConfig
-from agents.promp import OuterPPOConfig
-from agents.random_policy import RandomConfig
-from agents.rl2 import RL2Config
-from agents.sac import SACConfig
-from agents.scratch import ScratchConfig
-from agents.snail import SNAILConfig
-from agents.transformer import TransformerConfig
-from agents.vae import VAEConfig
-from agents.varibad import VariBADConfig
-from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
+from metarl.agents.baselines.finetune import FinetuneConfig
+from metarl.agents.baselines.random_policy import RandomConfig
+from metarl.agents.baselines.scratch import ScratchConfig
+from metarl.agents.maml.agent import MAMLConfig
+from metarl.agents.maml.promp import OuterPPOConfig
+from metarl.agents.memory.mann import MANNConfig
+from metarl.agents.memory.snail import SNAILConfig
+from metarl.agents.memory.transformer import TransformerConfig
+from metarl.agents.metric.agent import MetricConfig
+from metarl.agents.nn.normaliser import NormaliserConfig
+from metarl.agents.pearl.agent import PEARLConfig
+from metarl.agents.pearl.sac import SACConfig
+from metarl.agents.ppo import PPOConfig
+from metarl.agents.rl2.agent import RL2Config
+from metarl.agents.varibad.agent import VariBADConfig
+from metarl.agents.varibad.vae import VAEConfig
 from metarl.evaluation import Protocol
+from metarl.experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
 from metarl.loop import LoopSettings
 
 N_ITERATIONS, CHECKPOINT_EVERY = 4, 2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-import envs
-from experiments.build import build_agent
-from experiments.config import AnyConfig
-from experiments.presets import load_preset
+from metarl import envs
 from metarl.errors import ConfigError
+from metarl.experiments.build import build_agent
+from metarl.experiments.config import AnyConfig
+from metarl.experiments.presets import load_preset
 from metarl.loop import LoopSettings, meta_train
 
 pytestmark = pytest.mark.metaworld

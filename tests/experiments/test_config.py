@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from agents.maml import MAMLConfig
-from experiments import codec
-from experiments.arguments import check_changes, parse_overrides
-from experiments.build import build_agent, build_tasks
-from experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
-from experiments.options import format_options, parse_options
-from experiments.presets import PRESETS, describe_presets, load_preset
+from metarl.agents.maml.agent import MAMLConfig
 from metarl.errors import CheckpointError, ConfigError, MetarlError
 from metarl.evaluation import Protocol
+from metarl.experiments import codec
+from metarl.experiments.build import build_agent, build_tasks
+from metarl.experiments.cli.world_options import format_options, parse_options
+from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
+from metarl.experiments.overrides import check_changes, parse_overrides
+from metarl.experiments.presets import PRESETS, describe_presets, load_preset
 from metarl.loop import Plan
 from metarl.seeding import generator
 from tests.experiments import tiny_presets

@@ -12,24 +12,25 @@ import pytest
 import torch
 
 import metarl
-from agents.ppo import PPOConfig
-from agents.random_policy import RandomConfig
-from agents.rl2 import RL2Config
-from envs import WORLDS
-from experiments import doctor
-from experiments.__main__ import main
-from experiments.arguments import Request
-from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
-from experiments.train import start
 from metarl.agent import WorldSpec
+from metarl.agents.baselines.random_policy import RandomConfig
+from metarl.agents.ppo import PPOConfig
+from metarl.agents.rl2.agent import RL2Config
 from metarl.conformance import CHECKS, TRIED_OUT, check_world, try_out
+from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.evaluation import evaluate
+from metarl.experiments import doctor
+from metarl.experiments.cli.main import main
+from metarl.experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
+from metarl.experiments.overrides import Request
+from metarl.experiments.train import start
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 from metarl.signals import StopSignals
-from tests.envs import broken_gym, broken_worlds
-from tests.envs.lamps import Family, Lamps
+from tests.envs import broken_worlds
+from tests.envs.gym import broken_gym
+from tests.envs.gym.lamps import Family, Lamps
 from tests.experiments.process_settings import process_settings  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("process_settings")
@@ -83,7 +84,7 @@ def test_doctor_and_train_refuse_a_broken_world_with_the_same_sentence(kind: str
 
 @pytest.mark.parametrize("kind", broken_gym.BROKEN)
 def test_doctor_and_train_refuse_a_broken_environment_with_the_same_sentence(kind: str, tmp_path: Path) -> None:
-    _, message = refused_alike(tmp_path, "tests.envs.broken_gym:Walks", "case", kind)
+    _, message = refused_alike(tmp_path, "tests.envs.gym.broken_gym:Walks", "case", kind)
     assert re.search(broken_gym.says(kind), message)
 
 
@@ -205,7 +206,7 @@ def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path, monkeypatch: pytest.Mo
     def advance(self: Any, *given: Any) -> Any:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("envs.gridworld.GridWorld.advance", advance)
-    monkeypatch.setattr("experiments.build.try_out", lambda source, **_: source())
+    monkeypatch.setattr("metarl.envs.classic.gridworld.GridWorld.advance", advance)
+    monkeypatch.setattr("metarl.experiments.build.try_out", lambda source, **_: source())
     with pytest.raises(RuntimeError, match="ours"):
         main(["train", "tests.experiments.tiny_presets:tiny", "--run-dir", str(tmp_path / "run")])

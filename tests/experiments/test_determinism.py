@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-import envs
-from experiments.build import build_tasks
-from experiments.config import AnyConfig
+from metarl import envs
 from metarl.agent import WorldSpec
+from metarl.experiments.build import build_tasks
+from metarl.experiments.config import AnyConfig
 from metarl.loop import LoopSettings, Silent, meta_train
 from tests.experiments import tiny_presets
 from tests.experiments.every_agent import KINDS, config_of

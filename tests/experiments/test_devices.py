@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.maml import MAMLConfig
-from experiments.__main__ import main
-from experiments.build import load_run
-from experiments.config import ExperimentConfig, LogConfig, WorldConfig
+from metarl.agents.maml.agent import MAMLConfig
+from metarl.experiments.build import load_run
+from metarl.experiments.cli.main import main
+from metarl.experiments.config import ExperimentConfig, LogConfig, WorldConfig
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
+from tests.experiments.evaluated_runs import line_config, make_run
 from tests.experiments.every_agent import METRIC
-
-from .evaluated_runs import line_config, make_run
-from .process_settings import process_settings  # noqa: F401
+from tests.experiments.process_settings import process_settings  # noqa: F401
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 NOTE = "note: this run was trained on cuda, which is not here; using cpu\n"
@@ -108,7 +107,7 @@ def test_splits_says_it_once_and_tells_each_evaluation(
         assert main(arguments) == 0
         return {}
 
-    monkeypatch.setattr("experiments.splits.run_subcommand", run_subcommand)
+    monkeypatch.setattr("metarl.experiments.studies.splits.run_subcommand", run_subcommand)
     assert main(["splits", str(line), "--only", "test", "validation"]) == 0
     assert [c[3:5] for c in called] == [["--device", "cpu"]] * 2
     assert capfd.readouterr().err.count("note:") == 1

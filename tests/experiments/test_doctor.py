@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import main as command
-from experiments.doctor import main
 from metarl.conformance import CHECKS
-
-from .plugin_package import install
+from metarl.experiments.cli.main import main as command
+from metarl.experiments.doctor import main
+from tests.experiments.plugin_package import install
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import build
-from experiments.__main__ import main
-from experiments.evaluate import evaluation_path
 from metarl.checkpoint import state_fingerprint
+from metarl.experiments import build
+from metarl.experiments.cli.main import main
+from metarl.experiments.evaluate import evaluation_path
 from metarl.protocol import Protocol
 from metarl.results import Evaluation
+from tests.experiments.evaluated_runs import line_config, make_run
 from tests.metarl.line_world import LearnerConfig
-
-from .evaluated_runs import line_config, make_run
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +237,7 @@ def test_a_run_directory_that_is_none_is_refused_in_one_line(tmp_path: Path, cap
 
 
 def test_the_checkpoint_that_is_evaluated_is_the_one_that_was_saved(tmp_path: Path):
-    from experiments.build import load_run
+    from metarl.experiments.build import load_run
 
     folder = make_run(tmp_path / "run", line_config())
     loaded = load_run(folder)
@@ -248,7 +247,7 @@ def test_the_checkpoint_that_is_evaluated_is_the_one_that_was_saved(tmp_path: Pa
 
 
 def test_what_would_spoil_the_results_is_told_before_anything_is_played(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.evaluate.evaluate", lambda *args, **kwargs: pytest.fail("it was played"))
+    monkeypatch.setattr("metarl.experiments.evaluate.evaluate", lambda *args, **kwargs: pytest.fail("it was played"))
     folder = make_run(tmp_path / "run", line_config())
     history = (folder / "metrics.jsonl").read_text()
     capsys.readouterr()

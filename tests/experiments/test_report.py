@@ -15,21 +15,23 @@ import pytest
 import torch
 from scipy import stats
 
-from experiments import comparison, plots, report, stored, tables
-from experiments import shots as plots_of_shots
-from experiments.__main__ import main
-from experiments.build import load_run
-from experiments.table import summary_of_row as table_summary
-from experiments.table_rows import Row
 from metarl import run
 from metarl.commandline import command
 from metarl.evaluation import evaluate
+from metarl.experiments import report
+from metarl.experiments.build import load_run
+from metarl.experiments.cli.main import main
+from metarl.experiments.figures import plots
+from metarl.experiments.figures import shots as plots_of_shots
+from metarl.experiments.figures import text_tables as tables
+from metarl.experiments.runs import comparison, stored
+from metarl.experiments.studies.table import summary_of_row as table_summary
+from metarl.experiments.studies.table_rows import Row
 from metarl.protocol import Protocol
 from metarl.results import Episodes, Evaluation
 from metarl.summary import summarise
+from tests.experiments.evaluated_runs import line_config, make_run
 from tests.metarl.line_world import LearnerConfig, Line
-
-from .evaluated_runs import line_config, make_run
 
 
 class Page(html.parser.HTMLParser):

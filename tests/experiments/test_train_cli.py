@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.rl2 import RL2Config
-from experiments import train
-from experiments.__main__ import COMMANDS, main
-from experiments.arguments import parse
 from metarl import run
+from metarl.agents.rl2.agent import RL2Config
 from metarl.checkpoint import TENSORS, CheckpointStore, state_fingerprint
 from metarl.errors import CheckpointError, ConfigError
+from metarl.experiments import train
+from metarl.experiments.cli.main import COMMANDS, main
+from metarl.experiments.overrides import parse
 from metarl.log import WALL_CLOCK_KEYS
 from metarl.run_lock import RunLock
 from metarl.signals import StopSignals
@@ -149,7 +149,7 @@ def test_wandb_online_without_credentials_fails_before_anything_exists(tmp_path,
     monkeypatch.chdir(tmp_path)
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("experiments.sinks._has_credentials", lambda: False)
+    monkeypatch.setattr("metarl.experiments.sinks._has_credentials", lambda: False)
     assert main(["train", TINY, "--wandb", "online"]) == 2
     assert "no W&B credentials" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -166,7 +166,7 @@ def test_a_sink_that_cannot_start_leaves_nothing_behind(tmp_path, monkeypatch, c
     def fail(*arguments: object) -> list[object]:
         raise ConfigError("no such server; pass --log.wandb offline")
 
-    monkeypatch.setattr("experiments.sinks.make_sinks", fail)
+    monkeypatch.setattr("metarl.experiments.sinks.make_sinks", fail)
     assert main(["train", TINY, "--run-dir", str(tmp_path / "a")]) == 2
     assert "no such server" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import main as command
-from experiments.worlds import main
-
-from .plugin_package import install
+from metarl.experiments.cli.main import main as command
+from metarl.experiments.worlds import main
+from tests.experiments.plugin_package import install
 
 
 @pytest.fixture

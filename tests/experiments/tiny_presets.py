@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from agents.finetune import FinetuneConfig
-from agents.maml import MAMLConfig
-from agents.pearl import PEARLConfig
-from agents.ppo import PPOConfig
-from agents.rl2 import RL2Config
-from agents.sac import SACConfig
-from experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
+from metarl.agents.baselines.finetune import FinetuneConfig
+from metarl.agents.maml.agent import MAMLConfig
+from metarl.agents.pearl.agent import PEARLConfig
+from metarl.agents.pearl.sac import SACConfig
+from metarl.agents.ppo import PPOConfig
+from metarl.agents.rl2.agent import RL2Config
 from metarl.evaluation import Protocol
+from metarl.experiments.config import AnyConfig, ExperimentConfig, LogConfig, WorldConfig
 from metarl.loop import LoopSettings
 from tests.metarl.tiny import TinyConfig
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.maml import MAMLConfig
-from experiments.__main__ import main
-from experiments.build import build_agent, build_tasks, configure_torch
-from experiments.config import AnyConfig
 from metarl.agent import Agent
+from metarl.agents.maml.agent import MAMLConfig
 from metarl.collect import first_step
+from metarl.experiments.build import build_agent, build_tasks, configure_torch
+from metarl.experiments.cli.main import main
+from metarl.experiments.config import AnyConfig
 from metarl.loop import Silent, _tensors, meta_train
 from metarl.seeding import generator
 from metarl.task_distribution import TaskDistribution
 from tests.experiments.every_agent import KINDS, N_ITERATIONS, config_of
 from tests.experiments.process_settings import process_settings  # noqa: F401
-from tests.experiments.test_resume_agents import outcome, train
+from tests.experiments.runs.test_resume_agents import outcome, train
 from tests.gpu.host_draws import HostDraws
 from tests.gpu.waiting import no_waiting
 

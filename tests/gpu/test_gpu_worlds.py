@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-import envs
-from agents.random_policy import RandomConfig
-from metarl import spaces
+from metarl import envs, spaces
 from metarl.agent import WorldSpec
+from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.collect import first_step
 from metarl.seeding import generator
 from metarl.world import World

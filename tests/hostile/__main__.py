@@ -14,9 +14,8 @@ import pytest
 
 from metarl.checkpoint import replace_file
 from metarl.provenance import provenance
-
-from . import Case, command_lines
-from .judging import Judge
+from tests.hostile import Case, command_lines
+from tests.hostile.judging import Judge
 
 MOST_S = 10.0
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.native import build
-from envs.metaworld.native.programs import cached_program, prepare, program_function, upstream_digest
-from envs.metaworld.program import INFO, OBS_SIZE, Node, Program
+from metarl.envs.metaworld.native import build
+from metarl.envs.metaworld.native.programs import cached_program, prepare, program_function, upstream_digest
+from metarl.envs.metaworld.program import INFO, OBS_SIZE, Node, Program
 from metarl.errors import ConfigError
-
-from .user import serve
+from tests.hostile.user import serve
 
 
 def program(factor: float = 2.5, task: str = "toy-v3") -> Program:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from . import Case, Surroundings
+from tests.hostile import Case, Surroundings
 
 Damage = Callable[[Path], None]
 STRANGER = 12345

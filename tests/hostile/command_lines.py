@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from metarl.seeding import generator
-
-from . import Case, Surroundings
+from tests.hostile import Case, Surroundings
 
 N_LINES = 1_000
 _NO_TEXT = ["", " ", "\udcff", "x", "None", "nan", "-inf"]

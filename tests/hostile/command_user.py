@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import experiments.doctor
-import experiments.train
-import experiments.worlds  # noqa: F401  # imported once for all
-from experiments.__main__ import main
-
-from .user import serve
+import metarl.experiments.doctor
+import metarl.experiments.train
+import metarl.experiments.worlds  # noqa: F401  # imported once for all
+from metarl.experiments.cli.main import main
+from tests.hostile.user import serve
 
 
 def act(surroundings: dict[str, Any]) -> int:

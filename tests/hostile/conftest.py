@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .user import User
+from tests.hostile.user import User
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.ppo import PPOConfig
-from agents.rl2 import RL2Config
-from experiments.arguments import Request
-from experiments.config import ExperimentConfig, LogConfig, WorldConfig
-from experiments.train import start
+from metarl.agents.ppo import PPOConfig
+from metarl.agents.rl2.agent import RL2Config
+from metarl.experiments.config import ExperimentConfig, LogConfig, WorldConfig
+from metarl.experiments.overrides import Request
+from metarl.experiments.train import start
 from metarl.loop import LoopSettings
 from metarl.protocol import Protocol
 from metarl.signals import StopSignals

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import Case, Surroundings, runs
-from .intact import make_good
-from .user import LIMIT_S, User
+from tests.hostile import Case, Surroundings, runs
+from tests.hostile.intact import make_good
+from tests.hostile.user import LIMIT_S, User
 
 
 class Judge:

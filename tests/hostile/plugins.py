@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.experiments.plugin_package import SOURCE
-
-from . import Case, Surroundings
+from tests.hostile import Case, Surroundings
 
 QUICK_S = "1"
 """Limit of time for an import, in seconds, where it is reached."""

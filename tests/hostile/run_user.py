@@ -14,18 +14,17 @@ from typing import Any
 
 import torch._dynamo  # noqa: F401  # imported once for all, as the rest: else it takes most of a case's time
 
-import agents.rl2  # noqa: F401
-import envs.gridworld  # noqa: F401
-import experiments.evaluate
-import experiments.report
-import experiments.splits
-import experiments.train
-from experiments.__main__ import main
+import metarl.agents.rl2.agent  # noqa: F401
+import metarl.envs.classic.gridworld  # noqa: F401
+import metarl.experiments.evaluate
+import metarl.experiments.report
+import metarl.experiments.studies.splits
+import metarl.experiments.train
 from metarl import run
 from metarl.checkpoint import state_fingerprint
+from metarl.experiments.cli.main import main
 from metarl.log import WALL_CLOCK_KEYS
-
-from .user import serve
+from tests.hostile.user import serve
 
 NUMBERS = ("trials", "without_adaptation", "random_policy", "references", "task_fingerprint")
 
@@ -50,8 +49,8 @@ def act(surroundings: dict[str, Any]) -> int:
     """Run the command as a process that has just begun would."""
     words = surroundings["arguments"]
     if "HOSTILE_DRAW" not in os.environ:
-        experiments.evaluate.save_png = lambda *_: None
-        experiments.evaluate.write_report = lambda _, target, **__: target
+        metarl.experiments.evaluate.save_png = lambda *_: None
+        metarl.experiments.evaluate.write_report = lambda _, target, **__: target
     try:
         code = main(words)
     except SystemExit as end:

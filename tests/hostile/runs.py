@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from metarl.run import identity
-
-from . import Case, Surroundings
-from .intact import OTHERS
+from tests.hostile import Case, Surroundings
+from tests.hostile.intact import OTHERS
 
 Damage = Callable[[Path], Any]
 MARKER, PRECIOUS, OUTSIDE = "executed", "precious", "outside"

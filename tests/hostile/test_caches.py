@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.metaworld.native.build import BuildError, compile_library, find_compiler, product_path
-from envs.metaworld.native.store import load_library
-
-from . import Surroundings
-from .caches import STRANGER, cases, copier
-from .user import User
+from metarl.envs.metaworld.native.build import BuildError, compile_library, find_compiler, product_path
+from metarl.envs.metaworld.native.store import load_library
+from tests.hostile import Surroundings
+from tests.hostile.caches import STRANGER, cases, copier
+from tests.hostile.user import User
 
 try:
     find_compiler()

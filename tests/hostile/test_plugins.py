@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from . import Surroundings
-from .plugins import CRASHING, FAILING, HANGING, cases
-from .user import User
+from tests.hostile import Surroundings
+from tests.hostile.plugins import CRASHING, FAILING, HANGING, cases
+from tests.hostile.user import User
 
 CASES = {case.name: case for case in cases()}
 USER, MOST_S = "command_user", 10

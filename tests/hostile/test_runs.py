@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from . import Surroundings, command_lines, runs
-from .intact import OTHERS
-from .judging import Judge
-from .runs import CHECKPOINT
+from tests.hostile import Surroundings, command_lines, runs
+from tests.hostile.intact import OTHERS
+from tests.hostile.judging import Judge
+from tests.hostile.runs import CHECKPOINT
 
 KINDS = ("changed", "foreign")
 EVERY = 97

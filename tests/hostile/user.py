@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from . import Surroundings
+from tests.hostile import Surroundings
 
 LIMIT_S = 60
 

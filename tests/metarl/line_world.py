@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.tensor_world import TensorWorld
 from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
 from metarl.task_distribution import check_split

@@ -15,7 +15,7 @@ import pytest
 from metarl.commandline import command, module_command, pip_command, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = "import sys\nfrom experiments.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+SCRIPT = "import sys\nfrom metarl.experiments.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
 """What pip writes for a console command, below the line that names the interpreter."""
 
 
@@ -104,7 +104,7 @@ def test_the_console_command_finds_modules_in_the_current_folder_and_says_its_ow
     here.mkdir()
     # A file that is called as a package of ours must not take its place.
     (here / "envs.py").write_text("raise SystemExit('taken for the project')")
-    (here / "my_worlds.py").write_text("from envs.point import make_navigation as make")
+    (here / "my_worlds.py").write_text("from metarl.envs.classic.point_tasks import make_navigation as make")
     script.parent.mkdir()
     script.write_text(f"#!{sys.executable}\n{SCRIPT}")
     script.chmod(0o755)

@@ -8,9 +8,8 @@ from torch import Tensor
 from metarl.conformance import check_world
 from metarl.tasks import Tasks
 from metarl.world import World
+from tests.metarl.test_conformance import Toy, family_of, world_with
 from tests.other_kernels import OtherKernels
-
-from .test_conformance import Toy, family_of, world_with
 
 TURN = torch.tensor([[0.6, -0.8, 0.1], [0.8, 0.6, 0.7]]) / 7
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from metarl.conformance import check_world
 from metarl.world import World
-
-from .test_conformance import MaskedToy, family_of, no_references
+from tests.metarl.test_conformance import MaskedToy, family_of, no_references
 
 
 class PatientToy(MaskedToy):

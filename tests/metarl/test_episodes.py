@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-import envs
+from metarl import envs
 from metarl.agent import WorldSpec
 from metarl.episodes import episode_table, join_tables, pre_post, pre_post_columns
 from metarl.results import Episodes
 from metarl.seeding import generator
 from metarl.trial import run_trial
-
-from .line_world import HORIZON, Flipper, Learner, Line, Walker, spec
-from .scripted import Uniform
+from tests.metarl.line_world import HORIZON, Flipper, Learner, Line, Walker, spec
+from tests.metarl.scripted import Uniform
 
 
 def trial_of(tasks: Line, agent, phases, copies: int = 1):

@@ -10,16 +10,15 @@ import pytest
 import torch
 from scipy import stats
 
-from agents.pearl import PEARL
-from agents.random_policy import RandomConfig
-from envs.metaworld.distribution import MetaWorldTasks
+from metarl.agents.baselines.random_policy import RandomConfig
+from metarl.agents.pearl.agent import PEARL
+from metarl.envs.metaworld.distribution import MetaWorldTasks
 from metarl.errors import CheckpointError, ConfigError, MetarlError
 from metarl.evaluation import Evaluation, Protocol, evaluate, select_tasks
 from metarl.seeding import derive
 from metarl.summary import summarise
 from metarl.trial import run_trial
-
-from .line_world import HORIZON, Endless, Flipper, Learner, Line, Walker, spec
+from tests.metarl.line_world import HORIZON, Endless, Flipper, Learner, Line, Walker, spec
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-import envs
+from metarl import envs
 from metarl.agent import WorldSpec
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import ConfigError, NumericalError, WorldError

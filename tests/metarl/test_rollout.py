@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-import envs
+from metarl import envs
 from metarl.agent import WorldSpec
 from metarl.collect import collect, first_step
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 from metarl.tasks import Tasks
-
-from .scripted import Uniform, Walker
+from tests.metarl.scripted import Uniform, Walker
 
 GOALS = torch.tensor([[0.1, 0.0], [0.35, -0.5], [-0.25, 0.2]])
 LENGTHS = [1, 5, 3]

@@ -7,11 +7,10 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 from gymnasium.spaces.utils import flatten as gym_flatten
 
-from envs.tensor_world import TensorWorld
+from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError
 from metarl.spaces import check_spaces, entry_at, flat_dim, flatten, torch_dtype, zeros
-
-from .line_world import LineWorld
+from tests.metarl.line_world import LineWorld
 
 SPACES = {
     "box": spaces.Box(-1, 1, (3,), np.float32),

@@ -3,17 +3,16 @@
 import pytest
 import torch
 
-import envs
-from envs.gridworld import GridWorld
+from metarl import envs
 from metarl.agent import WorldSpec
 from metarl.collect import refuse_non_finite
+from metarl.envs.classic.gridworld import GridWorld
 from metarl.errors import ConfigError, WorldError
 from metarl.rollout import Trial
 from metarl.tasks import Tasks
 from metarl.trial import copies_per_task, run_trial
 from metarl.world import World
-
-from .scripted import Uniform, Walker
+from tests.metarl.scripted import Uniform, Walker
 
 GOALS = torch.tensor([[0.1, 0.0], [0.35, -0.5], [-0.25, 0.2]])
 LENGTHS = [1, 5, 3]

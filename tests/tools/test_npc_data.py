@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.npc.people import DOMAINS, THEMES
+from metarl.envs.npc.people import DOMAINS, THEMES
 from metarl.errors import ConfigError
 from tools.npc_data import carriers, holdout, panels, surveys
 from tools.npc_data.hier_logit import Panel, Population, fit, fit_plain, log_probs, posterior

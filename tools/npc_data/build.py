@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.npc import people as shipped
-from envs.npc.people import DOMAINS, MOST_INTEREST, N_INTERESTED, SPLITS, THEMES, UTILITY_SD
-from envs.npc.traits import style_histogram
+from metarl.envs.npc import people as shipped
+from metarl.envs.npc.people import DOMAINS, MOST_INTEREST, N_INTERESTED, SPLITS, THEMES, UTILITY_SD
+from metarl.envs.npc.traits import style_histogram
 from metarl.seeding import generator
 
 from .carriers import CARRIERS, fetch, member, read_frame

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.npc.glyphs import SCRIPTS, SIZE
+from metarl.envs.npc.companion.glyphs import SCRIPTS, SIZE
 from metarl.errors import ConfigError
 
 from .carriers import CARRIERS, fetch, member

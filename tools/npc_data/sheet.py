@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.npc import glyphs
+from metarl.envs.npc.companion import glyphs
 
 COLUMNS = 40
 LABEL = 84

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.npc.people import THEMES
+from metarl.envs.npc.people import THEMES
 
 GENRES = {
     "nature": ("Documentary",),

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.npc.maps.glb_write import Solid, write_glb
-from envs.npc.maps.scene import COMPOSITE
+from metarl.envs.npc.maps.glb_write import Solid, write_glb
+from metarl.envs.npc.maps.scene import COMPOSITE
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Lower and upper corner, (x east, y up, z north), metres."""

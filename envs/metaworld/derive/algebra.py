@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.program import DType
+from metarl.envs.metaworld.program import DType
 
 from .builder import Builder
 from .values import (

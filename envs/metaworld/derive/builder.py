@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.program import ARITY, DType, Node, Read
+from metarl.envs.metaworld.program import ARITY, DType, Node, Read
 
 NUMPY_TYPE: dict[DType, Any] = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Attribute, Node, Program
-from envs.metaworld.tasks import metaworld_module
+from metarl.envs.metaworld.program import ACTION_SIZE, INFO, OBS_SIZE, Attribute, Node, Program
+from metarl.envs.metaworld.tasks import metaworld_module
 from metarl.errors import ConfigError
 
 from .algebra import Algebra, NotUnderstoodError

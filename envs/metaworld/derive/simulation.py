@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.program import Attribute, Read
+from metarl.envs.metaworld.program import Attribute, Read
 
 from .algebra import Algebra, NotUnderstoodError, concrete
 from .source import assigned_by, assigned_outside_init

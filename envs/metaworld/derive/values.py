@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from envs.metaworld.program import DType
+from metarl.envs.metaworld.program import DType
 
 Kind: TypeAlias = Literal["bool", "int", "float", "b8", "i64", "f32", "f64"]
 """Python's bool, int and float, then NumPy's scalars."""

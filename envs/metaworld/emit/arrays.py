@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs.metaworld.program import DType, Node, Program
+from metarl.envs.metaworld.program import DType, Node, Program
 
 from .packs import LEAVES, Pack, Packing, Rows, pack, rows_of
 from .semantics import TRANSCENDENTAL

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.metaworld.program import DType, Node, Program, Read
+from metarl.envs.metaworld.program import DType, Node, Program, Read
 
 from .numpy_loops import dot_is_fused, dot_lengths
 from .semantics import TRANSCENDENTAL

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from envs.metaworld.program import Program
+from metarl.envs.metaworld.program import Program
 from metarl.errors import ConfigError
 
 from .semantics import TRANSCENDENTAL

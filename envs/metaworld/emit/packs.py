@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envs.metaworld.program import Node, Program
+from metarl.envs.metaworld.program import Node, Program
 
 LEAVES = ("read", "slot", "action")
 _UNPACKABLE = ("const", "dot", *LEAVES)

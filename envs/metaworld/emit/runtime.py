@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from envs.metaworld.program import DType, Program
+from metarl.envs.metaworld.program import DType, Program
 
 from .arrays import emit_arrays
 from .semantics import NUMPY_DTYPE, TRANSCENDENTAL, power

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.metaworld.program import DType
+from metarl.envs.metaworld.program import DType
 
 NUMPY_DTYPE: Mapping[DType, type[np.generic]] = {
     "f64": np.float64,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from envs.metaworld.program import ARITY, INFO, OBS_SIZE, DType, Node, Program
+from metarl.envs.metaworld.program import ARITY, INFO, OBS_SIZE, DType, Node, Program
 from metarl.errors import ConfigError
 
 from .semantics import FLOAT_ONLY, constant

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.metaworld.core import STATE_PARTS, CopyState, CoreArrays, TaskClass, check_load, check_state
-from envs.metaworld.leaving import shut_at_exit
-from envs.metaworld.program import ACTION_SIZE, Program
+from metarl.envs.metaworld.core_protocol import STATE_PARTS, CopyState, CoreArrays, TaskClass, check_load, check_state
+from metarl.envs.metaworld.program import ACTION_SIZE, Program
+from metarl.envs.metaworld.shutdown import shut_at_exit
 from metarl.errors import ConfigError, WorldError
 
 from .build import core_library

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from envs.metaworld.program import ARITY, Attribute, Node, Program, Read
+from metarl.envs.metaworld.program import ARITY, Attribute, Node, Program, Read
 
 SCHEMA = 1
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from envs.metaworld import emit
-from envs.metaworld.emit import dot_is_fused, emit_cpp, numpy_functions
-from envs.metaworld.program import Program
+from metarl.envs.metaworld import emit
+from metarl.envs.metaworld.emit import dot_is_fused, emit_cpp, numpy_functions
+from metarl.envs.metaworld.program import Program
 
 from .build import compiled, digest, find_compiler, product_path
 from .program_json import SCHEMA, dumps, loads

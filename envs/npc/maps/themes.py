@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from envs.npc.people import THEMES as THEMES  # columns of `Exhibits.themes`, in this order
+from metarl.envs.npc.people import THEMES as THEMES  # columns of `Exhibits.themes`, in this order
 
 SUM_TOLERANCE = 1e-5
 """How far from 1 the weights of an exhibit may add up to (float32 rounding)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.npc.palette import VERMILION
+from metarl.envs.npc.palette import VERMILION
 
 from . import picture as paint
 from .layout import MOST_DISTRICTS

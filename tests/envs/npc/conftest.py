@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .tiled_files import tmx
+from tests.envs.npc.maps.tiled_files import tmx
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from envs.npc.family import NpcFamily
-from envs.npc.reference import Policy
+from metarl.envs.npc.family import NpcFamily
+from metarl.envs.npc.reference import Policy
 from metarl.seeding import generator
 
 

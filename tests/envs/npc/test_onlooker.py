@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import envs
-from envs.npc.assistant import ANSWER_WIDTH, RIGHT
-from envs.npc.family import NpcFamily
-from envs.npc.guide_model import reaction_probabilities, satisfaction
-from envs.npc.guide_tiny import SETTINGS, kinds
-from envs.npc.onlooker import Onlooker
-from envs.npc.world import NpcWorld
+from metarl import envs
+from metarl.envs.npc.assistant.world import ANSWER_WIDTH, RIGHT
+from metarl.envs.npc.family import NpcFamily
+from metarl.envs.npc.guide.tiny import SETTINGS, kinds
+from metarl.envs.npc.guide.visitor_model import reaction_probabilities, satisfaction
+from metarl.envs.npc.onlooker import Onlooker
+from metarl.envs.npc.world import NpcWorld
 from metarl.seeding import generator
 
 

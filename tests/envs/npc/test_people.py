@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.npc import people, traits
+from metarl.envs.npc import people, traits
 from metarl.errors import ConfigError
 
-DATA = Path(str(files("envs.npc.data")))
+DATA = Path(str(files("metarl.envs.npc.data")))
 DIGESTS = {
     "people.npz": "ac0913a818b372fdf3fc1a431c58cb6d70d5e3d4ecd0f564dbfa3296d5c8fbda",
     "moments.json": "5277c391b4a7c74471fffa996e7e5f9cc02fd728bb19ee914c8940345efee163",

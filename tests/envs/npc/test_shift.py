@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from envs.npc.shift import Shift
+from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-import envs
-from envs import WORLDS
-from envs.npc.single import IDS, NpcEnv
+from metarl import envs
+from metarl.envs import WORLDS
+from metarl.envs.npc.single import IDS, NpcEnv
 from metarl.errors import ConfigError, WorldError
 
 MADE = [i for i, world in IDS.items() if world in WORLDS.entries()]

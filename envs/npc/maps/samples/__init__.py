@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envs.npc.maps.layout import Layout
-from envs.npc.maps.tiled import load_tiled
+from metarl.envs.npc.maps.layout import Layout
+from metarl.envs.npc.maps.tiled import load_tiled
 from metarl.errors import ConfigError, nearest
 
 FOLDER = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""Agents that do not meta-learn, as yardsticks: fine-tuning, training from scratch, random actions."""

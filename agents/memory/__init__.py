@@ -1,0 +1,1 @@
+"""Networks that remember: recurrent, attention, temporal convolution, external and matching memory."""

@@ -1,0 +1,1 @@
+"""Parts of networks and optimisers that several algorithms share."""

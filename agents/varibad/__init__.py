@@ -1,0 +1,1 @@
+"""VariBAD: a belief about the task from a variational autoencoder, and a policy on it."""

@@ -1,0 +1,1 @@
+"""The small worlds of the papers: bandits, tabular MDPs, the gridworld, points in the plane."""

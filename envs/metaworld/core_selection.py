@@ -1,0 +1,69 @@
+"""Which core steps the copies: the compiled one, or the one in Python where there is no compiler."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from metarl.errors import ConfigError
+
+from .core_protocol import Core
+
+CORES = ("auto", "compiled", "python")
+"""What the option `core` may be; "auto" is "compiled" where it can be built. Their results are equal, bit for bit."""
+
+_LOG = logging.getLogger("metarl.metaworld")
+
+_told: set[str] = set()
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def make_core(kind: str, n_copies: int, n_threads: int) -> Core:
+    """Build a core of `n_copies` that steps on `n_threads` threads, the caller's among them.
+
+    With "auto", a core that cannot be built is replaced by the one in Python, and one line (a log record, which goes to
+    stderr unless told otherwise) says so, once per reason and process.
+
+    Raises: ConfigError if "compiled" is asked for and cannot be built, naming what is missing.
+    """
+    if kind in ("auto", "compiled"):
+        try:
+            return _compiled(n_copies, n_threads)
+        except ConfigError as missing:
+            if kind == "compiled":
+                raise
+            return fall_back(missing, n_copies, n_threads)
+    return _python(n_copies, n_threads)
+
+
+def fall_back(problem: ConfigError, n_copies: int, n_threads: int) -> Core:
+    """Build the core in Python and say in one line why it is not the compiled one."""
+    _tell(str(problem))
+    return _python(n_copies, n_threads)
+
+
+def _compiled(n_copies: int, n_threads: int) -> Core:
+    from .native.compiled import CompiledCore
+
+    core: Any = CompiledCore(n_copies, n_threads)
+    return core  # type: ignore[no-any-return]
+
+
+def _python(n_copies: int, n_threads: int) -> Core:
+    from .python_core import PythonCore
+
+    core: Any = PythonCore(n_copies, n_threads)
+    return core  # type: ignore[no-any-return]
+
+
+def _tell(reason: str) -> None:
+    if reason not in _told:
+        _told.add(reason)
+        _LOG.warning(
+            "Meta-World steps in Python, with the same results but slower: %s; core='python' silences this line", reason
+        )

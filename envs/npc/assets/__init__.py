@@ -1,0 +1,1 @@
+"""An NPC that handles virtual assets."""

@@ -1,0 +1,1 @@
+"""An NPC that finds the offer that suits a visitor."""

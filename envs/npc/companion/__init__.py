@@ -1,0 +1,1 @@
+"""An NPC that gets to know visitors who come again."""

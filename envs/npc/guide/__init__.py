@@ -1,0 +1,1 @@
+"""An NPC that leads a visitor through a map."""

@@ -1,0 +1,1 @@
+"""Speed, memory and parity of speed: benchmarks that a user can run."""

@@ -1,0 +1,197 @@
+"""`metarl bench npc`: how fast NPC worlds step on one core, how that scales, and what a copy takes.
+
+Uniformly random legal actions, drawn beforehand where all are legal, episodes that end and begin anew as they will. The
+figure of a batch size is the median over rounds of env steps per CPU second, beginnings included. One size after the
+other: turns would leave the small ones the scraps of the large ones' memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from metarl import envs
+from metarl.checkpoint import replace_file
+from metarl.envs.npc.family import NpcFamily
+from metarl.envs.npc.reference import Random
+from metarl.envs.npc.world import NpcWorld
+from metarl.errors import ConfigError
+from metarl.experiments.build import give_back_freed_memory, keep_freed_memory
+from metarl.provenance import provenance
+from metarl.seeding import derive, generator
+
+from .clock import machine, timed
+
+TARGETS: dict[str, float] = {
+    "npc/guide": 100_000,
+    "npc/guide-macro": 300_000,
+    "npc/assets": 1_000_000,
+    "npc/companion": 300_000,
+    "npc/assistant": 300_000,
+}
+"""Env steps per CPU second at 1024 copies that each world is meant to reach."""
+TARGET_COPIES = 1024
+
+
+@dataclass(frozen=True)
+class NpcBenchSettings:
+    """What is measured."""
+
+    worlds: tuple[str, ...] = tuple(TARGETS)
+    """Names that `envs.make` knows."""
+    copies: tuple[int, ...] = (1, 256, 1024, 4096, 16384)
+    """Batch sizes, each >= 1."""
+    rounds: int = 7
+    """Rounds that count, >= 1."""
+    steps: int = 16384
+    """Least env steps per round and size, summed over copies, >= 1."""
+    seed: int = 0
+    """Of visitors and actions."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of worlds, by name."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges; raises ConfigError."""
+        for name in self.worlds:
+            if not isinstance(envs.make(name, **self.options.get(name, {})), NpcFamily):
+                raise ConfigError(f"bench npc: {name!r} is no NPC world; choose of {', '.join(TARGETS)}")
+        if min((*self.copies, self.rounds, self.steps)) < 1:
+            raise ConfigError(f"bench npc: copies, rounds and steps must be at least 1, got {self}")
+
+
+QUICK = NpcBenchSettings(copies=(64, 256), rounds=2, steps=512)
+
+
+class Runner:
+    """One world at one batch size."""
+
+    def __init__(self, name: str, n: int, settings: NpcBenchSettings) -> None:
+        """Build the world and take a few steps."""
+        family = envs.make(name, **settings.options.get(name, {}))
+        assert isinstance(family, NpcFamily)
+        world: NpcWorld = family.make_world(n)
+        world.set_tasks(family.sample("train", n, generator(settings.seed, "bench-npc", name)))
+        world.reset(seed=derive(settings.seed, "bench-npc"))
+        self.name, self.n, self.world = name, n, world
+        self.n_steps = max(4, -(-settings.steps // n))
+        self._policy = Random()
+        self._policy.start(world, generator(settings.seed, "bench-npc", "policy"))
+        self._masked = world.action_mask(world.state) is not None
+        self._drawn = [] if self._masked else [self._policy.act() for _ in range(16)]
+        self.run()
+
+    def run(self) -> None:
+        """Take the steps of a round."""
+        for step in range(self.n_steps):
+            self.world.step(self._policy.act() if self._masked else self._drawn[step % 16])
+
+    def acting(self) -> None:
+        """Draw the actions of a round, as far as `run` does, and nothing else."""
+        if self._masked:
+            for _ in range(self.n_steps):
+                self._policy.act()
+
+    def rate(self) -> float:
+        """Return env steps per CPU second of a round, the drawing of actions taken off."""
+        return self.n * self.n_steps / max(timed(self.run).cpu_s - timed(self.acting).cpu_s, 1e-9)
+
+    def bytes_per_copy(self) -> dict[str, float]:
+        """Return the bytes that a copy holds, and those of an observation."""
+        snapshot = self.world.state_dict()
+        held = sum(v.numel() * v.element_size() for v in _tensors(snapshot))
+        obs = _tensors(self.world.observe(self.world.state))
+        return {"held": held / self.n, "observation": sum(v.numel() * v.element_size() for v in obs) / self.n}
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    """Return all tensors in nested dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [t for v in tree.values() for t in _tensors(v)] if isinstance(tree, Mapping) else []
+
+
+def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[str, Any]:
+    """Return rates by world and batch size, memory, and whether targets are met."""
+    began, load, threads = time.perf_counter(), os.getloadavg()[0], torch.get_num_threads()
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as training does: with many copies page faults would be most of what is measured
+    try:
+        rates: dict[tuple[str, int], list[float]] = {}
+        memory: dict[str, dict[str, float]] = {}
+        for name in settings.worlds:
+            for n in settings.copies:
+                runner = Runner(name, n, settings)
+                rates[name, n] = [runner.rate() for _ in range(settings.rounds)]
+                memory[name] = runner.bytes_per_copy()
+                del runner
+                gc.collect()
+                give_back_freed_memory()
+            if console is not None:
+                console.print(f"{name}: done")
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "settings": asdict(settings),
+        "machine": machine() | {"load_before": load},
+        "provenance": provenance(),
+        "wall_s": round(time.perf_counter() - began, 1),
+        "worlds": {name: _found(name, rates, memory[name], settings) for name in settings.worlds},
+    }
+
+
+def _found(
+    name: str, rates: Mapping[tuple[str, int], list[float]], memory: dict[str, float], settings: NpcBenchSettings
+) -> dict[str, Any]:
+    sizes = {str(n): _spread(rates[name, n]) for n in settings.copies}
+    at, target = sizes.get(str(TARGET_COPIES)), TARGETS.get(name)
+    return {
+        "steps_per_cpu_second": sizes,
+        "bytes_per_copy": {k: round(v, 1) for k, v in memory.items()},
+        "target": target,
+        "met": None if at is None or target is None else at["median"] >= target,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values)), "least": round(min(values)), "most": round(max(values))}
+
+
+def print_found(found: Mapping[str, Any], console: Console) -> None:
+    """Print one row per world."""
+    sizes = [str(n) for n in found["settings"]["copies"]]
+    table = Table(title="env steps per CPU second on one core, by copies", title_justify="left", box=None)
+    table.add_column("world")
+    for column in (*sizes, "target", "bytes held", "bytes seen"):
+        table.add_column(column, justify="right")
+    for name, one in found["worlds"].items():
+        cells = [f"{one['steps_per_cpu_second'][n]['median']:,.0f}" for n in sizes]
+        target = "-" if one["target"] is None else f"{one['target']:,.0f} {_verdict(one['met'])}"
+        table.add_row(name, *cells, target, *(f"{v:,.0f}" for v in one["bytes_per_copy"].values()))
+    console.print(table)
+    console.print(f"load before: {found['machine']['load_before']:.1f}")
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "met", False: "missed", None: ""}[met]
+
+
+def run_npc(path: Path | None, console: Console, *, quick: bool = False) -> int:
+    """Measure, print and, where `path` is given, store as JSON."""
+    found = measure(QUICK if quick else NpcBenchSettings(), console)
+    print_found(found, console)
+    if path is not None:
+        replace_file(path, (json.dumps(found, indent=1) + "\n").encode())
+        console.print(f"stored {path}")
+    return 0

@@ -1,0 +1,91 @@
+"""Command lines whose errors are one line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from metarl.checkpoint import check_replaceable
+from metarl.errors import MOST, MOST_SEED, ConfigError, nearest
+
+from .help_text import HelpFormatter
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises ConfigError, with the nearest names for an unknown flag, instead of exiting."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Make a parser as argparse does, with help in whole sentences."""
+        super().__init__(**{"formatter_class": HelpFormatter} | settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        flags = [s for action in self._actions for s in action.option_strings]
+        words = [w.partition("=")[0] for w in message.split() if w.startswith("--")]
+        unknown = next((w for w in words if w not in flags), None)
+        hint = nearest(unknown, flags) if unknown and "unrecognized" in message else f"see {self.prog} --help"
+        told = re.sub(r"^argument (\S+): must be", r"\1 must be", message)
+        raise ConfigError(f"{told}; {hint}")
+
+
+def whole(low: int, high: int = MOST) -> Callable[[str], int]:
+    """Return what reads an option's whole number from `low` to `high`, in plain digits."""
+
+    def read(text: str) -> int:
+        digits = re.fullmatch(r"[+-]?[0-9]{1,30}", text)
+        if not digits or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+seed = whole(0, MOST_SEED)
+"""Reads the root of random numbers."""
+
+
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Return what reads an option's finite number from `low` to `high`; with `above` not `low` itself."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            wanted = [f"{'above' if above else 'from'} {low:g}"] * (low > -math.inf) + [f"to {high:g}"] * (
+                high < math.inf
+            )
+            raise argparse.ArgumentTypeError(f"must be {' '.join(['a finite number', *wanted])}, got {text!r}")
+        return value
+
+    return read
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device` to a command that plays a run; `metarl.experiments.build.open_run` takes its value."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the run's, or cpu if not here)")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise ConfigError unless a file can be written at `path`: asked before the work that would be lost."""
+    if path.is_dir():
+        raise ConfigError(f"{what} {path} is a folder; name a file in it")
+    if not check_replaceable(path):
+        check_folder(path.parent, what)
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Raise ConfigError unless files can be made in `folder`, which must exist; leaves nothing behind."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise ConfigError(f"{what}: cannot write into {folder} ({reason}); choose another place") from error

@@ -1,0 +1,1 @@
+"""Figures, tables of text and the page that `report` writes."""

@@ -1,0 +1,1 @@
+"""Commands for NPC worlds: watch, play, scores, audit, maps."""

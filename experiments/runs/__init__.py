@@ -1,0 +1,1 @@
+"""What lies in run directories: results, comparison of runs, warm starts."""

@@ -1,0 +1,1 @@
+"""Studies of several runs: published experiments, the table, coverage, transfer."""

@@ -1,0 +1,76 @@
+"""The command line's outermost layer: what happens when machine, terminal or user give out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarl.experiments.cli import main as entry
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (MemoryError(), 2, "error: not enough memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory:\n 12 bytes"), 2, "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 2, "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), 2, "cannot write x.json: No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_told_in_one_line(
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(entry, "_run", fail)
+    assert entry.main(["worlds"]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("seed", ["-1", str(10**30)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "RUN"), ("doctor", "gridworld"), ("baseline", "gridworld"), ("watch", "RUN"), ("play", "RUN"),
+        ("coverage", "RUN"), ("transfer", "RUN"), ("parity",), ("reproduce", "rl2-gridworld"),
+    ],
+)  # fmt: skip
+def test_a_seed_that_is_none_is_refused_before_anything_is_looked_at(
+    words: tuple[str, ...], seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main([*words, f"--seed={seed}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --seed must be a whole number from 0 to {2**63 - 1}, got '{seed}'; see ")
+    assert said.count("\n") == 1
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(argv: list[str]) -> int:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(entry, "_run", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        entry.main(["worlds"])
+
+
+def test_a_reader_that_leaves_and_a_closed_output_are_no_trouble() -> None:
+    command = [sys.executable, "-m", "experiments", "train", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    left = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(writer)
+    assert (left.returncode, left.stderr) == (141, "")
+    shell = ["sh", "-c", f"exec {' '.join(command)} >&-"]
+    closed = subprocess.run(shell, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
