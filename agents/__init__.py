@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ != "metarl.agents":  # a second copy of every class under another name
+    raise ImportError(f"{__name__!r} is a folder of metarl's checkout; its import name is metarl.agents")
+
 from metarl.registry import Registry
 
 AGENTS = Registry(

@@ -1,7 +1,8 @@
 """Exact beliefs about a task: what Bayes' rule makes of a prior and of what a trial has shown so far.
 
 They are what a Bayes-optimal policy needs besides the observation and the clock (Duff 2002; Zintgraf et al. 2020,
-arXiv:1910.08348, section 2.2), in closed form for the worlds that offer them. `metarl.envs.revealed` shows them to agents.
+arXiv:1910.08348, section 2.2), in closed form for the worlds that offer them. `metarl.envs.revealed` shows them to
+agents.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ from pathlib import Path
 
 NAME = "metarl"
 """The console command that an installation brings."""
-MODULE = "experiments"
+MODULE = "metarl"
 """What `python -m` runs instead."""
 
 
 def command(*words: str | Path) -> str:
     """Return a line that can be pasted into the shell this process came from: the program that runs, `words` quoted.
 
-    The program is the console command if that was called, else the interpreter with `-m experiments`; each by its bare
+    The program is the console command if that was called, else the interpreter with `-m metarl`; each by its bare
     name only where the shell finds this very file by it.
     """
     called = Path(sys.argv[0])

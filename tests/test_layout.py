@@ -1,4 +1,4 @@
-"""The shape of the repository: sibling packages, quiet imports, arrows that point down, files of a readable size."""
+"""The shape of the repository: one name to import, quiet imports, arrows that point down, files of a readable size."""
 
 import importlib
 import json
@@ -13,7 +13,8 @@ import pytest
 import metarl
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("metarl", "envs", "agents", "experiments")
+ROOMS = ("metarl", "envs", "agents", "experiments")
+PACKAGES = ("metarl", "metarl.envs", "metarl.agents", "metarl.experiments")
 HARD_LIMIT = 450
 HEAVY = ("wandb", "matplotlib", "metaworld", "mujoco", "tensorboard", "tyro", "rich", "jinja2")
 
@@ -26,16 +27,22 @@ def run_python(*arguments: str, path: list[Path], cwd: Path) -> subprocess.Compl
 
 def source_files() -> list[Path]:
     """Return every Python file of the packages and the tests."""
-    return [path for name in (*PACKAGES, "tests", ".ci") for path in (ROOT / name).rglob("*.py")]
+    return [path for name in (*ROOMS, "tests", "tools", ".ci") for path in (ROOT / name).rglob("*.py")]
 
 
 def test_the_four_packages_lie_side_by_side_under_one_root() -> None:
-    for name in PACKAGES:
-        assert Path(str(importlib.import_module(name).__file__)).resolve().parent == ROOT / name
+    for room, name in zip(ROOMS, PACKAGES, strict=True):
+        assert Path(str(importlib.import_module(name).__file__)).resolve().parent == ROOT / room
+
+
+@pytest.mark.parametrize("name", ["envs", "agents.rl2", "experiments", "experiments.train"])
+def test_a_room_under_its_bare_name_is_refused_and_named(name: str, tmp_path: Path) -> None:
+    ran = run_python("-c", f"import {name}", path=[ROOT], cwd=tmp_path)
+    assert ran.stderr.splitlines()[-1].startswith(f"ImportError: {name.partition('.')[0]!r} is a folder of metarl's")
 
 
 def test_every_package_says_that_it_is_typed() -> None:
-    assert [name for name in PACKAGES if not (ROOT / name / "py.typed").is_file()] == []
+    assert [name for name in ROOMS if not (ROOT / name / "py.typed").is_file()] == []
 
 
 PROBE = """
@@ -98,29 +105,8 @@ def test_every_dependency_has_a_tested_version() -> None:
     assert names - pinned == set()
 
 
-def foreign_agents(folder: Path) -> Path:
-    """Install another distribution's top-level package `agents` into `folder`."""
-    (folder / "agents").mkdir(parents=True)
-    (folder / "agents" / "__init__.py").write_text("")
-    info = folder / "stranger_agents-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger-agents\nVersion: 1.0\n")
-    (info / "RECORD").write_text("agents/__init__.py,,\nstranger_agents-1.0.dist-info/RECORD,,\n")
-    (info / "top_level.txt").write_text("agents\n")
-    return folder
-
-
-def test_the_command_line_names_the_distribution_that_shadows_a_package(tmp_path: Path) -> None:
-    stranger = foreign_agents(tmp_path / "site")
-    ran = run_python("-m", "experiments", "worlds", path=[stranger, ROOT], cwd=tmp_path)
-    assert ran.returncode == 2, ran.stdout
-    assert ran.stderr.startswith("error: ")
-    assert ran.stderr.count("\n") == 1
-    assert "'agents'" in ran.stderr
-    assert "stranger-agents" in ran.stderr
-
-
-def test_the_command_line_runs_from_elsewhere_when_nothing_shadows_it(tmp_path: Path) -> None:
-    ran = run_python("-m", "experiments", "worlds", path=[ROOT], cwd=tmp_path)
+@pytest.mark.parametrize("door", ["metarl", "experiments"])
+def test_the_command_line_runs_from_elsewhere(door: str, tmp_path: Path) -> None:
+    ran = run_python("-m", door, "worlds", path=[ROOT], cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "gridworld" in ran.stdout

@@ -1,7 +1,7 @@
 """No memory at all: a policy that sees this step only, trained like those that remember.
 
-Where the observation says all there is to know - the task itself, or the exact belief about it (`metarl.envs.revealed`) - it
-is an oracle or a Bayes-adaptive policy; elsewhere it is one policy for all tasks, what memory has to beat.
+Where the observation says all there is to know - the task itself, or the exact belief about it (`metarl.envs.revealed`)
+- it is an oracle or a Bayes-adaptive policy; elsewhere it is one policy for all tasks, what memory has to beat.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class RecurrentCore(nn.Module):
 
     Each gate's recurrent block starts orthogonal, its input block too; biases start at 0, an LSTM's forget gate at 1
     (Jozefowicz et al. 2015). On a CPU `step` calls torch's cell kernel, and so does `unroll` without gradients, bit for
-    bit; with gradients `unroll` is `metarl.agents.memory.sequence`, the same to rounding. On a GPU `unroll` is one cuDNN call.
+    bit; with gradients `unroll` is `metarl.agents.memory.sequence`, the same to rounding. On a GPU `unroll` is one
+    cuDNN call.
     """
 
     def __init__(

@@ -2,9 +2,9 @@
 
 Meta-training keeps a library of policies, one for each of a number of training tasks, and one average-task policy that
 is trained on all of them. A trial opens with the average-task policy; the transitions of that phase become a point in a
-learned space (`metarl.agents.metric.task_metric`), and the nearest points of the library say which policies to start from. Later
-phases of adaptation are policy gradient steps on their own episodes. The metric is a Siamese network (Hadsell et al.
-2006, contrastive loss) or a matching network (Vinyals et al. 2016, arXiv:1606.04080).
+learned space (`metarl.agents.metric.task_metric`), and the nearest points of the library say which policies to start
+from. Later phases of adaptation are policy gradient steps on their own episodes. The metric is a Siamese network
+(Hadsell et al. 2006, contrastive loss) or a matching network (Vinyals et al. 2016, arXiv:1606.04080).
 
 Which task is being played an agent learns only after the trial, from `Trial.tasks`. So a training query is played by
 the policy that the metric has picked, and the own policy of the task learns from it by proximal policy optimisation

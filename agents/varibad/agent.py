@@ -1,9 +1,10 @@
 """VariBAD: a policy that acts on a belief about the task, learnt by predicting what the task will pay.
 
 Zintgraf et al. 2020 (arXiv:1910.08348). A recurrent encoder turns the trial so far into a Gaussian belief over a latent
-m at every step (`metarl.agents.varibad.vae`); the policy sees the observation and that belief, mean and log variance, hence plays the
-Bayes-adaptive MDP. Policy and value learn by PPO on whole trials, encoder and decoders by the ELBO on the latest trials
-kept in a buffer of their own. The policy's loss does not reach the encoder unless `rl_through_encoder` asks for it.
+m at every step (`metarl.agents.varibad.vae`); the policy sees the observation and that belief, mean and log variance,
+hence plays the Bayes-adaptive MDP. Policy and value learn by PPO on whole trials, encoder and decoders by the ELBO on
+the latest trials kept in a buffer of their own. The policy's loss does not reach the encoder unless
+`rl_through_encoder` asks for it.
 
 Deviations from the authors' code: the encoder also sees the observation a transition started from and whether it ended
 an episode, because at an episode's end the next observation it is given is the first one of the *next* episode;

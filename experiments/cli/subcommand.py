@@ -18,7 +18,7 @@ def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, Any]:
     `caller` is the command that a user called, and may call again.
     """
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    code = subprocess.run([sys.executable, "-m", "experiments", *arguments], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "metarl", *arguments], check=False).returncode
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if code:
         raise ConfigError(

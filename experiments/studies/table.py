@@ -1,8 +1,8 @@
 """`metarl table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
-The rows stand in `experiments/studies/table_rows.py`. A row and seed that has a result under --into is not run again, nor is
-one that `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before
-any gets its second, so that a budget is spent evenly.
+The rows stand in `table_rows.py`. A row and seed that has a result under --into is not run again, nor is one that
+`reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before any gets
+its second, so that a budget is spent evenly.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _check(split: str) -> None:
 
 @cache
 def _arrays() -> dict[str, Tensor]:
-    resource = files(__package__) / "data" / "glyphs.npz"
+    resource = files("metarl.envs.npc.data") / "glyphs.npz"
     with as_file(resource) as path, np.load(path) as arrays:
         bits = np.unpackbits(arrays["bits"], axis=1).reshape(-1, SIZE, SIZE).astype(bool)
         return {

@@ -61,7 +61,7 @@ def run_process(
 ) -> int:
     """Run `program` in a fresh process, with the sinks of `run_dir` open as `sink` if wanted; return its exit code."""
     opening = (
-        "import os, sys, json, time, agents\nfrom pathlib import Path\nfrom tests.experiments.sinks.test_sinks import *\n"
+        "import os, sys, json, time\nfrom pathlib import Path\nfrom tests.experiments.sinks.test_sinks import *\n"
         f"run_dir = Path({str(run_dir)!r})\n"
     ) + ("[sink] = make_sinks(Settings(), run_dir, CONFIG, 'toy-1')\n" if opened else "")
     command = [sys.executable, "-c", opening + program, *arguments]
