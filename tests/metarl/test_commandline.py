@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -45,8 +46,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         ("venv/bin/metarl", False, "venv/bin/metarl evaluate x"),
         ("my venv/bin/metarl", False, "'my venv/bin/metarl' evaluate x"),
         ("metarl", False, "./metarl evaluate x"),
-        ("venv/bin/python", True, "python -m experiments evaluate x"),
-        ("venv/bin/python3", False, "venv/bin/python3 -m experiments evaluate x"),
+        ("venv/bin/python", True, "python -m metarl evaluate x"),
+        ("venv/bin/python3", False, "venv/bin/python3 -m metarl evaluate x"),
     ],
 )
 def test_a_hint_names_the_program_that_runs_as_this_shell_finds_it(
@@ -62,7 +63,7 @@ def test_another_python_of_the_same_name_on_the_path_is_not_the_one_that_runs(
     other = tmp_path / "other" / "python"
     started(other)
     started(tmp_path / "venv" / "bin" / "python", path=str(other.parent))
-    assert command() == "venv/bin/python -m experiments"
+    assert command() == "venv/bin/python -m metarl"
     assert module_command("a.b") == "venv/bin/python -m a.b"
     assert pip_command("x[y]>=1") == "venv/bin/python -m pip install 'x[y]>=1'"
 
@@ -125,6 +126,6 @@ def test_no_hint_is_spelled_out_by_hand() -> None:
         for package in ("metarl", "envs", "agents", "experiments")
         for path in sorted((ROOT / package).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if "python -m experiments " in line or "pip install" in line
+        if re.search(r"python -m (metarl|experiments) [a-z]", line) or "pip install" in line
     ]
     assert spelled == []

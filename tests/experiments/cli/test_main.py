@@ -65,7 +65,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_reader_that_leaves_and_a_closed_output_are_no_trouble() -> None:
-    command = [sys.executable, "-m", "experiments", "train", "--help"]
+    command = [sys.executable, "-m", "metarl", "train", "--help"]
     reader, writer = os.pipe()
     os.close(reader)
     left = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)

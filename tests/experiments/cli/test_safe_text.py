@@ -105,7 +105,7 @@ def test_a_narrow_terminal_gets_the_nearest_ascii(monkeypatch: pytest.MonkeyPatc
 def test_commands_work_in_a_terminal_without_utf_8(evaluated: Path) -> None:
     """Python itself would end with a traceback at the first minus sign."""
     narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = [sys.executable, "-m", "experiments"]
+    words = [sys.executable, "-m", "metarl"]
     commands: list[list[str]] = [["report", str(evaluated)], ["worlds"], ["worlds", "gridworld", "--references"]]
     commands += [["evaluate", str(evaluated)], ["train", "--run-dir", str(evaluated), "--resume"]]
     for command in commands:

@@ -28,7 +28,7 @@ N_KILLS = 3
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "experiments", "train", *words]
+    return [sys.executable, "-m", "metarl", "train", *words]
 
 
 def finish(*words: str) -> str:

@@ -16,7 +16,7 @@ from metarl.envs.npc.measure import play
 from metarl.errors import ConfigError
 from tests.envs.npc.guide.guide_visits import world_of
 
-SAMPLES = Path(guide_maps.__file__).parent / "maps" / "samples"
+SAMPLES = Path(guide_maps.__file__).parents[1] / "maps" / "samples"
 
 
 @pytest.fixture(scope="module")
