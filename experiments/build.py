@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,6 +21,7 @@ from metarl.loop import not_finite
 from metarl.reading import check_kind
 from metarl.seeding import generator
 from metarl.task_distribution import TaskDistribution, check_split
+from metarl.torch_settings import fast_defaults
 from metarl.world import World
 
 from . import codec
@@ -30,53 +29,10 @@ from .cli.trust import check, named
 from .config import AnyConfig, ExperimentConfig, check_device
 
 
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use: its affinity, and its container's quota where there is one."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no quota, or no such file on this system
-    return count
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks instead of giving them back to the system after each tensor.
-
-    An update frees and allocates the same hundreds of megabytes again and again; without this a fifth of MAML's time
-    goes into page faults. Does nothing on systems without glibc.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 2**31 - 1)
-
-
-def give_back_freed_memory() -> None:
-    """Give back what `keep_freed_memory` kept: among very many odd free blocks the next ones are slow to find."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return
-
-
 def configure_torch(config: AnyConfig) -> torch.device:
-    """Set threads and determinism for this process and return the device; raises ConfigError if it is not there."""
+    """Set this process up as the config wants it and return the device; raises ConfigError if it is not there."""
     device = check_device(config.device)
-    keep_freed_memory()
-    torch.set_num_threads(config.threads or usable_cpus())
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
-        torch.backends.cudnn.benchmark = False
-        # float32 means float32 there too, as it does for torch's own products: cuDNN would round to 10 bits.
-        torch.backends.cudnn.allow_tf32 = False
-    torch.use_deterministic_algorithms(True)
-    # Buffers are always written before they are read; filling them first would only cost time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    fast_defaults(config.threads, device)
     return device
 
 
@@ -106,14 +62,20 @@ def build_tasks(config: AnyConfig, device: torch.device | None = None) -> TaskDi
 
 def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device) -> Agent:
     """Build the agent for the worlds of `tasks`; raises ConfigError if it cannot see, act or adapt there."""
+    agent = agent_for(config.agent, tasks, config.seed, device)
+    if config.evaluation.adapt_episodes:
+        agent.phases(config.evaluation.adapt_episodes)
+    return agent
+
+
+def agent_for(config: Any, tasks: TaskDistribution, seed: int, device: torch.device) -> Agent:
+    """Build an agent config's agent for the worlds of `tasks`; raises ConfigError if it cannot see or act there."""
     world = tasks.make_world(1, device=device)
     try:
         spec = WorldSpec.of(world)
     finally:
         world.close()
-    agent: Agent = config.agent.build(spec, seed=config.seed, device=device)
-    if config.evaluation.adapt_episodes:
-        agent.phases(config.evaluation.adapt_episodes)
+    agent: Agent = config.build(spec, seed=seed, device=device)
     return agent
 
 

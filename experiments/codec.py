@@ -42,6 +42,18 @@ def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyCo
     return decoded
 
 
+def agent_to_json(config: Any) -> dict[str, Any]:
+    """Return an agent's config alone as JSON-able values; `agent_from_json` gives an equal one back."""
+    encoded: dict[str, Any] = _encode(config)
+    return encoded
+
+
+def agent_from_json(stored: Any, trusted: Collection[str] = ()) -> Any:
+    """Return the agent config that `agent_to_json` wrote; raises as `from_json` does."""
+    trust.check({"agent": stored}, trusted)
+    return _decode_agent(None, stored, "agent")
+
+
 def agent_type(config: Any) -> str:
     """Return the name that `config.json` uses for an agent config's class: its algorithm, or module:class."""
     name = str(config.algorithm)

@@ -9,6 +9,8 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from metarl.recorder import RunRecorder
 from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.task_distribution import TaskDistribution
+from metarl.torch_settings import usable_cpus
 
 from . import codec, sinks
 from .build import (
@@ -37,7 +40,6 @@ from .build import (
     read_config,
     restore,
     try_together,
-    usable_cpus,
 )
 from .cli import trust
 from .cli.help_text import fill, help_width
@@ -95,28 +97,75 @@ def start(request: Request, signals: StopSignals) -> int:
     for text in getattr(tasks, "notes", ()):
         note(text)
     agent = build_agent(config, tasks, device)
-    Plan.of(agent, config.train)
     if request.going_on:
-        return _go_on(config, folder, tasks, agent, device, signals)
-    begin = find_start(request.start_from, config, agent, request.trust) if request.start_from else None
-    if begin is not None:
-        agent.load_state_dict(begin.state)
-    worlds = Worlds.build(agent, tasks, config.train, device)
+        outcome = _go_on(config, folder, tasks, agent, signals)
+    else:
+        begin = find_start(request.start_from, config, agent, request.trust) if request.start_from else None
+        if begin is not None:
+            agent.load_state_dict(begin.state)
+        outcome = _begin(config, folder, tasks, agent, signals, {"warm_start": begin.facts} if begin else {})
+    return _conclude(config, folder, outcome)
+
+
+def train_in(folder: Path, config: AnyConfig, tasks: TaskDistribution, agent: Agent, signals: StopSignals) -> Outcome:
+    """Do the same from Python, with tasks and an agent that are there, and without a word.
+
+    A run that is in `folder` goes on, and `agent` takes over what it had learnt; else a new one begins with `agent` as
+    it is.
+    """
+    sinks.check(config.log)
+    if not run.is_run(folder):
+        run.check_free(folder)
+        return _begin(config, folder, tasks, agent, signals, {"given_parameters": True}, say=_nothing)
+    point = _finish(folder, config, say=_nothing)
+    if point is None:
+        _check_device_of(folder, config)
+        return _go_on(config, folder, tasks, agent, signals, say=_nothing)
+    check_fingerprint(folder, tasks)
+    restore(agent, point.agent_state, folder)
+    return Outcome(point.iteration, point.env_steps, finished=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far training has come."""
+
+    iteration: int
+    env_steps: int
+    finished: bool
+    """False: a signal stopped it after a checkpoint, or, at iteration 0, before anything was written."""
+
+
+def _nothing(text: str) -> None:
+    pass
+
+
+def _begin(
+    config: AnyConfig,
+    folder: Path,
+    tasks: TaskDistribution,
+    agent: Agent,
+    signals: StopSignals,
+    origin: dict[str, Any],
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Create the run directory and train; `origin` goes into run.json if the agent's parameters are not fresh."""
+    Plan.of(agent, config.train)
+    worlds = Worlds.build(agent, tasks, config.train, torch.device(config.device))
     try:
         try_together(agent, tasks, worlds.train, config.train.n_tasks)
         if signals.requested:
             worlds.close()
-            print("stopped before the first iteration; nothing was written", file=sys.stderr)
-            return EXIT_STOPPED
-        about = facts(config, tasks) | ({"warm_start": begin.facts} if begin else {})
-        lock = run.create_run(folder, codec.to_json(config), about, agent.state_dict() if begin else None)
+            return Outcome(0, 0, finished=False)
+        about = facts(config, tasks) | origin
+        lock = run.create_run(folder, codec.to_json(config), about, agent.state_dict() if origin else None)
     except BaseException:
         worlds.close()
         raise
     try:
-        if begin is not None:
-            source = one_line(split_source(begin.facts["from"])[0])
-            print(f"starting from iteration {begin.facts['iteration']} of {source}")
+        source = origin.get("warm_start")
+        if source is not None:
+            say(f"starting from iteration {source['iteration']} of {one_line(split_source(source['from'])[0])}")
         point = run.ResumePoint(0, 0, None)
         return _train(config, RunRecorder(folder, lock, signals, point), tasks, agent, worlds, point)
     except ConfigError:
@@ -127,8 +176,22 @@ def start(request: Request, signals: StopSignals) -> int:
         lock.release()
 
 
-def _finish(folder: Path, config: AnyConfig) -> bool:
-    """Return whether the run in `folder` has nothing left to train, and say so.
+def _conclude(config: AnyConfig, folder: Path, outcome: Outcome) -> int:
+    """Say how training ended and what comes next; return the exit code."""
+    if not outcome.iteration:
+        print("stopped before the first iteration; nothing was written", file=sys.stderr)
+        return EXIT_STOPPED
+    trusting = trust.flags(codec.to_json(config))
+    go_on = command("train", "--run-dir", folder, "--resume", *trusting)
+    word, follow_up = ("finished", command("evaluate", folder, *trusting)) if outcome.finished else ("stopped", go_on)
+    with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
+        print(f"{word} after iteration {outcome.iteration} ({outcome.env_steps} environment steps): {one_line(folder)}")
+        print(f"next: {follow_up}", flush=True)
+    return 0 if outcome.finished else EXIT_STOPPED
+
+
+def _finish(folder: Path, config: AnyConfig, say: Callable[[str], None] = print) -> run.ResumePoint | None:
+    """Return the last point of the run in `folder` and say so if it has nothing left to train, else None.
 
     The process that trained it may have been killed after its last checkpoint: what it had not come to is done first,
     and the sinks are handed what they miss.
@@ -136,19 +199,19 @@ def _finish(folder: Path, config: AnyConfig) -> bool:
     with run.disk(folder):
         newest = max(CheckpointStore(folder / run.CHECKPOINTS).iterations(), default=0)
     if newest < config.train.n_iterations:
-        return False
+        return None
     lock = RunLock(folder)
     try:
         point = run.newest_point(folder)  # reads it: a damaged last checkpoint means that the run is not finished
         if point.iteration < config.train.n_iterations:
-            return False
+            return None
         RunRecorder(folder, lock, StopSignals(), point).close()
         for text in sinks.complete(config.log, folder, codec.to_json(config), _run_id(folder)):
             note(text)
     finally:
         lock.release()
-    print(f"{one_line(folder)} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
-    return True
+    say(f"{one_line(folder)} is finished: {point.iteration} iterations, {point.env_steps} environment steps")
+    return point
 
 
 def _run_id(folder: Path) -> str:
@@ -156,9 +219,15 @@ def _run_id(folder: Path) -> str:
 
 
 def _go_on(
-    config: AnyConfig, folder: Path, tasks: TaskDistribution, agent: Agent, device: torch.device, signals: StopSignals
-) -> int:
+    config: AnyConfig,
+    folder: Path,
+    tasks: TaskDistribution,
+    agent: Agent,
+    signals: StopSignals,
+    say: Callable[[str], None] = print,
+) -> Outcome:
     """Resume the run in `folder` from its newest good checkpoint."""
+    Plan.of(agent, config.train)
     before = check_fingerprint(folder, tasks)
     lock = RunLock(folder)
     try:
@@ -166,10 +235,11 @@ def _go_on(
         _warn_of_versions(before)
         if point.agent_state is not None:
             restore(agent, point.agent_state, folder)
-        elif "warm_start" in before:
+        elif "warm_start" in before or before.get("given_parameters"):
+            source = before.get("warm_start", {}).get("from")
             raise CheckpointError(
-                f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run with "
-                f"--from {before['warm_start'].get('from')}"
+                f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run"
+                f"{f' with --from {source}' if source else ''}"
             )
         recorder = RunRecorder(folder, lock, signals, point)  # tells a wrong history before it changes anything
         if point.history is None and point.agent_state is not None:
@@ -177,8 +247,8 @@ def _go_on(
         with run.disk(folder):
             _note_device(folder, before, config, point.iteration)
             run.update_config(folder, codec.to_json(config))
-        print(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
-        worlds = Worlds.build(agent, tasks, config.train, device)
+        say(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
+        worlds = Worlds.build(agent, tasks, config.train, torch.device(config.device))
         return _train(config, recorder, tasks, agent, worlds, point)
     finally:
         lock.release()
@@ -215,7 +285,7 @@ def _train(
     agent: Agent,
     worlds: Worlds,
     point: run.ResumePoint,
-) -> int:
+) -> Outcome:
     """Run the loop into the run directory, whose lock the caller holds, and close everything."""
     folder, code = recorder.folder, 1
     try:
@@ -243,15 +313,7 @@ def _train(
         raise NumericalError(f"{error}: {advice(folder, config)}") from error
     finally:
         recorder.close(code)
-    word = "finished" if code == 0 else "stopped"
-    trusting = trust.flags(codec.to_json(config))
-    go_on = command("train", "--run-dir", folder, "--resume", *trusting)
-    follow_up = command("evaluate", folder, *trusting) if code == 0 else go_on
-    with contextlib.suppress(BrokenPipeError):  # nobody may be listening any more; the run is complete all the same
-        steps = f"{outcome['iteration']} ({outcome['env_steps']} environment steps)"
-        print(f"{word} after iteration {steps}: {one_line(folder)}")
-        print(f"next: {follow_up}", flush=True)
-    return code
+    return Outcome(**outcome)
 
 
 def _names(config: AnyConfig) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -11,11 +13,14 @@ import torch
 from torch import Tensor
 
 from . import spaces
+from .registry import load_target
 from .rollout import Rollout, Step, Trial
 from .state import State
 from .world import World
 
-__all__ = ["Agent", "Decision", "State", "Step", "WorldSpec", "adapts_within_episode"]
+__all__ = [
+    "Agent", "Decision", "Savable", "SavableAgent", "State", "Step", "WorldSpec", "adapts_within_episode",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,25 @@ class Agent(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit."""
         ...
+
+
+class SavableAgent(Agent, Protocol):
+    """An agent that goes into a file of its own, as all built-in ones do."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """See `Savable.save`."""
+        ...
+
+
+class Savable:
+    """Gives an agent with a `config` and a `spec` the method `save`."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the agent to one file, in one step: config, spec and the whole of `state_dict`, weights only.
+
+        `metarl.load_agent(path)` builds an equal one. Raises: ConfigError if something that is no file lies there.
+        """
+        load_target("metarl.experiments.runs.exported:save_agent", "function", ours=True)(self, Path(path))
 
 
 def adapts_within_episode(agent: Agent) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -32,6 +35,18 @@ class StopSignals:
         while self._before:
             signal.signal(*self._before.popitem())
         self.requested = False
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Take over both signals for the length of a `with` block; outside the main thread nobody can, and none is."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            yield  # whoever has them keeps them
+            return
+        self.install()
+        try:
+            yield
+        finally:
+            self.uninstall()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

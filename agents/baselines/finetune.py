@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.maml.inner_loop import gradient_step, make_batch
 from metarl.agents.nn.functional import ACTIVATIONS, Params, PolicyNet, check_net, init_mlp, mlp
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
@@ -80,7 +80,7 @@ class FinetuneConfig:
         return Finetune(self, spec, seed=seed, device=device)
 
 
-class Finetune:
+class Finetune(Savable):
     """The agent. A trial's state is phi, one row of policy parameters per task."""
 
     name = FinetuneConfig.algorithm

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import Rollout, Trial
 
@@ -29,7 +29,7 @@ class RandomConfig:
         return RandomPolicy(spec, device=device)
 
 
-class RandomPolicy:
+class RandomPolicy(Savable):
     """Uniform over the action space: Box with finite bounds, Discrete (legal actions only) or MultiDiscrete.
 
     It neither adapts nor learns, and a uniform distribution has no mode, so `greedy` samples too.
@@ -41,7 +41,8 @@ class RandomPolicy:
 
     def __init__(self, spec: WorldSpec, *, device: torch.device | str = "cpu") -> None:
         """Raises ConfigError for an action space without a uniform distribution."""
-        self.spec, space = spec, spec.action_space
+        self.config, self.spec, space = RandomConfig(), spec, spec.action_space
+        self.device = torch.device(device)
         if isinstance(space, spaces.Box):
             low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
             if len(space.shape) != 1 or not bool(low.isfinite().all() and high.isfinite().all()):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.maml.inner_loop import Batch, make_batch
 from metarl.agents.nn.batched_adam import adam_rows
 from metarl.agents.nn.functional import Params, PolicyNet, check_net
@@ -78,7 +78,7 @@ class ScratchConfig:
         return Scratch(self, spec, seed=seed, device=device)
 
 
-class Scratch:
+class Scratch(Savable):
     """The agent. A trial's state holds, per task, the policy's parameters and Adam's memory of them."""
 
     name = ScratchConfig.algorithm

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.agents.nn.normaliser import Normaliser
 from metarl.agents.ppo import surrogate
@@ -62,7 +62,7 @@ class MAMLConfig(MAMLSettings):
         return MAML(self, spec, seed=seed, device=device)
 
 
-class MAML:
+class MAML(Savable):
     """The agent. A trial's state is phi, one row of parameters per task, and k, the inner steps behind it."""
 
     name = MAMLConfig.algorithm

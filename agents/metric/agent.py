@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.maml.inner_loop import Batch, gradient_step, make_batch
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.agents.nn.normaliser import Normaliser
@@ -56,7 +56,7 @@ class MetricConfig(MetricSettings):
         return Metric(self, spec, seed=seed, device=device)
 
 
-class Metric:
+class Metric(Savable):
     """The agent. A trial's state holds per task the parameters of K policies [N, K, ...] and their weights.
 
     "log-weight" [N, K]: of each policy in the mixture; "phases" int64 [N]: phases learnt from. K is 1 but for

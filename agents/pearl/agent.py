@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
 from metarl.agents.nn.optim import annealing, set_lr
 from metarl.agents.nn.reward_scale import check_dense_reward, objective_reward
@@ -161,7 +161,7 @@ class PEARLConfig:
         return PEARL(self, spec, seed=seed, device=device)
 
 
-class PEARL:
+class PEARL(Savable):
     """The agent. A trial's state is what the encoder keeps of its transitions, its z, and when that was drawn.
 
     "z" [N, latent]; "fresh" (bool [N]): z is yet to be drawn from the belief; "age" (int64 [N]): steps of the episode.

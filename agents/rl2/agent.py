@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl import spaces as flat
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.memory.recurrent import CoreSize, RecurrentNet, TaughtCore
 from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser
@@ -66,7 +66,7 @@ class _Batch:
         return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), lessons)
 
 
-class RL2:
+class RL2(Savable):
     """The agent. A trial's state is its memory, where zeros mean that nothing is known.
 
     "h" [N, hidden]; for an LSTM also "c", for others what their cores say; with `see_transition` also "prev_obs"

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl import spaces as flat
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import Decision, Savable, State, Step, WorldSpec
 from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
 from metarl.agents.nn.reward_scale import check_dense_reward, objective_reward
@@ -119,7 +119,7 @@ class _Batch:
         return _Batch(obs, belief, transitions, action, mask, self.targets.pick((slice(None), rows)))
 
 
-class VariBAD:
+class VariBAD(Savable):
     """The agent. A trial's state: "h" [N, hidden], the encoder's memory; "prev_obs" [N, obs_dim]; "begun" bool [N].
 
     Zeros mean that nothing is known: the belief is then the one before any transition.

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from metarl.errors import ConfigError, nearest
+from metarl.torch_settings import usable_cpus
 from metarl.world import World
 
 from .core_protocol import MOST_THREADS
-from .core_selection import CORES, usable_cpus
+from .core_selection import CORES
 from .options import EpisodeRules
 from .upstream import upstream_world
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from metarl.errors import ConfigError
@@ -16,11 +15,6 @@ CORES = ("auto", "compiled", "python")
 _LOG = logging.getLogger("metarl.metaworld")
 
 _told: set[str] = set()
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def make_core(kind: str, n_copies: int, n_threads: int) -> Core:

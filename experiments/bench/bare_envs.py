@@ -7,8 +7,9 @@ from typing import Any
 
 from metarl.envs.gym.bare_speed import BareSteps
 from metarl.envs.gym.world import GymWorld
-from metarl.experiments.build import LoadedRun, usable_cpus
+from metarl.experiments.build import LoadedRun
 from metarl.seeding import generator
+from metarl.torch_settings import usable_cpus
 
 BARE_STEPS = 40
 """Steps per bare environment and iteration: enough to time, little beside an iteration."""

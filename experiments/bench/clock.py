@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarl.cputime import worker_cpu_seconds
-from metarl.experiments.build import usable_cpus
+from metarl.torch_settings import usable_cpus
 
 
 class Sample(NamedTuple):

@@ -23,11 +23,12 @@ from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
 from metarl.errors import ConfigError
-from metarl.experiments.build import configure_torch, usable_cpus
+from metarl.experiments.build import configure_torch
 from metarl.experiments.presets import load_preset
 from metarl.provenance import provenance
 from metarl.seeding import generator
 from metarl.task_distribution import TaskDistribution
+from metarl.torch_settings import usable_cpus
 from metarl.world import World
 
 from .clock import machine, no_garbage_collection, timed

@@ -28,9 +28,9 @@ from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Random
 from metarl.envs.npc.world import NpcWorld
 from metarl.errors import ConfigError
-from metarl.experiments.build import give_back_freed_memory, keep_freed_memory
 from metarl.provenance import provenance
 from metarl.seeding import derive, generator
+from metarl.torch_settings import give_back_freed_memory, keep_freed_memory
 
 from .clock import machine, timed
 

@@ -1,0 +1,89 @@
+"""One agent as one file: `agent.save("a.safetensors")`. Tensors by name, and in the header what rebuilds the agent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from metarl.agent import Agent
+from metarl.checkpoint import join_state, replace_file, split_state, state_fingerprint
+from metarl.errors import CheckpointError, ConfigError, shortened
+from metarl.experiments import codec
+from metarl.provenance import package_versions
+from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
+from metarl.spec_json import spec_from_json, spec_to_json
+
+SCHEMA_VERSION = 1
+_KEY = "metarl.agent"
+_REMEDY = "save the agent again"
+_MOST_DEPTH = 300
+
+
+def save_agent(agent: Any, path: Path) -> None:
+    """Write `agent`: config, what it knows of its worlds, and its whole state; in one step.
+
+    Raises: ConfigError for an agent without a config; CheckpointError for a state that is no tensors and plain values.
+    """
+    config = getattr(agent, "config", None)
+    if config is None or not hasattr(config, "algorithm"):
+        raise ConfigError(f"agent {agent.name!r} has no config to rebuild it from; build it with metarl.make_agent")
+    state = agent.state_dict()
+    tensors, tree = split_state(state)
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "agent": codec.agent_to_json(config),
+        "spec": spec_to_json(agent.spec),
+        "state": tree,
+        "packages": package_versions(("torch", "metarl-worlds")),
+    }
+    text = json.dumps(header, allow_nan=False)
+    digest = _digest(text, state)
+    replace_file(path, safetensors.torch.save(tensors, {_KEY: text, "sha256": digest}))
+
+
+def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Agent:
+    """Rebuild what `save_agent` wrote; raises CheckpointError for any other file, ConfigError for code not trusted."""
+    try:
+        content = read_bytes(path, most=MOST_TENSOR_BYTES, remedy=_REMEDY)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}; agent.save(...) writes one") from error
+    text, digest = _header(content, path)
+    header = parse_json(text.encode(), path, remedy=_REMEDY, most_depth=_MOST_DEPTH)
+    if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:
+        version = header.get("schema_version") if isinstance(header, dict) else None
+        raise CheckpointError(f"{path} has agent schema {version!r}, this version reads {SCHEMA_VERSION}; {_REMEDY}")
+    try:
+        state = join_state(safetensors.torch.load(content), header.get("state"))
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors raises what it likes for headers that it did not write
+        raise CheckpointError(f"{path} holds no safetensors ({shortened(error)}); {_REMEDY}") from error
+    if _digest(text, state) != digest:
+        raise CheckpointError(f"{path} was changed after it was written: its sha256 is another; {_REMEDY}")
+    config = codec.agent_from_json(header.get("agent"), trusted)
+    agent: Agent = config.build(spec_from_json(header.get("spec"), path), seed=0, device=device)
+    agent.load_state_dict(state)
+    return agent
+
+
+def _header(content: bytes, path: Path) -> tuple[str, str]:
+    """Return the texts that `save_agent` put into the file's header."""
+    length = int.from_bytes(content[:8], "little")
+    header = None
+    if 0 < length <= len(content) - 8:
+        header = parse_json(content[8 : 8 + length], path, remedy=_REMEDY, most_depth=_MOST_DEPTH)
+    about = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(about, dict) or not isinstance(about.get(_KEY), str) or not isinstance(about.get("sha256"), str):
+        raise CheckpointError(f"{path} is no agent that metarl saved; agent.save(...) writes one")
+    return about[_KEY], about["sha256"]
+
+
+def _digest(text: str, state: Any) -> str:
+    return hashlib.sha256((text + state_fingerprint(state)).encode()).hexdigest()
