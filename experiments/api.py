@@ -19,7 +19,7 @@ from metarl.loop import LoopSettings, meta_train
 from metarl.protocol import Protocol
 from metarl.provenance import provenance
 from metarl.signals import STOP
-from metarl.tasks import TaskDistribution
+from metarl.task_distribution import TaskDistribution
 from metarl.torch_settings import fast_defaults
 
 from . import codec

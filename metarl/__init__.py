@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .agent import Agent, SavableAgent
     from .facade import Result, TrainingRun
-    from .tasks import TaskDistribution
+    from .task_distribution import TaskDistribution
     from .torch_settings import FastDefaults
 
 

@@ -16,6 +16,7 @@ from .checkpoint import replace_file
 from .errors import ConfigError, nearest
 from .registry import load_target
 from .results import Evaluation
+from .summary import summarise
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Score(NamedTuple):
         """Return as tables print it."""
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
-    __repr__ = __str__
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -70,7 +69,7 @@ class Result:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """All numbers, as `metarl evaluate` stores them; its "intervals" say what the intervals are over."""
-        return self.evaluation.summary
+        return summarise(self.evaluation)
 
     @property
     def before(self) -> Score:
@@ -109,7 +108,7 @@ class Result:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write every episode and setting as JSON, as `metarl evaluate` does; `metarl.results` reads it back."""
-        replace_file(Path(path), (json.dumps(self.evaluation.to_json(), allow_nan=False) + "\n").encode())
+        replace_file(Path(path), (json.dumps(self.evaluation.to_json(self.summary), allow_nan=False) + "\n").encode())
 
     def __repr__(self) -> str:
         """Show before and after."""

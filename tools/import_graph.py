@@ -57,11 +57,18 @@ def section(graph: grimp.ImportGraph, room: str, title: str) -> list[str]:
     """Return the lines of one room."""
     boxes, edges = arrows(graph, room)
     if circle := circles(edges):
-        raise SystemExit(f"{room} has circles through {', '.join(sorted(circle))}; cut them first (make arch says where)")
+        raise SystemExit(
+            f"{room} has circles through {', '.join(sorted(circle))}; cut them first (make arch says where)"
+        )
     kept = sorted(reduced(edges))
     name = {box: box.rpartition(".")[2] for box in boxes}
     alone = sorted(name[b] for b in boxes if not any(b in edge for edge in edges))
-    lines = [f"**{title}**: {len(boxes)} boxes, {len(edges)} imports between them, no circle.", "", "```mermaid", "graph TD"]
+    lines = [
+        f"**{title}**: {len(boxes)} boxes, {len(edges)} imports between them, no circle.",
+        "",
+        "```mermaid",
+        "graph TD",
+    ]
     lines += [f"  {name[a]} --> {name[b]}" for a, b in kept] + ["```", ""]
     return lines + ([f"On their own: {', '.join(f'`{box}`' for box in alone)}.", ""] if alone else [])
 

@@ -26,89 +26,38 @@ def result(name: str) -> dict[str, Any]:
     return found
 
 
-def levels(name: str, digits: int, *which: str) -> str:
-    """Return the named levels of a reproduction, all by default."""
-    known = {level["name"]: level["value"] for level in result(name)["levels"]}
-    return "; ".join(number(known[key], digits) for key in which or known)
-
-
-def after_steps(name: str, digits: int) -> str:
-    """Return the mean return of each phase after the first: what 1, 2, 3 adaptation steps lead to."""
-    phases = result(name)["evaluation"]["summary"]["phases"]
-    return ", ".join(number(phase["return"]["mean"]["value"], digits) for phase in phases[1:])
-
-
 def number(value: float, digits: int) -> str:
     """Return a number as prose has it."""
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-_LAST = "A_K, last episode"
-
-ROWS: tuple[tuple[str, str, Callable[[str], str], str], ...] = (
-    ("rl2-gridworld", "return in episode 1; lowest of 2–4", lambda n: levels(n, 2), "Bayes-optimal 4.00; 11.07"),
-    ("rl2-transformer-gridworld", "the same, with a causal transformer", lambda n: levels(n, 2), ""),
-    ("rl2-bandit", "reward of 100 pulls, 5 arms", lambda n: levels(n, 1), "Gittins 78.3, RL² 78.7 (Duan et al. 2016)"),
-    (
-        "rl2-matching-tabular-mdp",
-        "reward of 10 episodes, memory filed by state",
-        lambda n: levels(n, 1),
-        "RL² 156.2, PSRL 138.1 (Duan et al. 2016)",
-    ),
-    ("rl2-tabular-mdp", "the same with a GRU", lambda n: levels(n, 1), "not reached"),
-    (
-        "maml-navigation",
-        "return after 1, 2, 3 steps",
-        lambda n: after_steps(n, 1),
-        "−11.7, −3.3, −3.2 (Finn et al. 2017): not reached",
-    ),
-    (
-        "maml-navigation-500",
-        "the same after 500 iterations in place of 50",
-        lambda n: after_steps(n, 1),
-        "not reached",
-    ),
-    (
-        "matching-navigation",
-        "lead of a start from similar known tasks over the average-task policy",
-        lambda n: levels(n, 1, "lead of the start"),
-        "0",
-    ),
-    (
-        "pearl-sparse-point-robot",
-        "sparse return of episode 10 (further seeds: 9.5, 8.3, 9.1, 8.7)",
-        lambda n: levels(n, 1),
-        "oracle 13.4",
-    ),
-    (
-        "rl2-npc-guide-macro",
-        "share of the gap from the best non-adaptive policy to the oracle, unseen people, last episode",
-        lambda n: levels(n, 2, _LAST),
-        "Bayes filter 0.82",
-    ),
-    (
-        "rl2-npc-companion",
-        "the same; visitors recognised by a letter drawn anew",
-        lambda n: levels(n, 2, _LAST),
-        "Bayes filter 0.99",
-    ),
-    (
-        "rl2-npc-assistant",
-        "the same; ceiling: a policy that knows the visitor's tastes",
-        lambda n: levels(n, 2, _LAST),
-        "Bayes filter 0.79",
-    ),
-    ("rl2-npc-assets-held", "the same", lambda n: levels(n, 2, _LAST), "Bayes filter 0.94"),
-    ("finetune-navigation", "return after 1, 2, 3 steps", lambda n: after_steps(n, 1), "the non-meta baseline"),
+SHOWN: tuple[tuple[str, str, str], ...] = (
+    ("gridworld", "RL²", "Bayes-optimal 4.00, 11.07"),
+    ("gridworld", "VariBAD", ""),
+    ("bandit", "RL²", "Gittins index 78.3"),
+    ("tabular-mdp", "RL² matching", "RL² of Duan et al. 2016: 156.2"),
+    ("navigation", "MAML-TRPO", "Finn et al. 2017: −3.2"),
+    ("navigation", "CAVIA", ""),
+    ("navigation", "SB3 PPO", "from scratch on each task"),
+    ("sparse-point-robot", "PEARL", "oracle 13.4"),
 )
-"""README's table of results: reproduction, what is scored, the score, what it compares with."""
+"""README's table: world, agent, what it compares with."""
 
 
-def reproductions() -> str:
-    """Return README's table of results."""
-    lines = ["| NAME | score | ours | compares with |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {what} | {score(name)} | {beside} |" for name, what, score, beside in ROWS]
+def five_seeds() -> str:
+    """Return README's table of results, from the table of all agents."""
+    worlds = json.loads((RESULTS / "table" / "table.json").read_text())["worlds"]
+    lines = ["| world | agent | first episode or before | after adaptation | compares with |", "|---|---|---|---|---|"]
+    for world, agent, beside in SHOWN:
+        row = next(row for row in worlds[world]["rows"] if row["agent"] == agent)
+        lines.append(f"| {world} | {agent} | {interval(row['before'])} | {interval(row['after'])} | {beside} |")
     return "\n".join(lines)
+
+
+def interval(estimate: Mapping[str, Any]) -> str:
+    """Return a mean with its interval as the README has it."""
+    mean, low, high = (number(estimate[key], 2) for key in ("value", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def demo() -> str:
@@ -119,7 +68,7 @@ def demo() -> str:
 
 PASSAGES: Mapping[str, Callable[[], str]] = {
     "demo": demo,
-    "reproductions": reproductions,
+    "five-seeds": five_seeds,
     "reproduction-tables": lambda: tables(RESULTS),
 }
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch._dynamo  # noqa: F401  # imported once for all, as the rest: else it takes most of a case's time
 
-import metarl.agents.rl2.agent  # noqa: F401
-import metarl.envs.classic.gridworld  # noqa: F401
+import metarl.agents.rl2.agent
+import metarl.envs.classic.gridworld
 import metarl.experiments.evaluate
 import metarl.experiments.report
 import metarl.experiments.studies.splits

@@ -34,11 +34,13 @@ pytestmark = pytest.mark.usefixtures("process_settings")
 
 
 @pytest.fixture
-def tasks() -> metarl.tasks.TaskDistribution:
+def tasks() -> metarl.task_distribution.TaskDistribution:
     return metarl.make_tasks("gridworld", held_out=3)
 
 
-def trained(tasks: metarl.tasks.TaskDistribution, iterations: int, run_dir: Path | None) -> tuple[str, list[float]]:
+def trained(
+    tasks: metarl.task_distribution.TaskDistribution, iterations: int, run_dir: Path | None
+) -> tuple[str, list[float]]:
     """Return a digest of a trained agent and its training returns."""
     agent = metarl.make_agent("rl2", tasks, seed=3, **SMALL)
     run = metarl.train(agent, tasks, iterations=iterations, run_dir=run_dir, n_tasks=4, progress="off")
@@ -47,7 +49,7 @@ def trained(tasks: metarl.tasks.TaskDistribution, iterations: int, run_dir: Path
 
 
 def test_training_is_the_command_lines_to_the_bit_with_and_without_a_run_directory(
-    tasks: metarl.tasks.TaskDistribution, tmp_path: Path
+    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
 ) -> None:
     with_directory, without = trained(tasks, 2, tmp_path / "a"), trained(tasks, 2, None)
     assert with_directory == without
@@ -58,7 +60,7 @@ def test_training_is_the_command_lines_to_the_bit_with_and_without_a_run_directo
 
 
 def test_a_run_goes_on_bit_for_bit_from_python_and_from_the_command_line(
-    tasks: metarl.tasks.TaskDistribution, tmp_path: Path
+    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
 ) -> None:
     whole = trained(tasks, 4, tmp_path / "whole")
     assert trained(tasks, 2, tmp_path / "a") != whole
@@ -70,7 +72,9 @@ def test_a_run_goes_on_bit_for_bit_from_python_and_from_the_command_line(
     assert trained(tasks, 4, tmp_path / "b") == whole
 
 
-def test_a_new_run_begins_with_the_agent_as_it_is(tasks: metarl.tasks.TaskDistribution, tmp_path: Path) -> None:
+def test_a_new_run_begins_with_the_agent_as_it_is(
+    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
+) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     metarl.train(agent, tasks, iterations=1, n_tasks=4)
     before = state_fingerprint(agent.state_dict())
@@ -79,14 +83,18 @@ def test_a_new_run_begins_with_the_agent_as_it_is(tasks: metarl.tasks.TaskDistri
     assert state_fingerprint(agent.state_dict()) != before
 
 
-def test_a_run_that_goes_on_refuses_other_settings(tasks: metarl.tasks.TaskDistribution, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_refuses_other_settings(
+    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
+) -> None:
     trained(tasks, 1, tmp_path / "a")
     agent = metarl.make_agent("rl2", tasks, seed=3, **{**SMALL, "hidden": 9})
     with pytest.raises(ConfigError, match=r"agent\.hidden is 8 in this run and cannot become 9"):
         metarl.train(agent, tasks, iterations=2, run_dir=tmp_path / "a", n_tasks=4)
 
 
-def test_an_evaluation_is_the_strict_one_and_leaves_the_agent_alone(tasks: metarl.tasks.TaskDistribution) -> None:
+def test_an_evaluation_is_the_strict_one_and_leaves_the_agent_alone(
+    tasks: metarl.task_distribution.TaskDistribution,
+) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     before = state_fingerprint(agent.state_dict())
     result = metarl.evaluate(agent, tasks, adapt_episodes=2, n_seeds=2)
@@ -100,7 +108,7 @@ def test_an_evaluation_is_the_strict_one_and_leaves_the_agent_alone(tasks: metar
     assert result.after.mean == pytest.approx(played[:, :, -1].mean())
 
 
-def test_a_result_can_be_drawn_and_stored(tasks: metarl.tasks.TaskDistribution, tmp_path: Path) -> None:
+def test_a_result_can_be_drawn_and_stored(tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     result = metarl.evaluate(agent, tasks, adapt_episodes=1, n_seeds=1)
     figure = result.plot(tmp_path / "a.png", others=[("again", result)])
@@ -133,7 +141,7 @@ def test_pearl_comes_back_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [0.0, 0.02, 0.3, 0.7, 0.999])
 def test_a_file_with_one_bit_changed_is_refused_in_one_line(
-    at: float, tasks: metarl.tasks.TaskDistribution, tmp_path: Path
+    at: float, tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
 ) -> None:
     path = tmp_path / "agent.safetensors"
     metarl.make_agent("rl2", tasks, **SMALL).save(path)
@@ -146,7 +154,7 @@ def test_a_file_with_one_bit_changed_is_refused_in_one_line(
 
 
 def test_a_file_that_names_code_of_somebody_else_runs_nothing_until_it_is_trusted(
-    monkeypatch: pytest.MonkeyPatch, tasks: metarl.tasks.TaskDistribution, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("METARL_TRUST", raising=False)
     agent = metarl.make_agent(TinyConfig(episodes=1), tasks)
@@ -189,13 +197,15 @@ def test_what_is_no_agent_is_refused(content: bytes, tmp_path: Path) -> None:
         (lambda t: metarl.fast_defaults(0), "threads must be 1 to 1024"),
     ],
 )
-def test_bad_input_is_named_with_its_remedy(call: object, message: str, tasks: metarl.tasks.TaskDistribution) -> None:
+def test_bad_input_is_named_with_its_remedy(
+    call: object, message: str, tasks: metarl.task_distribution.TaskDistribution
+) -> None:
     with pytest.raises(ConfigError, match=message):
         call(tasks)  # type: ignore[operator]
 
 
 def test_a_run_directory_must_say_how_tasks_and_agent_were_made(
-    tasks: metarl.tasks.TaskDistribution, tmp_path: Path
+    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
 ) -> None:
     from metarl import envs
 
@@ -273,14 +283,14 @@ def test_a_project_with_folders_of_the_same_names_uses_both_its_own_and_ours(tmp
         (tmp_path / name / "__init__.py").write_text("mine = True\n")
     (tmp_path / "ten.py").write_text(TEN_LINES)
     # What an editable install puts on the path: see pyproject.toml.
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools" / "editable"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".ci" / "editable"), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "ten.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     history, own = ran.stdout.splitlines()
     assert history.startswith("2 Result(before=")
     assert own == "True True True True"
     assert (tmp_path / "curve.png").is_file()
-    assert [p.name for p in (ROOT / "tools" / "editable").iterdir()] == ["metarl"]
+    assert [p.name for p in (ROOT / ".ci" / "editable").iterdir()] == ["metarl"]
 
 
 def test_importing_metarl_imports_no_other_room_and_no_torch() -> None:
