@@ -8,7 +8,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export VENV TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test test-kernels test-gpu same kill learn lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
+.PHONY: help setup demo demo-ml1 test test-kernels test-gpu same kill learn graph coverage lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -35,6 +35,9 @@ demo-ml1: setup  ## the same on Meta-World ML1 reach
 test: setup  ## the whole test suite
 	$(PY) -m pytest
 
+coverage: setup  ## the test suite, and how much of the code it runs (no part of what subprocesses run)
+	COVERAGE_CORE=sysmon $(PY) -m pytest --cov=metarl --cov-report=term:skip-covered
+
 test-kernels: setup  ## the numerical tests with other kernels of BLAS and PyTorch, which round in other ways
 	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(PY) -m pytest -p tests.other_kernels tests/agents tests/metarl
 
@@ -43,6 +46,9 @@ test-gpu: setup  ## on a machine with a GPU: every agent and tensor world there,
 	$(PY) -m pytest tests/gpu
 
 # Not after `setup`: it also runs in a second checkout whose environment is a link to the first one's.
+graph: setup  ## write who imports whom into docs/architecture.md
+	$(PY) -m tools.import_graph
+
 same:  ## do agents, worlds and presets compute what they did before a rebuild? (2 minutes; BASE= another commit)
 	$(PY) -m tools.same --base "$(BASE)"
 
@@ -52,9 +58,10 @@ kill: setup  ## kill every kind of agent at every operation on files, resume, co
 learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)
 	$(METARL) reproduce $(NAMES)
 
-lint: setup  ## ruff: errors, style, formatting
+lint: setup  ## ruff and codespell: errors, style, formatting, spelling
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m codespell_lib
 
 format: setup  ## let ruff rewrite the code
 	$(PY) -m ruff check --fix .

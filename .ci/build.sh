@@ -9,12 +9,15 @@ borrowed=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
 rm -rf build dist
 "$python" -m build --no-isolation --outdir dist . >/dev/null
-for package in dist/*.whl dist/*.tar.gz; do
-    bare=$root/build/bare-${package##*.}
+# The third is an editable install, as `make setup` makes one.
+for package in dist/*.whl dist/*.tar.gz .; do
+    bare=$root/build/bare-$([ "$package" = . ] && echo editable || echo "${package##*.}")
     # --without-pip: works without ensurepip too. A path on PYTHONPATH does not run the .pth files in it, so the
     # editable install of this checkout stays out of sight.
     "$python" -m venv --without-pip "$bare"
-    "$python" -m pip --disable-pip-version-check --python "$bare/bin/python" install --quiet --no-deps "$package"
-    (cd build && PYTHONPATH="$borrowed" "$bare/bin/python" "$root/.ci/smoke.py" "$bare")
+    "$python" -m pip --disable-pip-version-check --python "$bare/bin/python" install --quiet --no-deps \
+        $([ "$package" != . ] || echo --editable) "$package"
+    from=$([ "$package" = . ] && echo "$root" || echo "$bare")
+    (cd build && PYTHONPATH="$borrowed" "$bare/bin/python" "$root/.ci/smoke.py" "$bare" "$from")
     echo "$package: installs and runs"
 done

@@ -42,16 +42,17 @@ def find_evaluation(run_dir: Path, split: str | None = None, protocol: str | Non
     splits = stored_splits(run_dir)
     chosen = split or ("test" if "test" in splits or len(splits) != 1 else splits[0])
     found = stored_variants(run_dir, chosen)
-    end = f"+{protocol.lstrip('+')}" if protocol else ""
-    if not protocol and "" not in found and len(found) == 1:
+    end = "" if protocol is None else f"+{protocol.lstrip('+')}"
+    if protocol is None and "" not in found and len(found) == 1:
         (end,) = found
     if end in found:
         return found[end]
     if not run_dir.is_dir():
         raise CheckpointError(f"there is no run directory {run_dir}; check the path (runs are in runs/ by default)")
     there = [f"{s}{e}" for s in splits for e in stored_variants(run_dir, s)]
+    asked = "" if protocol is None else f" with protocol {protocol!r}"
     raise CheckpointError(
-        f"{run_dir} has no evaluation of split {chosen!r}{f' with protocol {protocol!r}' if protocol else ''} (it has: "
+        f"{run_dir} has no evaluation of split {chosen!r}{asked} (it has: "
         f"{', '.join(there) or 'none'}); run `{command('evaluate', run_dir, '--split', chosen)}` first"
         f"{', or choose with --protocol' if found else ''}"
     )

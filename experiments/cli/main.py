@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
     except (Exception, SystemExit) as error:
-        reason = _beyond_this_machine(error) or _by_a_stranger(error)
+        reason = _beyond_this_machine(error) or _by_a_stranger(error) or _of_a_path(error)
         if not reason:
             raise
         _show_traceback(error)
@@ -124,6 +124,15 @@ def _beyond_this_machine(error: BaseException) -> str:
         return ""
     what = shortened(error) or "allocation refused"
     return f"not enough memory ({what}); lower the number of tasks, copies, episodes or units"
+
+
+def _of_a_path(error: BaseException) -> str:
+    """Return one line about a path that the system does not take, "" for any other error."""
+    from metarl.errors import shortened
+
+    if not isinstance(error, OSError) or not error.filename:
+        return ""
+    return f"{shortened(one_line(error.filename), 200)}: {error.strerror}; name another path"
 
 
 def _by_a_stranger(error: BaseException) -> str:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
         (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory:\n 12 bytes"), 2, "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), 2, "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "x.json"), 2, "cannot write x.json: No space left"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 999), 2, f"{'x' * 200}...: File name too long"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
