@@ -40,7 +40,7 @@ def find_evaluation(run_dir: Path, split: str | None = None, protocol: str | Non
     that of the run's own, or the only one there is. Raises: CheckpointError if there is none.
     """
     splits = stored_splits(run_dir)
-    chosen = split or ("test" if "test" in splits or len(splits) != 1 else splits[0])
+    chosen = split if split is not None else ("test" if "test" in splits or len(splits) != 1 else splits[0])
     found = stored_variants(run_dir, chosen)
     end = "" if protocol is None else f"+{protocol.lstrip('+')}"
     if protocol is None and "" not in found and len(found) == 1:

@@ -100,7 +100,7 @@ def start(request: Request, signals: StopSignals) -> int:
     if request.going_on:
         outcome = _go_on(config, folder, tasks, agent, signals)
     else:
-        begin = find_start(request.start_from, config, agent, request.trust) if request.start_from else None
+        begin = find_start(request.start_from, config, agent, request.trust) if request.start_from is not None else None
         if begin is not None:
             agent.load_state_dict(begin.state)
         outcome = _begin(config, folder, tasks, agent, signals, {"warm_start": begin.facts} if begin else {})

@@ -85,7 +85,7 @@ def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
-    from metarl.errors import ConfigError, MetarlError, nearest
+    from metarl.errors import ConfigError, MetarlError, nearest, shortened
     from metarl.registry import load_target
     from metarl.signals import STOP
 
@@ -102,11 +102,13 @@ def _run(argv: list[str]) -> int:
         return int(code)
     except MetarlError as error:
         _show_traceback(error)
-        print("error: " + one_line(" ".join(str(error).split())), file=sys.stderr)
+        print("error: " + one_line(shortened(error, _LONGEST)), file=sys.stderr)
         return 2
 
 
 _TRACEBACK = "METARL_TRACEBACK"
+_LONGEST = 2000
+"""Characters of an error's line: what was typed or read may be of any length."""
 _TORCH_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
 
 

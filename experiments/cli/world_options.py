@@ -23,6 +23,8 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
             options[key] = json.loads(text)
         except ValueError:
             options[key] = text
+        except RecursionError as error:
+            raise ConfigError(f"world option {key!r} is nested too deeply; give fewer brackets") from error
     return options
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from metarl.containment import going_on
-from metarl.errors import ConfigError, nearest
+from metarl.errors import ConfigError, MetarlError, nearest
 from metarl.evaluation import Protocol
 from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig
 from metarl.loop import LoopSettings
@@ -396,7 +396,9 @@ def load_preset(name: str) -> AnyConfig:
     try:
         with going_on():
             config = make()
-    except SystemExit as error:
+    except (Exception, SystemExit) as error:
+        if name in PRESETS or isinstance(error, MetarlError):
+            raise
         raise ConfigError(f"preset {name!r} cannot be built: {told(error)}") from error
     if not isinstance(config, ExperimentConfig):
         raise ConfigError(f"preset {name!r} returned a {type(config).__name__}; it must return an ExperimentConfig")

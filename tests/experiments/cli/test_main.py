@@ -75,3 +75,22 @@ def test_a_reader_that_leaves_and_a_closed_output_are_no_trouble() -> None:
     shell = ["sh", "-c", f"exec {' '.join(command)} >&-"]
     closed = subprocess.run(shell, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "os:system"], "preset 'os:system' cannot be built: TypeError: "),
+        (["train", "rl2-gridworld", "--from", ""], ". is not a run directory"),
+        (["worlds", "gridworld", "--option", "held_out=" + "[" * 5000], "'held_out' is nested too deeply"),
+        (["worlds", "gridworld", "--option", "held_out=" + "9" * 5000], "gridworld option held_out is '99"),
+        (["doctor", "gridworld", "--check", "spaces", "--json", "x" * 300], "File name too long; name another path"),
+    ],
+)
+def test_a_word_that_nobody_can_mean_is_refused_in_one_line_of_bounded_length(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert len(line) < 2100
