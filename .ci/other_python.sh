@@ -52,7 +52,7 @@ if [ "$code" != 0 ]; then
 fi
 left=$((${LEFT_S:-7200} - SECONDS))
 if [ "$left" -gt $((${SUITE_S:-900} * 3 / 2)) ]; then
-    VENV=$venv make test
+    VENV=$venv make coverage
 else
     echo "other Python: $left s are left, too few for the whole suite; the kernel's tests run"
     "$venv/bin/python" -m pytest tests/metarl
