@@ -36,7 +36,7 @@ test: setup  ## the whole test suite
 	$(PY) -m pytest
 
 coverage: setup  ## the test suite, and how much of the code it runs (no part of what subprocesses run)
-	COVERAGE_CORE=sysmon $(PY) -m pytest --cov=metarl --cov-report=term:skip-covered
+	COVERAGE_CORE=sysmon $(PY) -m pytest --cov=metarl --cov=./agents --cov=./envs --cov=./experiments --cov-report=term:skip-covered
 
 test-kernels: setup  ## the numerical tests with other kernels of BLAS and PyTorch, which round in other ways
 	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(PY) -m pytest -p tests.other_kernels tests/agents tests/metarl
