@@ -15,7 +15,7 @@ from metarl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 META_WORLD = """
-import envs
+from metarl import envs
 from metarl.errors import MetarlError
 for _ in range(2):
     try:

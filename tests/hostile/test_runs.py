@@ -48,7 +48,7 @@ def test_trusted_code_is_called_only_by_the_config_that_the_checkpoint_was_train
     surroundings = case.make(tmp_path)
     folder = Path(str(surroundings.folder))
     (folder / "payload.py").write_text(
-        f"open({str(tmp_path / runs.MARKER)!r}, 'w')\nimport envs\n"
+        f"open({str(tmp_path / runs.MARKER)!r}, 'w')\nfrom metarl import envs\n"
         f"def make(): return envs.make('gridworld', held_out=3)"
     )
     trusting = Surroundings({"PYTHONPATH": str(folder)}, (*surroundings.arguments, "--trust", "payload:make"))

@@ -366,7 +366,7 @@ def test_workers_leave_when_the_main_process_is_killed():
     script = (
         "import time, torch\n"
         "from metarl.envs.gym.world import GymWorld\n"
-        "from tests.envs import toy_gym as toy\n"
+        "from tests.envs.gym import toy_gym as toy\n"
         "if __name__ == '__main__':\n"
         "    tasks = toy.tasks([0.0, 1.0], faults=[toy.HANG, 0])\n"
         "    world = GymWorld(toy.make, toy.apply, 2, horizon=7, example=tasks, n_workers=2)\n"
@@ -392,7 +392,7 @@ def test_workers_need_no_dev_shm():
         "if __name__ == '__main__':\n"
         "    sys.addaudithook(refuse)\n"
         "    from metarl.envs.gym.world import GymWorld\n"
-        "    from tests.envs import toy_gym as toy\n"
+        "    from tests.envs.gym import toy_gym as toy\n"
         "    tasks = toy.tasks([0.0, 1.0])\n"
         "    def play(n_workers):\n"
         "        world = GymWorld(toy.make, toy.apply, 2, horizon=7, example=tasks, n_workers=n_workers)\n"

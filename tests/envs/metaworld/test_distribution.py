@@ -196,7 +196,7 @@ def test_another_version_of_meta_world_is_refused(monkeypatch):
 
 
 def test_meta_world_is_imported_only_when_it_is_used():
-    check = "import sys, envs, metarl.envs.metaworld; sys.exit('metaworld' in sys.modules or 'mujoco' in sys.modules)"
+    check = "import sys, metarl.envs.metaworld; sys.exit('metaworld' in sys.modules or 'mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
