@@ -127,6 +127,7 @@ def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:
     were not trained with; ConfigError for a wrong entry.
     """
     stored = stored_config(run_dir)
+    codec.check_version(stored)
     try:
         check(stored, trust)
         if named(stored):

@@ -29,17 +29,22 @@ def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyCo
     Raises: CheckpointError for another schema version; ConfigError naming an unknown, missing or wrong entry, or code
     that is not trusted.
     """
+    check_version(stored)
+    trust.check(stored, trusted)
+    content = {k: v for k, v in stored.items() if k != "schema_version"}
+    decoded: AnyConfig = _decode_dataclass(ExperimentConfig, content, "")
+    trust.check_world(decoded.world.name)
+    return decoded
+
+
+def check_version(stored: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a config of another schema version."""
     version = stored.get("schema_version")
     if version != SCHEMA_VERSION:
         raise CheckpointError(
             f"config.json has schema version {version!r}, this metarl reads {SCHEMA_VERSION}; use the version "
             f"that wrote it (run.json names the commit), or start a new run"
         )
-    trust.check(stored, trusted)
-    content = {k: v for k, v in stored.items() if k != "schema_version"}
-    decoded: AnyConfig = _decode_dataclass(ExperimentConfig, content, "")
-    trust.check_world(decoded.world.name)
-    return decoded
 
 
 def agent_to_json(config: Any) -> dict[str, Any]:

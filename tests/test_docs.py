@@ -53,9 +53,9 @@ def run_blocks(document: str, module: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def readme() -> dict[str, Any]:
-    """Return the names that the README's python blocks define, after running them."""
-    return run_blocks("README.md", "readme_example")
+def plugged() -> dict[str, Any]:
+    """Return the names that the python blocks about one's own world and agent define, after running them."""
+    return run_blocks("docs/plugging-in.md", "plugging_in_example")
 
 
 def failures(make: Any) -> list[str]:
@@ -63,16 +63,16 @@ def failures(make: Any) -> list[str]:
     return [f"{f.check}: {f.message}" for f in check_world(make) if f.status == "fail"]
 
 
-def test_the_world_of_the_readme_keeps_every_promise(readme: dict[str, Any]) -> None:
-    assert failures(readme["make"]) == []
+def test_the_world_of_one_page_keeps_every_promise(plugged: dict[str, Any]) -> None:
+    assert failures(plugged["make"]) == []
 
 
 def test_the_world_of_the_docs_keeps_every_promise() -> None:
     assert failures(run_blocks("docs/worlds.md", "docs_example")["make"]) == []
 
 
-def test_the_agent_of_the_readme_adapts_because_of_adapt(readme: dict[str, Any]) -> None:
-    tasks, config = readme["make"](), readme["DriftConfig"]()
+def test_the_agent_of_one_page_adapts_because_of_adapt(plugged: dict[str, Any]) -> None:
+    tasks, config = plugged["make"](), plugged["DriftConfig"]()
     winds = tasks.sample("test", 50, generator(1, "tasks"))
     world = tasks.make_world(500)
     agent = config.build(WorldSpec.of(world), seed=0)
@@ -88,9 +88,9 @@ def test_the_agent_of_the_readme_adapts_because_of_adapt(readme: dict[str, Any])
     assert abs(gain()) < 0.5
 
 
-def test_the_agent_of_the_readme_goes_through_the_training_loop(readme: dict[str, Any]) -> None:
-    tasks = readme["make"]()
-    agent = readme["DriftConfig"](meta_rate=1.0).build(WorldSpec.of(tasks.make_world(1)), seed=0)
+def test_the_agent_of_one_page_goes_through_the_training_loop(plugged: dict[str, Any]) -> None:
+    tasks = plugged["make"]()
+    agent = plugged["DriftConfig"](meta_rate=1.0).build(WorldSpec.of(tasks.make_world(1)), seed=0)
     before = agent.state_dict()["theta"].clone()
     settings = LoopSettings(n_iterations=2, n_tasks=4, n_validation_tasks=4, validation_adapt_episodes=10)
     done = meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")
@@ -114,7 +114,8 @@ def test_every_command_and_preset_that_is_mentioned_exists() -> None:
     verbs = {(name, words[0]) for name, words in used if words and words[0] != "..."}
     assert {verb for _, verb in verbs} >= {"train", "evaluate", "doctor"}
     assert {(name, verb) for name, verb in verbs if verb not in COMMANDS} == set()
-    presets = {(name, words[1]) for name, words in used if words[:1] == ["train"] and not words[1].startswith("-")}
+    trained = [(name, words[1]) for name, words in used if words[:1] == ["train"] and len(words) > 1]
+    presets = {(name, word) for name, word in trained if not word.startswith("-")}
     assert presets
     assert {(name, preset) for name, preset in presets if preset not in PRESETS} == set()
 
@@ -193,6 +194,15 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
     assert [t for t in targets if not (path.parent / t).exists()] == []
 
 
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (body,) = blocks("README.md", "python")
+    space: dict[str, Any] = {}
+    exec(compile(body.replace("iterations=200", "iterations=2"), "README.md", "exec", dont_inherit=True), space)
+    assert len(space["run"].history) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"runs", "adaptation.png", "agent.safetensors"}
+
+
 def test_the_readme_comes_to_a_result_within_300_words() -> None:
     before, marker, _ = (ROOT / "README.md").read_text().partition("<!-- demo-output -->")
     assert marker
@@ -235,7 +245,7 @@ def test_the_numbers_of_readme_and_docs_are_those_of_the_committed_results() -> 
 
 def test_a_number_that_is_not_that_of_the_results_would_be_found() -> None:
     text = (ROOT / "README.md").read_text()
-    wrong = re.sub(r"(\| `rl2-gridworld` \|[^|]*\|) [\d.]+;", r"\1 4.04;", text)
+    wrong = re.sub(r"(\| gridworld \| RL² \|) [\d.]+", r"\1 4.04", text)
     assert wrong != text == refresh_docs.refreshed(wrong, "README.md")
 
 

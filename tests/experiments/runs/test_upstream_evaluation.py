@@ -92,7 +92,7 @@ def test_upstreams_own_evaluation_drives_a_trained_agent(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--upstream-goals", "51"], "at most the 50 goals of a class"),
+        (["--upstream-goals", "51"], "must be at most 50, the goals of a class"),
         (["--upstream-evals", "0"], "--upstream-evals must be a whole number from 1 to"),
         (["--split", "validation"], "plays upstream's test split"),
     ],

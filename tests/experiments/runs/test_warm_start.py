@@ -123,7 +123,7 @@ def test_the_advice_after_a_nan_can_be_pasted_and_works(
     monkeypatch.chdir(tmp_path)
     name = "-it's $here"
     assert train(TINY, f"--run-dir={name}", "--agent.nan-at-update", "5") == 2
-    advice = capsys.readouterr().err.rpartition("python -m experiments ")[2]
+    advice = capsys.readouterr().err.rpartition("python -m metarl ")[2]
     command, *words = shlex.split(advice)
     assert [command, *words] == [
         "train",
@@ -139,7 +139,7 @@ def test_the_advice_after_a_nan_can_be_pasted_and_works(
     assert begun["state"] == state_fingerprint(state_at(tmp_path / name, 4))
     # A run without a checkpoint is at iteration 0: what its seed makes it.
     assert train(TINY, "--run-dir", "c", "--agent.nan-at-update", "1") == 2
-    words = shlex.split(capsys.readouterr().err.rpartition("python -m experiments train ")[2])
+    words = shlex.split(capsys.readouterr().err.rpartition("python -m metarl train ")[2])
     assert words == ["--from", "c:0", "--agent.lr", "0.025", "--trust", "tests.metarl.tiny:TinyConfig"]
     assert train(*words, "--run-dir", "d", "--agent.nan-at-update", "None", "--train.n-iterations", "2") == 0
     config = read_config(tmp_path / "c")
