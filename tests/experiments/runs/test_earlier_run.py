@@ -19,7 +19,10 @@ from tests.experiments.process_settings import process_settings  # noqa: F401
 
 EARLIER = Path(__file__).with_name("earlier_run")
 
-pytestmark = pytest.mark.usefixtures("process_settings")
+pytestmark = [
+    pytest.mark.usefixtures("process_settings"),
+    pytest.mark.filterwarnings("ignore:this run was started with"),  # other versions, another CPU
+]
 
 
 @pytest.fixture
