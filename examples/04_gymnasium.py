@@ -1,7 +1,7 @@
-"""Somebody's Gymnasium environment as a task distribution: poles of unknown length on carts.
+"""Somebody's Gymnasium environment as a task distribution: poles on carts whose motor may be wired the wrong way round.
 
 One learns to wrap what exists: a function that builds the environment, one that puts a task into it, and the splits.
-About 5 minutes on one core; `--quick` takes seconds.
+Half a minute on one core: 87 of 100 steps, second episode 97 (23 untrained). `--quick`: seconds.
 """
 
 import sys
@@ -19,16 +19,16 @@ def build(task):
     return gym.make("CartPole-v1").unwrapped  # without its time limit: the world has one of its own
 
 
-def put(env, task):  # half the pole's length, in metres; the observation does not tell
-    env.length = float(task.values["length"][0])
-    env.polemass_length = env.masspole * env.length
+def put(env, task):  # newtons to the right for action 1; the observation does not tell
+    env.force_mag = float(task.values["force"][0])
 
 
 class Poles(ContinuousFamily):
-    """Poles of 0.2 to 2 m: which push is right depends on how fast this one falls."""
+    """Motors of 5 to 15 N, half of them the wrong way round: which push is right one finds out by pushing."""
 
     def draw(self, n, generator):
-        return Tasks.of("pole", length=0.1 + 0.9 * torch.rand(n, generator=generator))
+        side = torch.randint(2, (n,), generator=generator) * 2 - 1
+        return Tasks.of("pole", force=side * (5 + 10 * torch.rand(n, generator=generator)))
 
     def make_world(self, n_copies, *, device="cpu"):
         return GymWorld(build, put, n_copies, horizon=100, example=self.all("test")[:1], name="poles", device=device)
@@ -39,7 +39,7 @@ class Poles(ContinuousFamily):
 
 if __name__ == "__main__":
     quick = "--quick" in sys.argv
-    tasks = Poles("poles", settings={"metres": [0.2, 2.0], "horizon": 100}, n_test=8 if quick else 100)
+    tasks = Poles("poles", settings={"newtons": [5, 15], "horizon": 100}, n_test=8 if quick else 100)
     agent = metarl.make_agent("rl2", tasks, seed=0, episodes_per_trial=2)
     run = metarl.train(
         agent, tasks, iterations=1 if quick else 60, n_tasks=4 if quick else 32, validate_every_iters=0, progress="off"

@@ -1,6 +1,6 @@
 """RL² (Duan et al. 2016) on the gridworld, on one page: a GRU that learns to find a goal once and then to remember it.
 
-One learns what a trial is (episodes in a row, memory kept) and PPO over whole trials. Two minutes on one core: 3.8, fourth episode 11.0.
+One learns what a trial is. Two minutes on one core: 3.8, fourth episode 11.0 (preset rl2-gridworld: 3.95 and 10.97).
 """
 
 import sys
