@@ -64,9 +64,12 @@ class Trace:
         """Look at a call; the hook of `sys.setprofile`."""
         if event != "call":
             return
-        path, function = ours(frame), frame.f_code.co_name
+        path = _KNOWN.get(frame.f_code.co_filename)  # most calls are somebody else's, and end here
+        if path is None:
+            path = ours(frame)
         if not path:
             return
+        function = frame.f_code.co_name
         if (path, function) == ("metarl/loop.py", "_iterate"):
             self.iterations.append({})
         if self.iterations:
@@ -82,11 +85,11 @@ class Trace:
 def ours(frame: FrameType) -> str:
     """Return the file of a frame relative to the repository, "" if it belongs to somebody else."""
     name = frame.f_code.co_filename
-    if not name.startswith("<") and name not in _KNOWN:
+    if name not in _KNOWN:
         path = Path(name).resolve()
-        inside = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS
+        inside = name[0] != "<" and path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS
         _KNOWN[name] = str(path.relative_to(ROOT)) if inside else ""
-    return _KNOWN.get(name, "")
+    return _KNOWN[name]
 
 
 _KNOWN: dict[str, str] = {}
