@@ -1,6 +1,7 @@
 """Meta-World ML1 reach through the facade: 50 goals to train on, 50 others to be tested on, the goal never shown.
 
-One learns that a robot is a world like any other. TIME `--quick`: seconds, and learns nothing.
+One learns that a robot is a world like any other. Four minutes on one core reach a third of the unseen goals, in both
+episodes alike: a run this short does not learn to adapt. `--quick`: seconds, and learns nothing.
 """
 
 import sys
