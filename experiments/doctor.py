@@ -31,7 +31,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
 def _parser() -> Parser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", help="a name that `worlds` lists, or package.module:attribute of your own")
+    parser.add_argument("world", help="a name that `worlds list` lists, or package.module:attribute of your own")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--check", action="append", metavar="NAME", help=f"only this check; {', '.join(CHECKS)}")
     parser.add_argument("--copies", type=whole(4), default=8, metavar="B", help="batch size of the checks, at least 4")

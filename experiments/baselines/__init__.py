@@ -163,7 +163,7 @@ def _need_sb3() -> None:
 def _parser() -> Parser:
     default = SB3Config()
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", help=f"a name that `{command('worlds')}` lists")
+    parser.add_argument("world", help=f"a name that `{command('worlds', 'list')}` lists")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the world")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (

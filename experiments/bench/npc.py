@@ -12,9 +12,8 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,11 +27,13 @@ from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Random
 from metarl.envs.npc.world import NpcWorld
 from metarl.errors import ConfigError
+from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
 from metarl.seeding import derive, generator
 from metarl.torch_settings import give_back_freed_memory, keep_freed_memory
 
 from .clock import machine, timed
+from .options import bench_parser, place
 
 TARGETS: dict[str, float] = {
     "npc/guide": 100_000,
@@ -187,9 +188,11 @@ def _verdict(met: bool | None) -> str:
     return {True: "met", False: "missed", None: ""}[met]
 
 
-def run_npc(path: Path | None, console: Console, *, quick: bool = False) -> int:
-    """Measure, print and, where `path` is given, store as JSON."""
-    found = measure(QUICK if quick else NpcBenchSettings(), console)
+def main(argv: Sequence[str]) -> int:
+    """Measure, print and, unless quick, store as JSON."""
+    arguments = bench_parser("npc", __doc__).parse_args(list(argv))
+    path, console = place(arguments, "npc-speed.json"), make_console()
+    found = measure(QUICK if arguments.quick else NpcBenchSettings(), console)
     print_found(found, console)
     if path is not None:
         replace_file(path, (json.dumps(found, indent=1) + "\n").encode())

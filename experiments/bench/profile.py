@@ -1,4 +1,4 @@
-"""`metarl profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
+"""`metarl bench profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
 
 World, agent and task distribution are wrapped in proxies that time the calls the loop makes; the loop itself is the one
 that trains. Nothing is written into a run directory. A profiled run computes the same numbers as a plain one.
@@ -35,7 +35,7 @@ from metarl.task_distribution import TaskDistribution
 
 from .bare_envs import BareSlices, describe
 
-PROG = command("profile")
+PROG = command("bench", "profile")
 
 OTHER = "everything else"
 

@@ -23,7 +23,7 @@ def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, Any]:
     if code:
         raise ConfigError(
             f"`{command(*arguments)}` ended with code {code}; mend what it says and call "
-            f"`{command(caller)}` again: it goes on where it stopped"
+            f"`{command(*caller.split())}` again: it goes on where it stopped"
         )
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"arguments": arguments, "wall_s": time.perf_counter() - began, "cpu_s": cpu}

@@ -1,4 +1,4 @@
-"""`metarl play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
+"""`metarl npc play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
 
 The NPC is a trained run (--npc RUN) or a reference policy of the world (--policy NAME). After what it does you say how
 you take it; your answers stand in place of the simulated visitor's reactions. With --as npc you choose the NPC's
@@ -33,7 +33,7 @@ from .play_text import did, scene
 from .recording import record_agent, record_policy
 from .watch import npc_family, render
 
-PROG = command("play")
+PROG = command("npc", "play")
 _QUIT = "q"
 
 

@@ -1,4 +1,4 @@
-"""`metarl watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
+"""`metarl npc watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
 
 RUN is a run directory on an NPC world; or, with --policy, the name of an NPC world whose reference policy plays. The
 page shows the world, what the NPC does and might have done, the visitor's reactions, the returns per episode beside the
@@ -34,7 +34,7 @@ from metarl.task_distribution import check_split
 
 from .recording import record_agent, record_policy
 
-PROG = command("watch")
+PROG = command("npc", "watch")
 PAGE = Path(__file__).parent / "watch_page"
 SCRIPTS = ("words.js", "core.js", "belief.js", "guide.js", "assistant.js", "companion.js", "assets.js", "start.js")
 _MOST_VISITORS = 4096

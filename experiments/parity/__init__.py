@@ -1,4 +1,4 @@
-"""`metarl parity`: is the Meta-World engine upstream, number for number?
+"""`metarl bench parity`: is the Meta-World engine upstream, number for number?
 
 Upstream's own environments are run and recorded class by class; the engine then plays the recordings, in mixed-task
 batches of several sizes, orders and thread counts, with every core, and all numbers are compared in float64. Exit code
@@ -30,7 +30,7 @@ from .recording import BEHAVIOURS, Recording, record_class
 from .replay import Arrangement, Tallies, make_engine, replay
 from .report import markdown, summary, within_bounds
 
-PROG = command("parity")
+PROG = command("bench", "parity")
 CORES = ("compiled", "python")
 REWARDS = ("v2", "v1")
 
@@ -101,7 +101,7 @@ class UnitResult:
 
 
 def _stored_table(path: Path) -> str:
-    remedy = f"name a file that `{command('parity', '--out', 'FILE')}` wrote"
+    remedy = f"name a file that `{command('bench', 'parity', '--out', 'FILE')}` wrote"
     try:
         return markdown(read_object(path, remedy=remedy))
     except OSError as error:
@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"parity spreads its work over processes, and {problem}")
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
-    result = compare(settings, arguments.workers, recorded("parity", *argv), arguments.out)
+    result = compare(settings, arguments.workers, recorded("bench", "parity", *argv), arguments.out)
     if arguments.leak:
         result["leak"] = [_leak(core, arguments.leak) for core in settings.cores]
         _write(result, arguments.out)

@@ -1,4 +1,4 @@
-"""`metarl coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
+"""`metarl study coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
 
 For worlds of points in the plane with a list of goals (four corners, sparse point robot): the agent plays episodes
 without adaptation, and each is asked which of the split's goals it came near, which ones would have paid it, and to
@@ -36,7 +36,7 @@ from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
 from metarl.trial import run_trial
 
-PROG = command("coverage")
+PROG = command("study", "coverage")
 Flags = NDArray[np.bool_]
 
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     print(text_table(header, rows))
     if arguments.into is not None:
         found = {
-            "kind": "metarl.coverage", "schema_version": 1, "command": recorded("coverage", *argv),
+            "kind": "metarl.coverage", "schema_version": 1, "command": recorded("study", "coverage", *argv),
             "provenance": provenance(), "runs": runs,
         }  # fmt: skip
         replace_file(arguments.into, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())

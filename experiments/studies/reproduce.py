@@ -81,7 +81,7 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
     costs = {"train": run_subcommand(train, caller="reproduce")}
     costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate, *where], caller="reproduce")
     for study in plan.studies:
-        costs[study] = run_subcommand([study, str(folder), *where], caller="reproduce")
+        costs[study] = run_subcommand(["study", study, str(folder), *where], caller="reproduce")
     scored = evaluation_path(folder, plan.evaluate)
     stored = read_object(scored)
     evaluation = Evaluation.from_json(stored)

@@ -42,7 +42,7 @@ class Reproduction:
     scores: Callable[[Evaluation], dict[str, Any]] | None = None
     """Further numbers for the result, JSON-able."""
     studies: tuple[str, ...] = ()
-    """Commands called with the run directory after `evaluate`; of each, `results/COMMAND.json` becomes a result too."""
+    """Of the group `study`, called with the run directory after `evaluate`; each one's JSON becomes a result too."""
 
 
 def episode_mean(start: int, stop: int) -> Measure:

@@ -1,4 +1,4 @@
-"""`metarl splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+"""`metarl study splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
 
 Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results; the table goes to
 `splits.json`, that of some splits to `splits+SPLIT+....json`. Where a split has reference
@@ -28,7 +28,7 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import Intervals, summarise
 
-PROG = command("splits")
+PROG = command("study", "splits")
 PERSONA = "persona_oracle"
 """Ceiling of worlds in which part of what is hidden changes with every episode: knows what lasts, no more."""
 FILTERS = "bayes"
@@ -56,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
     notes: dict[str, None] = {}  # each once, in order
     for split in chosen:
-        costs[split] = run_subcommand(["evaluate", "--split", split, *elsewhere, "--", str(folder)], caller="splits")
+        words = ["evaluate", "--split", split, *elsewhere, "--", str(folder)]
+        costs[split] = run_subcommand(words, caller="study splits")
         evaluation = read_evaluation(results_path(folder, split), folder)
         found[split] = score(evaluation)
         notes[Intervals(evaluation).describe()["text"]] = None
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
-        "command": recorded("splits", *argv),
+        "command": recorded("study", "splits", *argv),
         "provenance": began,
         "costs": costs,
         "intervals": list(notes),

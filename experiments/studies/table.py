@@ -1,4 +1,4 @@
-"""`metarl table`: every agent on every world where it applies, as JSON, Markdown and a picture.
+"""`metarl study table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
 The rows stand in `table_rows.py`. A row and seed that has a result under --into is not run again, nor is one that
 `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before any gets
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog=command("table"), description=__doc__, allow_abbrev=False,
+        prog=command("study", "table"), description=__doc__, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
     parser.add_argument(
@@ -191,7 +191,7 @@ def markdown(table: Mapping[str, Any], as_text: AsText = grid) -> str:
         "before which nothing of the task was seen (of agents without memory: of the first phase); agents marked † "
         "have a memory and adapt while it goes on, the others have not adapted then. References are means. Wall time "
         "and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before is not "
-        f"counted). Written by `{recorded('table')}`.",
+        f"counted). Written by `{recorded('study', 'table')}`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])

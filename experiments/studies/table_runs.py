@@ -137,7 +137,7 @@ def write_result(
     return full
 
 
-run_command = partial(run_subcommand, caller="table")
+run_command = partial(run_subcommand, caller="study table")
 
 
 def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`metarl transfer RUN_DIR`: what a metric-based run's metric and library are worth.
+"""`metarl study transfer RUN_DIR`: what a metric-based run's metric and library are worth.
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the
@@ -52,7 +52,7 @@ INTERVALS = (
 
 def main(argv: Sequence[str]) -> int:
     """Measure one run and return the exit code."""
-    parser = Parser(prog=command("transfer"), description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=command("study", "transfer"), description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, help="run directory of a metric-based agent")
     parser.add_argument("--episodes", type=whole(1), default=10, help="episodes per value, >= 1 (default %(default)s)")
     parser.add_argument("--n-tasks", type=whole(1), default=100, help="held-out tasks, >= 1 (default %(default)s)")

@@ -48,7 +48,7 @@ def test_the_command_compares_writes_and_shows_what_it_found(
     assert sorted(through.values())[1:] == [upstream_steps * 5 // 6, upstream_steps]
     assert set(found["classes"]) == {"reach-v3", "door-close-v3"}
     assert not any(found["total"]["not_bit_equal"].values())
-    assert found["command"] == recorded("parity", *argv)
+    assert found["command"] == recorded("bench", "parity", *argv)
     assert {"git", "packages"} <= set(found["provenance"])
     assert "Not bit-equal in every number: no class." in printed
     assert main(["--table", str(out)]) == 0
