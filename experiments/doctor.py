@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl import envs
-from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.task_distribution import TaskDistribution
 
-from .cli.parser import Parser, check_writable, seed, whole
+from .cli.outputs import check_writable, write_json
+from .cli.parser import Parser, seed, whole
 from .cli.safe_text import make_console
 from .cli.world_options import parse_options
 from .config import check_device
@@ -58,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if arguments.json is not None:
         stored = {"world": arguments.world, "findings": [asdict(f) for f in findings]}
-        replace_file(arguments.json, (json.dumps(stored, indent=2) + "\n").encode())
+        write_json(arguments.json, stored, indent=2)
     print_findings(arguments.world, findings, make_console())
     return int(any(f.status == "fail" for f in findings))
 

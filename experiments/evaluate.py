@@ -7,7 +7,6 @@ With --upstream, Meta-World's own evaluation plays the same agent afterwards; it
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ import torch
 from metarl import run
 from metarl.agent import Agent
 from metarl.agents.baselines.random_policy import RandomConfig
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
@@ -28,7 +26,8 @@ from metarl.provenance import provenance
 
 from . import codec
 from .build import LoadedRun, load_run, open_run, read_config
-from .cli.parser import Parser, add_device, check_folder, seed, whole
+from .cli.outputs import check_folder, write_json
+from .cli.parser import Parser, add_device, seed, whole
 from .cli.safe_text import note, one_line
 from .cli.trust import add_trust
 from .figures.plots import Shown, adaptation_figure, save_png
@@ -167,7 +166,7 @@ def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
     target.parent.mkdir(exist_ok=True)
     moved = make_room(run_dir, base, evaluation, target)
     shown = Shown(one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
-    replace_file(target, (json.dumps(evaluation.to_json(shown.summary), allow_nan=False) + "\n").encode())
+    write_json(target, evaluation.to_json(shown.summary), indent=None)
     picture = picture_path(target)
     save_png(adaptation_figure([shown]), picture)
     page = write_report([shown], page_path(target, base.split), several=shots([(run_dir, shown)]))

@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import LoadedRun, build_agent, build_tasks, configure_torch
 from metarl.experiments.cli.help_text import HelpFormatter
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from metarl.loop import LoopSettings
@@ -336,7 +336,7 @@ def main(argv: Sequence[str]) -> int:
     found = measure(names, arguments.rounds or (1 if quick else 3), console, quick=quick, device=device)
     print_found(found, console)
     if out is not None:
-        replace_file(out, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(out, found)
         console.print(f"stored {out}")
     return 0
 

@@ -6,7 +6,6 @@ holds the five sub-steps, observation and reward of all copies.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,11 @@ from rich.table import Table
 
 from metarl import envs
 from metarl.agent import Agent, WorldSpec
-from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
 from metarl.errors import ConfigError
 from metarl.experiments.build import configure_torch
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.presets import load_preset
 from metarl.provenance import provenance
 from metarl.seeding import generator
@@ -168,7 +167,7 @@ def run_collect(out: Path | None, console: Console, *, quick: bool) -> int:
     print_collected(found, console)
     console.print(f"load before: {load:.1f} (on a busy machine physics, which has the most threads, waits the longest)")
     if out is not None:
-        replace_file(out, (json.dumps(stored(found, settings, load), indent=1) + "\n").encode())
+        write_json(out, stored(found, settings, load))
         console.print(f"stored {out}")
     return 0
 

@@ -8,7 +8,6 @@ collecting with a policy in the loop instead. `--quick` is a trial of the comman
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import recorded
 from metarl.errors import ConfigError, nearest
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.figures.plots import save_png
 from metarl.experiments.runs.locks import lock_problem
@@ -241,5 +240,5 @@ def store(found: Measured, path: Path) -> None:
         "memory": memory,
         "cells": [cell_json(cell) for cell in found.cells],
     }
-    replace_file(path, (json.dumps(stored, indent=1) + "\n").encode())
+    write_json(path, stored)
     save_png(speed_figure(found.cells), path.with_suffix(".png"), dpi=130)

@@ -8,7 +8,6 @@ other: turns would leave the small ones the scraps of the large ones' memory.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import statistics
 import time
@@ -22,11 +21,11 @@ from rich.table import Table
 from torch import Tensor
 
 from metarl import envs
-from metarl.checkpoint import replace_file
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Random
 from metarl.envs.npc.world import NpcWorld
 from metarl.errors import ConfigError
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
 from metarl.seeding import derive, generator
@@ -195,6 +194,6 @@ def main(argv: Sequence[str]) -> int:
     found = measure(QUICK if arguments.quick else NpcBenchSettings(), console)
     print_found(found, console)
     if path is not None:
-        replace_file(path, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(path, found)
         console.print(f"stored {path}")
     return 0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from metarl.commandline import command
 from metarl.errors import ConfigError
-from metarl.experiments.cli.parser import Parser, check_writable, whole
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, whole
 
 RESULTS = Path("experiments/results")
 

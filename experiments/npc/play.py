@@ -23,7 +23,8 @@ from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.world import NpcWorld
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import load_run
-from metarl.experiments.cli.parser import Parser, check_writable, seed
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, seed
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.cli.world_options import parse_options

@@ -25,7 +25,8 @@ from metarl.envs.npc.family import NpcFamily
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol, select_tasks
 from metarl.experiments.build import open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_writable, seed, whole
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, add_device, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.cli.world_options import parse_options

@@ -7,7 +7,6 @@ batches of several sizes, orders and thread counts, with every core, and all num
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import time
@@ -18,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import CheckpointError, ConfigError
-from metarl.experiments.cli.parser import Parser, check_writable, seed, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, seed, whole
 from metarl.experiments.runs.locks import lock_problem
 from metarl.provenance import provenance
 from metarl.reading import read_object
@@ -163,7 +162,7 @@ def compare(settings: Settings, n_workers: int, command: str, out: Path | None) 
 
 def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
-        replace_file(out, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(out, result)
 
 
 def run(settings: Settings, n_workers: int) -> Iterator[UnitResult]:

@@ -27,6 +27,13 @@ class Level:
     source: str
     """Where the level comes from, or what it compares with."""
 
+    def judge(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return what was measured, and whether that reaches the level."""
+        value, least = self.measure(evaluation), self.at_least
+        return {
+            "name": self.name, "value": value, "at_least": least, "reached": value >= least, "source": self.source
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Reproduction:

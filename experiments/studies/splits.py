@@ -8,18 +8,16 @@ task (1), and beside the best of the exact filters, if there are any.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import build_tasks, read_config, run_device
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.parser import Parser, add_device
 from metarl.experiments.cli.safe_text import note, one_line
-from metarl.experiments.cli.subcommand import run_subcommand
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.figures.text_tables import interval, number, text_table
 from metarl.experiments.npc.scores import ABOUT, CEILING, FLOOR, normalised
@@ -27,6 +25,8 @@ from metarl.experiments.runs.stored import FOLDER, named, read_evaluation, resul
 from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import Intervals, summarise
+
+from .harness import run_command
 
 PROG = command("study", "splits")
 PERSONA = "persona_oracle"
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     notes: dict[str, None] = {}  # each once, in order
     for split in chosen:
         words = ["evaluate", "--split", split, *elsewhere, "--", str(folder)]
-        costs[split] = run_subcommand(words, caller="study splits")
+        costs[split] = run_command(words, caller="study splits")
         evaluation = read_evaluation(results_path(folder, split), folder)
         found[split] = score(evaluation)
         notes[Intervals(evaluation).describe()["text"]] = None
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         "splits": found,
     }
     into = folder / FOLDER / f"splits{named(chosen) if chosen != known else ''}.json"
-    replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
+    write_json(into, result)
     print(f"\n{table(found)}")
     for text in notes:
         note(f"brackets are {text}")

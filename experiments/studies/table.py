@@ -8,7 +8,6 @@ its second, so that a budget is spent evenly.
 from __future__ import annotations
 
 import fnmatch
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,8 @@ import numpy as np
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.cli.parser import Parser, check_folder, real, whole
+from metarl.experiments.cli.outputs import check_future_folder, write_json
+from metarl.experiments.cli.parser import Parser, real, whole
 from metarl.experiments.cli.safe_text import grid, one_line
 from metarl.experiments.figures.plots import REFERENCES, save_png
 from metarl.experiments.figures.text_tables import interval, number, text_table
@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Run what is missing, then write the table; returns 0, or 3 if the budget ended before all was run."""
     arguments = _parser().parse_args(list(argv))
     rows = chosen_rows(ROWS, arguments.only)
-    existing = next(folder for folder in (arguments.into, *arguments.into.parents) if folder.exists())
-    check_folder(existing, "--into")
+    check_future_folder(arguments.into, "--into")
     if arguments.list:
         print("\n".join(f"{row.name:<34}{' '.join((row.preset, *row.train, *row.baseline)).strip()}" for row in rows))
         return 0
@@ -248,7 +247,7 @@ def write(table: Mapping[str, Any], into: Path) -> None:
     """Write table.json, table.md and table.png, and print what they say."""
     text = markdown(table)
     into.mkdir(parents=True, exist_ok=True)
-    replace_file(into / "table.json", (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
+    write_json(into / "table.json", table)
     replace_file(into / "table.md", text.encode())
     if table["worlds"]:
         save_png(table_figure(table), into / "table.png")

@@ -9,7 +9,6 @@ run directory; what is asked for besides the usual stands in the file's name.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from metarl import statistics
 from metarl.agents.metric.agent import Metric
 from metarl.agents.metric.config import Initial
 from metarl.agents.metric.transfer_regret import others, rank_correlation, transfer_regret
-from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import command
 from metarl.episodes import episode_table
 from metarl.errors import ConfigError
 from metarl.experiments.build import open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_folder, seed, whole
+from metarl.experiments.cli.outputs import check_folder, write_json
+from metarl.experiments.cli.parser import Parser, add_device, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.figures.text_tables import text_table
@@ -71,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     end = changed(vars(arguments), {k: parser.get_default(k) for k in found["settings"]})
     target = arguments.run_dir / FOLDER / f"transfer{end}.json"
     target.parent.mkdir(exist_ok=True)
-    replace_file(target, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(target, result)
     print(_show(found))
     print(f"written: {one_line(target)}")
     return 0

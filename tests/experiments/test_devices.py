@@ -104,12 +104,12 @@ def test_splits_says_it_once_and_tells_each_evaluation(
 ) -> None:
     called = []
 
-    def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, object]:
+    def run_command(arguments: list[str], *, caller: str) -> dict[str, object]:
         called.append(arguments)
         assert main(arguments) == 0
         return {}
 
-    monkeypatch.setattr("metarl.experiments.studies.splits.run_subcommand", run_subcommand)
+    monkeypatch.setattr("metarl.experiments.studies.splits.run_command", run_command)
     assert main(["study", "splits", str(line), "--only", "test", "validation"]) == 0
     assert [c[3:5] for c in called] == [["--device", "cpu"]] * 2
     assert capfd.readouterr().err.count("note:") == 1

@@ -140,7 +140,7 @@ def test_the_documentation_shows_the_committed_result() -> None:
     assert all(leak["flat"] and leak["steps"] >= 1_000_000 for leak in committed["leak"])
     commands = re.findall(r"^parity: .*\n\t\$\(METARL\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     told = committed["command"].removeprefix("python -m experiments ").removeprefix("metarl ")
-    assert re.sub(r" --workers \d+", "", told) == commands[0]
+    assert f"bench {re.sub(r' --workers [0-9]+', '', told.removeprefix('bench '))}" == commands[0]
 
 
 def test_without_locks_between_processes_the_command_says_what_the_system_lacks(
