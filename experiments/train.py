@@ -42,11 +42,9 @@ from .build import (
     try_together,
 )
 from .cli import trust
-from .cli.help_text import fill, help_width
 from .cli.safe_text import note, one_line
 from .config import AnyConfig, check_device
-from .overrides import PROG, Request, parse
-from .presets import describe_presets
+from .overrides import Request, parse
 from .runs.warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
@@ -54,28 +52,11 @@ __all__ = ["LoadedRun", "load_run", "main", "start"]
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
-    if not argv or argv in (["-h"], ["--help"]):
-        print(overview())
-        return 0 if argv else 2
     signals = STOP.install()
     try:
         return start(parse(argv), signals)
     finally:
         signals.uninstall()
-
-
-def overview() -> str:
-    """Return the help text of `train` without a preset."""
-    return fill(
-        f"usage: {PROG} PRESET [--SETTING VALUE ...] [--run-dir DIR] [--resume [auto]]\n"
-        f"       {PROG} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE] [--device NAME]\n"
-        f"       {PROG} [PRESET] --from RUN[:CHECKPOINT] [--SETTING VALUE ...]\n\n"
-        f"presets:\n{describe_presets()}\n"
-        f"  package.module:function   a preset of your own: a function that returns an ExperimentConfig\n\n"
-        f"`{PROG} PRESET --help` lists every setting, e.g. --seed, --device, --wandb, --agent.*, --train.*,\n"
-        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}.",
-        help_width(),
-    )
 
 
 def start(request: Request, signals: StopSignals) -> int:

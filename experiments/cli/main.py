@@ -12,7 +12,7 @@ import warnings
 from .safe_text import one_line, set_up_streams
 
 COMMANDS = {
-    "train": ("metarl.experiments.train:main", "meta-train an agent, or go on with a run"),
+    "train": ("metarl.experiments.presets.overview:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("metarl.experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
     "report": ("metarl.experiments.report:main", "one HTML page about one or several runs"),
     "worlds list": ("metarl.experiments.worlds:list_worlds", "the task distributions there are"),

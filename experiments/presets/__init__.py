@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from metarl.containment import going_on
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.config import AnyConfig, ExperimentConfig
 from metarl.registry import load_target
 from metarl.stranger_probe import told
 
 from . import bandit_mdp, gridworld, metaworld, navigation, npc, point_robot
+
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
 
 _BY_WORLD = (gridworld, bandit_mdp, navigation, point_robot, metaworld, npc)
 PRESETS: dict[str, Callable[[], AnyConfig]] = {
@@ -23,6 +26,8 @@ def load_preset(name: str) -> AnyConfig:
 
     Raises: ConfigError naming the nearest presets, or what the function returned instead of a config.
     """
+    from metarl.experiments.config import ExperimentConfig
+
     make = load_target(name, "preset") if ":" in name else PRESETS.get(name)
     if make is None:
         raise ConfigError(f"unknown preset {name!r}; {nearest(name, PRESETS)}")

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from typing import TYPE_CHECKING
 
 from .setting import Setting, maml, ppo, rl2
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
+
 BANDIT = Setting(
-    WorldConfig("bandit", {"n_arms": 5, "n_pulls": 100}),
-    LoopSettings(
+    "bandit",
+    dict(
         n_iterations=1000, n_tasks=256, validate_every_iters=50, n_validation_tasks=200, validation_adapt_episodes=99,
         checkpoint_every_iters=50,
     ),
-    Protocol(adapt_episodes=99, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    dict(adapt_episodes=99, eval_episodes=1, n_seeds=3, greedy=True, greedy_adaptation=True),
+    {"n_arms": 5, "n_pulls": 100},
 )  # fmt: skip
 TABULAR_MDP = Setting(
-    WorldConfig("tabular-mdp"),
-    replace(BANDIT.train, n_iterations=900, validation_adapt_episodes=9, checkpoint_every_iters=25),
-    replace(BANDIT.evaluation, adapt_episodes=9),
+    "tabular-mdp",
+    {**BANDIT.train, "n_iterations": 900, "validation_adapt_episodes": 9, "checkpoint_every_iters": 25},
+    {**BANDIT.evaluation, "adapt_episodes": 9},
 )
 
 

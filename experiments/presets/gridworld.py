@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from .setting import Setting, maml, ppo, rl2, varibad
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
+
 GRIDWORLD = Setting(
-    WorldConfig("gridworld"),
-    LoopSettings(
+    "gridworld",
+    dict(
         n_iterations=240, n_tasks=256, validate_every_iters=20, n_validation_tasks=210, validation_adapt_episodes=3,
         checkpoint_every_iters=20,
     ),
-    Protocol(adapt_episodes=3, eval_episodes=1, n_seeds=10),
+    dict(adapt_episodes=3, eval_episodes=1, n_seeds=10),
 )  # fmt: skip
 
 
@@ -79,9 +79,8 @@ def _told(name: str, n_iterations: int, entropy_coef: float, **told: Any) -> Any
     """Return a policy without memory that is told what others must find out: the upper bound of any inference."""
     settings = ppo(n_iterations, lr=3e-3, entropy_coef=entropy_coef, anneal_to=0.0)
     agent = rl2(memory="none", episodes_per_trial=4, encoder=(64,), ppo=settings)
-    return GRIDWORLD.run(
-        name, agent, world=WorldConfig("revealed", {"world": "gridworld", **told}), n_iterations=n_iterations
-    )
+    setting = replace(GRIDWORLD, world="revealed", options={"world": "gridworld", **told})
+    return setting.run(name, agent, n_iterations=n_iterations)
 
 
 def oracle_gridworld() -> AnyConfig:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from typing import TYPE_CHECKING, Any
 
 from .setting import Setting, maml, rl2
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
+
 ML1_REACH = Setting(
-    WorldConfig("metaworld/ML1", {"task": "reach-v3"}),
-    LoopSettings(
+    "metaworld/ML1",
+    dict(
         n_iterations=300, n_tasks=10, validate_every_iters=10, n_validation_tasks=10, validation_adapt_episodes=10,
         checkpoint_every_iters=5,
     ),
-    Protocol(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_copies=10),
+    dict(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_copies=10),
+    {"task": "reach-v3"},
 )  # fmt: skip
 ML10 = Setting(
-    WorldConfig("metaworld/ML10"),
-    replace(ML1_REACH.train, n_tasks=20, validate_every_iters=20, n_validation_tasks=20),
-    replace(ML1_REACH.evaluation, max_copies=20),
+    "metaworld/ML10",
+    {**ML1_REACH.train, "n_tasks": 20, "validate_every_iters": 20, "n_validation_tasks": 20},
+    {**ML1_REACH.evaluation, "max_copies": 20},
 )
 
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from .setting import Setting, maml, ppo, rl2, varibad
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
+
 NAVIGATION = Setting(
-    WorldConfig("navigation"),
-    LoopSettings(
+    "navigation",
+    dict(
         n_iterations=50, n_tasks=20, validate_every_iters=10, n_validation_tasks=20, validation_adapt_episodes=20,
         validation_eval_episodes=20,
     ),
-    Protocol(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
+    dict(adapt_episodes=60, eval_episodes=20, n_seeds=1, n_tasks=100),
 )  # fmt: skip
 TRIALS = Setting(
-    WorldConfig("navigation"),
-    LoopSettings(
+    "navigation",
+    dict(
         n_iterations=150, n_tasks=100, validate_every_iters=20, n_validation_tasks=40, validation_adapt_episodes=1,
         checkpoint_every_iters=20,
     ),
-    Protocol(adapt_episodes=1, eval_episodes=1, n_seeds=10, n_tasks=100, greedy=False),
+    dict(adapt_episodes=1, eval_episodes=1, n_seeds=10, n_tasks=100, greedy=False),
 )  # fmt: skip
 """Of agents with memory: two episodes, scored with noise, as they were trained; means stay farther from the goal."""
 
@@ -87,8 +87,8 @@ def scratch_navigation() -> AnyConfig:
     from metarl.agents.baselines.scratch import ScratchConfig
 
     # One iteration makes the run directory that `evaluate` reads; the agent learns nothing from it.
-    unused = LoopSettings(n_iterations=1, n_tasks=1, validate_every_iters=0)
-    return Setting(NAVIGATION.world, unused, NAVIGATION.evaluation).run("scratch-navigation", ScratchConfig())
+    unused = dict(n_iterations=1, n_tasks=1, validate_every_iters=0)
+    return replace(NAVIGATION, train=unused).run("scratch-navigation", ScratchConfig())
 
 
 def rl2_navigation() -> AnyConfig:
@@ -108,12 +108,12 @@ def oracle_navigation() -> AnyConfig:
     """Known-task oracle on 2-D navigation: a policy without memory that is shown the goal."""
     settings = ppo(200, lr=2e-3, entropy_coef=0.0, anneal_to=0.0)
     agent = rl2(memory="none", episodes_per_trial=1, encoder=(64,), min_std=0.01, ppo=settings)
-    loop = LoopSettings(
+    loop = dict(
         n_iterations=200, n_tasks=200, validate_every_iters=10, n_validation_tasks=100, validation_adapt_episodes=0
     )
-    nothing_to_adapt_to = Protocol(adapt_episodes=0, eval_episodes=1, n_seeds=20, n_tasks=100)
-    world = WorldConfig("revealed", {"world": "navigation", "what": "task"})
-    return Setting(world, loop, nothing_to_adapt_to).run("oracle-navigation", agent)
+    nothing_to_adapt_to = dict(adapt_episodes=0, eval_episodes=1, n_seeds=20, n_tasks=100)
+    told = {"world": "navigation", "what": "task"}
+    return Setting("revealed", loop, nothing_to_adapt_to, told).run("oracle-navigation", agent)
 
 
 def _metric(name: str, **options: Any) -> AnyConfig:
@@ -125,9 +125,9 @@ def _metric(name: str, **options: Any) -> AnyConfig:
     )
     # An endless list of training goals would bring no goal back for its policy to be trained on. As many adaptation
     # episodes as MAML has: 10 to recognise the task by, 5 x 10 to learn.
-    return NAVIGATION.run(
-        name, agent, world=WorldConfig("navigation", {"n_train": 80}), n_iterations=60, n_tasks=40,
-        validate_every_iters=20, validation_eval_episodes=10, checkpoint_every_iters=20, scored={"n_seeds": 3},
+    return replace(NAVIGATION, options={"n_train": 80}).run(
+        name, agent, n_iterations=60, n_tasks=40, validate_every_iters=20,
+        validation_eval_episodes=10, checkpoint_every_iters=20, scored={"n_seeds": 3},
     )  # fmt: skip
 
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from typing import TYPE_CHECKING, Any
 
 from .setting import Setting, maml, ppo, rl2
 
-ASSETS_HELD, GUIDE_MACRO, ASSISTANT = map(WorldConfig, ("npc/assets-held", "npc/guide-macro", "npc/assistant"))
-COMPANION, COMPANION_ID = WorldConfig("npc/companion"), WorldConfig("npc/companion", {"identity": "id"})
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
 
 
-def _trials(world: WorldConfig, n_episodes: int) -> Setting:
-    """Return trials of so many episodes, of which the last one is scored."""
-    loop = LoopSettings(
+def _trials(world: str, n_episodes: int, **options: Any) -> Setting:
+    """Return trials of so many episodes in a world, of which the last one is scored."""
+    loop = dict(
         n_iterations=200, n_tasks=128, validate_every_iters=25, n_validation_tasks=128,
         validation_adapt_episodes=n_episodes - 1,
     )  # fmt: skip
-    return Setting(world, loop, Protocol(adapt_episodes=n_episodes - 1, eval_episodes=1, n_seeds=3))
+    return Setting(world, loop, dict(adapt_episodes=n_episodes - 1, eval_episodes=1, n_seeds=3), options)
+
+
+ASSETS_HELD, COMPANION = _trials("npc/assets-held", 10), _trials("npc/companion", 12)
+COMPANION_ID = _trials("npc/companion", 12, identity="id")
+GUIDE_MACRO, ASSISTANT = _trials("npc/guide-macro", 6), _trials("npc/assistant", 6)
 
 
 def _memory(
-    name: str, world: WorldConfig, agent: Any, *, n_iterations: int, every: int, n_tasks: int = 128, **train: Any
+    name: str, world: Setting, agent: Any, *, n_iterations: int, every: int, n_tasks: int = 128, **train: Any
 ) -> AnyConfig:
     """Return a run of RL² that validates `every` so many iterations and takes the most likely actions."""
-    return _trials(world, agent.episodes_per_trial).run(
+    return world.run(
         name, agent, n_iterations=n_iterations, n_tasks=n_tasks, validate_every_iters=every, n_validation_tasks=256,
         scored={"greedy": True, "greedy_adaptation": True}, **{"checkpoint_every_iters": 50} | train,
     )  # fmt: skip
@@ -48,7 +49,7 @@ def rl2_npc_assets_held() -> AnyConfig:
     return _memory(name, ASSETS_HELD, agent, n_iterations=160, n_tasks=256, every=40, checkpoint_every_iters=40)
 
 
-def _companion(name: str, world: WorldConfig, *, n_iterations: int = 600, **options: Any) -> AnyConfig:
+def _companion(name: str, world: Setting, *, n_iterations: int = 600, **options: Any) -> AnyConfig:
     """Return a run on the companion: 12 encounters per trial, credit over all of them."""
     # gamma 1: an answer is worth as much when its visitor comes back ten encounters later.
     settings = ppo(n_iterations, lr=2e-3, gamma=1.0, entropy_coef=0.04, anneal_to=0.05)
@@ -99,45 +100,47 @@ def rl2_npc_assistant() -> AnyConfig:
     return _memory("rl2-npc-assistant", ASSISTANT, agent, n_iterations=700, n_tasks=256, every=50)
 
 
-def _maml(name: str, world: WorldConfig, n_episodes: int) -> AnyConfig:
+def _maml(name: str, world: Setting) -> AnyConfig:
     """Return a run that adapts by one gradient step on all episodes of a trial but the last."""
-    return _trials(world, n_episodes).run(name, maml(episodes_per_step=n_episodes - 1, hidden=(64, 64)), n_tasks=40)
+    agent = maml(episodes_per_step=world.evaluation["adapt_episodes"], hidden=(64, 64))
+    return world.run(name, agent, n_tasks=40)
 
 
 def maml_npc_assets_held() -> AnyConfig:
     """MAML-TRPO on virtual assets of which only the one held is seen: one gradient step on 9 episodes."""
-    return _maml("maml-npc-assets-held", ASSETS_HELD, 10)
+    return _maml("maml-npc-assets-held", ASSETS_HELD)
 
 
 def maml_npc_companion_id() -> AnyConfig:
     """MAML-TRPO on the companion whose visitors show a number: one gradient step on 11 encounters."""
-    return _maml("maml-npc-companion-id", COMPANION_ID, 12)
+    return _maml("maml-npc-companion-id", COMPANION_ID)
 
 
-def _pearl(name: str, world: WorldConfig, n_episodes: int, horizon: int) -> AnyConfig:
+def _pearl(name: str, world: Setting, horizon: int) -> AnyConfig:
     """Return a run whose latent is inferred from the episodes so far, and drawn anew for each."""
     from metarl.agents.pearl.agent import PEARLConfig
     from metarl.agents.pearl.sac import SACConfig
 
+    before = world.evaluation["adapt_episodes"]
     # Contexts are whole trials of random length, so that the encoder makes do with few episodes.
     sac = SACConfig(hidden=(128, 128), batch_size=128, gamma=0.9, lr=1e-3, reward_scale=5.0, temperature=0.1)
     agent = PEARLConfig(
-        latent=8, sac=sac, encoder_hidden=(64, 64), prior_episodes=2, posterior_episodes=n_episodes - 2,
-        extra_episodes=0, explore_episodes=1, context_size=(n_episodes - 1) * horizon, context_order="trial",
+        latent=8, sac=sac, encoder_hidden=(64, 64), prior_episodes=2, posterior_episodes=before - 1,
+        extra_episodes=0, explore_episodes=1, context_size=before * horizon, context_order="trial",
         context_least=horizon, encoder_next_obs=True, kl_weight=0.05, meta_batch=16, grad_steps=40, replay_tasks=512,
-        replay_steps=n_episodes * horizon,
+        replay_steps=(before + 1) * horizon,
     )  # fmt: skip
-    return _trials(world, n_episodes).run(name, agent, n_iterations=150, n_tasks=32)
+    return world.run(name, agent, n_iterations=150, n_tasks=32)
 
 
 def pearl_npc_assets_held() -> AnyConfig:
     """PEARL on virtual assets of which only the one held is seen."""
-    return _pearl("pearl-npc-assets-held", ASSETS_HELD, 10, 10)
+    return _pearl("pearl-npc-assets-held", ASSETS_HELD, 10)
 
 
 def pearl_npc_companion_id() -> AnyConfig:
     """PEARL on the companion whose visitors show a number."""
-    return _pearl("pearl-npc-companion-id", COMPANION_ID, 12, 6)
+    return _pearl("pearl-npc-companion-id", COMPANION_ID, 6)
 
 
 PRESETS = (

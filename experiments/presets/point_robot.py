@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, WorldConfig
-from metarl.loop import LoopSettings
+from typing import TYPE_CHECKING
 
 from .setting import Setting, maml, ppo, rl2, varibad
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
+
 SPARSE = Setting(
-    WorldConfig("sparse-point-robot"),
-    LoopSettings(
+    "sparse-point-robot",
+    dict(
         n_iterations=150, n_tasks=128, validate_every_iters=20, n_validation_tasks=40, validation_adapt_episodes=9,
         checkpoint_every_iters=20,
     ),
-    Protocol(adapt_episodes=9, eval_episodes=1, n_seeds=10, greedy=True),
+    dict(adapt_episodes=9, eval_episodes=1, n_seeds=10, greedy=True),
 )  # fmt: skip
 CORNERS = Setting(
-    WorldConfig("corner-point"),
-    LoopSettings(
+    "corner-point",
+    dict(
         n_iterations=60, n_tasks=20, validate_every_iters=20, n_validation_tasks=4, validation_adapt_episodes=20,
         validation_eval_episodes=20,
     ),
-    Protocol(adapt_episodes=20, eval_episodes=20, n_seeds=1),
+    dict(adapt_episodes=20, eval_episodes=20, n_seeds=1),
 )  # fmt: skip
 """20 tasks of 20 episodes before and after one inner step."""
 

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from metarl.evaluation import Protocol
-from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig
-from metarl.loop import LoopSettings
+if TYPE_CHECKING:
+    from metarl.experiments.config import AnyConfig
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What runs on a world have in common."""
+    """What runs on a world have in common. Configs are made in `run`: a list of all presets takes no torch."""
 
-    world: WorldConfig
-    train: LoopSettings
-    evaluation: Protocol
+    world: str
+    train: Mapping[str, Any]
+    """Of `LoopSettings`."""
+    evaluation: Mapping[str, Any]
+    """Of `Protocol`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the world."""
 
-    def run(
-        self, name: str, agent: Any, *, world: WorldConfig | None = None, scored: Mapping[str, Any] | None = None,
-        **train: Any,
-    ) -> AnyConfig:  # fmt: skip
+    def run(self, name: str, agent: Any, *, scored: Mapping[str, Any] | None = None, **train: Any) -> AnyConfig:
         """Return the preset `name`: other settings of the loop as keywords, of the protocol in `scored`."""
+        from metarl.experiments.config import ExperimentConfig, WorldConfig
+        from metarl.loop import LoopSettings
+        from metarl.protocol import Protocol
+
         return ExperimentConfig(
             name=name,
-            world=world or self.world,
+            world=WorldConfig(self.world, dict(self.options)),
             agent=agent,
-            train=replace(self.train, **train),
-            evaluation=replace(self.evaluation, **(scored or {})),
+            train=LoopSettings(**{**self.train, **train}),
+            evaluation=Protocol(**{**self.evaluation, **(scored or {})}),
         )
 
 
-# Agents are imported where a preset is made: a list of all presets needs none of them.
 def ppo(n_iterations: int, **options: Any) -> Any:
     """Return PPO that credits whole trials, and whose steps and entropy are annealed over the run."""
     from metarl.agents.ppo import PPOConfig

@@ -113,3 +113,11 @@ def test_help_lists_groups_and_a_group_its_commands(capsys: pytest.CaptureFixtur
         assert listed == [["npc", "watch"], ["npc", "play"]]
     assert entry.main(["npc", "wach"]) == 2
     assert "did you mean 'npc watch'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["npc", "--help"]], ids=" ".join)
+def test_help_of_what_there_is_starts_without_torch(words: list[str]) -> None:
+    """Importing it takes a CPU second and more."""
+    code = f"import sys; from metarl.experiments.cli.main import main; main({words}); print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "False"
