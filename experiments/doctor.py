@@ -15,7 +15,7 @@ from rich.text import Text
 from metarl import envs
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
-from metarl.task_distribution import TaskDistribution
+from metarl.task_distribution import TaskDistribution, check_distribution
 
 from .cli.outputs import check_writable, write_json
 from .cli.parser import Parser, seed, whole
@@ -70,6 +70,12 @@ def find_family(name: str, options: dict[str, Any]) -> TaskDistribution | Callab
     """
     envs.WORLDS.check_survives(name)
     return envs.source(name, **options)
+
+
+def built_family(name: str, options: Sequence[str]) -> TaskDistribution:
+    """Return the task distribution `name` with `options` as the command line has them ("key=value")."""
+    source = find_family(name, parse_options(options))
+    return check_distribution(source() if callable(source) else source)
 
 
 def print_findings(name: str, findings: Sequence[Finding], console: Console) -> None:

@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +62,8 @@ def _parser() -> Parser:
 
 def protocol_of(arguments: argparse.Namespace, base: Protocol) -> Protocol:
     """Return the run's protocol with what the command line changes; raises ConfigError for a value out of range."""
-    names = (
-        "split",
-        "adapt_episodes",
-        "eval_episodes",
-        "n_seeds",
-        "n_tasks",
-        "max_copies",
-        "seed",
-        "greedy",
-        "greedy_adaptation",
-    )
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    protocol = replace(base, **given)
+    given = {field.name: getattr(arguments, field.name) for field in fields(Protocol)}
+    protocol = replace(base, **{name: value for name, value in given.items() if value is not None})
     if protocol.split == "train":
         raise ConfigError('split is "train", which measures no generalisation; use "test" or "validation"')
     return protocol

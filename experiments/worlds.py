@@ -13,13 +13,12 @@ from metarl.commandline import command
 from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.task_distribution import TaskDistribution, check_distribution, check_split
+from metarl.task_distribution import TaskDistribution, check_split
 from metarl.tasks import Tasks
 
 from .cli.parser import Parser, whole
 from .cli.safe_text import make_console
-from .cli.world_options import parse_options
-from .doctor import find_family
+from .doctor import built_family
 from .figures.text_tables import text_table
 
 _MOST_EPISODES = 1000
@@ -58,8 +57,7 @@ def show(argv: Sequence[str]) -> int:
     if arguments.write and arguments.measure is None:
         raise ConfigError("--write keeps what --measure found; add --measure N")
     console = make_console()
-    source = find_family(arguments.world, parse_options(arguments.option))
-    family = check_distribution(source() if callable(source) else source)
+    family = built_family(arguments.world, arguments.option)
     check_split(family.name, arguments.split or "test", family.splits)
     if (arguments.split or arguments.episodes) and not arguments.references and arguments.measure is None:
         raise ConfigError("--split and --episodes are about known policies; add --references, or --measure N")

@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import LoadedRun, build_agent, build_tasks, configure_torch
 from metarl.experiments.cli.help_text import HelpFormatter
-from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from metarl.loop import LoopSettings
@@ -39,7 +38,7 @@ from metarl.provenance import provenance
 
 from .clock import machine
 from .fresh_process import measured_in_a_process
-from .options import bench_parser, place
+from .options import bench_parser, place, store
 from .profile import profile, wait_for
 
 MEASURES: dict[str, str] = {
@@ -335,9 +334,7 @@ def main(argv: Sequence[str]) -> int:
     names = list(arguments.scenario or (QUICK if quick else CASES))
     found = measure(names, arguments.rounds or (1 if quick else 3), console, quick=quick, device=device)
     print_found(found, console)
-    if out is not None:
-        write_json(out, found)
-        console.print(f"stored {out}")
+    store(found, out, console)
     return 0
 
 

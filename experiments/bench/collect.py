@@ -20,9 +20,7 @@ from metarl import envs
 from metarl.agent import Agent, WorldSpec
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
-from metarl.errors import ConfigError
 from metarl.experiments.build import configure_torch
-from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.presets import load_preset
 from metarl.provenance import provenance
 from metarl.seeding import generator
@@ -31,6 +29,7 @@ from metarl.torch_settings import usable_cpus
 from metarl.world import World
 
 from .clock import machine, no_garbage_collection, timed
+from .options import store
 from .profile import Stopwatch, Timed
 from .report import ratio, verdict
 from .statistics import ABOUT_INTERVALS, interval_json, median_of_rounds
@@ -60,11 +59,6 @@ class CollectSettings:
     """Tasks at most that share the copies of an agent that can run a task on several, >= 1."""
     seed: int = 0
     """Of tasks, parameters and noise."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; raises ConfigError."""
-        if min(self.copies) < 1 or self.rounds < 1 or self.most_tasks < 1:
-            raise ConfigError(f"bench --collect needs copies, rounds and most_tasks >= 1, got {self}")
 
 
 QUICK = CollectSettings(copies=(4,), horizon=10, rounds=2)
@@ -166,9 +160,7 @@ def run_collect(out: Path | None, console: Console, *, quick: bool) -> int:
     found = measure_collect(settings, console)
     print_collected(found, console)
     console.print(f"load before: {load:.1f} (on a busy machine physics, which has the most threads, waits the longest)")
-    if out is not None:
-        write_json(out, stored(found, settings, load))
-        console.print(f"stored {out}")
+    store(stored(found, settings, load), out, console)
     return 0
 
 

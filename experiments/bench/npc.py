@@ -24,15 +24,13 @@ from metarl import envs
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Random
 from metarl.envs.npc.world import NpcWorld
-from metarl.errors import ConfigError
-from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
 from metarl.seeding import derive, generator
 from metarl.torch_settings import give_back_freed_memory, keep_freed_memory
 
 from .clock import machine, timed
-from .options import bench_parser, place
+from .options import bench_parser, place, store
 
 TARGETS: dict[str, float] = {
     "npc/guide": 100_000,
@@ -61,14 +59,6 @@ class NpcBenchSettings:
     """Of visitors and actions."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options of worlds, by name."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; raises ConfigError."""
-        for name in self.worlds:
-            if not isinstance(envs.make(name, **self.options.get(name, {})), NpcFamily):
-                raise ConfigError(f"bench npc: {name!r} is no NPC world; choose of {', '.join(TARGETS)}")
-        if min((*self.copies, self.rounds, self.steps)) < 1:
-            raise ConfigError(f"bench npc: copies, rounds and steps must be at least 1, got {self}")
 
 
 QUICK = NpcBenchSettings(copies=(64, 256), rounds=2, steps=512)
@@ -193,7 +183,5 @@ def main(argv: Sequence[str]) -> int:
     path, console = place(arguments, "npc-speed.json"), make_console()
     found = measure(QUICK if arguments.quick else NpcBenchSettings(), console)
     print_found(found, console)
-    if path is not None:
-        write_json(path, found)
-        console.print(f"stored {path}")
+    store(found, path, console)
     return 0

@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.console import Console
+
 from metarl.commandline import command
 from metarl.errors import ConfigError
-from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.outputs import check_writable, write_json
 from metarl.experiments.cli.parser import Parser, whole
 
 RESULTS = Path("experiments/results")
@@ -23,6 +25,13 @@ def bench_parser(name: str, about: str | None, scenarios: Iterable[str] = ()) ->
         parser.add_argument("--rounds", type=whole(1), metavar="N", help="rounds; each measures everything once")
         parser.add_argument("--scenario", action="append", metavar="NAME", help=f"only this one; {names}")
     return parser
+
+
+def store(found: object, path: Path | None, console: Console) -> None:
+    """Write what was found and say where, if it is to be kept."""
+    if path is not None:
+        write_json(path, found)
+        console.print(f"stored {path}")
 
 
 def place(arguments: argparse.Namespace, name: str) -> Path | None:

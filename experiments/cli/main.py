@@ -34,10 +34,7 @@ COMMANDS = {
     "npc play": ("metarl.experiments.npc.play:main", "be the visitor whom an NPC gets to know, or the NPC"),
     "study table": ("metarl.experiments.studies.table:main", "every agent on every world, scored side by side"),
     "study splits": ("metarl.experiments.studies.splits:main", "a trained run on every held-out split"),
-    "study coverage": (
-        "metarl.experiments.studies.coverage:main",
-        "which goals agents visit before they have adapted",
-    ),
+    "study coverage": ("metarl.experiments.studies.coverage:main", "which goals agents visit before they have adapted"),
     "study transfer": (
         "metarl.experiments.studies.transfer:main",
         "what a metric-based run's metric and library of policies are worth",

@@ -54,14 +54,6 @@ class Settings:
     classes: tuple[str, ...]
     seed: int
 
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, most in (("goals", 50), ("goals_v1", 50), ("episodes", 100), ("steps", 500)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"--{name.replace('_', '-')} must be from 1 to {most}, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ConfigError(f"--seed must be >= 0, got {self.seed}")
-
     def units(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield (reward version, classes) of each piece of work."""
         n_blocks = -(-len(self.classes) // BLOCK)
@@ -232,12 +224,12 @@ def _classes(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _parser() -> Parser:
     parser = Parser(allow_abbrev=False, prog=PROG, description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--goals", type=whole(1), default=5, help="goals per class (default %(default)s)")
-    parser.add_argument("--goals-v1", type=whole(0), default=2, help="the same with reward v1 (default %(default)s)")
+    parser.add_argument("--goals", type=whole(1, 50), default=5, help="goals per class (default %(default)s)")
+    parser.add_argument("--goals-v1", type=whole(1, 50), default=2, help="so with reward v1 (default %(default)s)")
     parser.add_argument(
-        "--episodes", type=whole(1), default=2, help="consecutive episodes per goal (default %(default)s)"
+        "--episodes", type=whole(1, 100), default=2, help="consecutive episodes per goal (default %(default)s)"
     )
-    parser.add_argument("--steps", type=whole(1), default=500, help="env steps per episode (default %(default)s)")
+    parser.add_argument("--steps", type=whole(1, 500), default=500, help="env steps per episode (default %(default)s)")
     parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="task classes (default: all 50)")
     parser.add_argument("--rewards", nargs="+", default=REWARDS, choices=REWARDS, help="reward versions (default both)")
     parser.add_argument("--cores", nargs="+", default=CORES, choices=CORES, help="cores (default both)")

@@ -40,26 +40,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--upstream", action="store_true", help="also let upstream's metaworld.evaluation play the agent"
     )
-    group.add_argument(
-        "--upstream-evals",
-        type=whole(1),
-        default=DEFAULTS["upstream_evals"],
-        metavar="N",
-        help="its num_evals: rounds, each on new goals (%(default)s)",
-    )
-    group.add_argument(
-        "--upstream-goals",
-        type=whole(1),
-        metavar="G",
-        help="goals per class side by side (10 for one test class, else 4)",
-    )
-    group.add_argument(
-        "--upstream-episodes",
-        type=whole(1),
-        default=DEFAULTS["upstream_episodes"],
-        metavar="E",
-        help="its evaluation_episodes per class (%(default)s)",
-    )
+    for name, letter, what in (
+        ("evals", "N", "its num_evals: rounds, each on new goals (%(default)s)"),
+        ("goals", "G", "goals per class side by side (10 for one test class, else 4)"),
+        ("episodes", "E", "its evaluation_episodes per class (%(default)s)"),
+    ):
+        default = DEFAULTS[f"upstream_{name}"]
+        group.add_argument(f"--upstream-{name}", type=whole(1), default=default, metavar=letter, help=what)
 
 
 class Request:

@@ -66,11 +66,7 @@ def _parser() -> Parser:
         "--seeds", type=whole(1), default=5, help="training seeds per row, 0, 1, ... (default %(default)s)"
     )
     parser.add_argument(
-        "--budget",
-        type=real(0),
-        default=math.inf,
-        metavar="MINUTES",
-        help="begin no run after so long; 0: only write",
+        "--budget", type=real(0), default=math.inf, metavar="MINUTES", help="begin no run after so long; 0: only write"
     )
     parser.add_argument("--list", action="store_true", help="only list the rows")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")

@@ -112,7 +112,7 @@ def test_work_is_dealt_out_in_blocks_that_cover_every_class_once_per_reward() ->
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "501"], "--steps must be from 1 to 500, got 501"),
+        (["--steps", "501"], "--steps must be a whole number from 1 to 500, got '501'"),
         (["--goals", "0"], "--goals must be a whole number from 1 to"),
         (["--workers", "0"], "--workers must be a whole number from 1 to"),
         (["--classes", "reech-v3"], "reach-v3"),

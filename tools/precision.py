@@ -1,4 +1,4 @@
-"""`python -m metarl.experiments.bench.precision [--into FILE]`: would bfloat16 or torch.compile make agents faster?
+"""`python -m tools.precision [--into FILE]`: would bfloat16 or torch.compile make agents faster?
 
 Times the batched matrix products of the agents' networks in float32, with torch's leave to round inputs
 (`torch.set_float32_matmul_precision("medium")`), and in bfloat16; and loss and gradient of a policy as they are and
