@@ -76,11 +76,11 @@ arch: setup  ## import-linter: who may import whom
 check: lint types arch test  ## everything a change must pass
 
 bench: setup  ## where the time of a training iteration goes, per agent
-	$(METARL) profile rl2-gridworld
-	$(METARL) profile maml-navigation
+	$(METARL) bench profile rl2-gridworld
+	$(METARL) bench profile maml-navigation
 
 parity: setup  ## the Meta-World engine against upstream, every number (15 to 30 minutes on 2 cores)
-	$(METARL) parity --goals-v1 1 --leak 1000000 --out experiments/results/metaworld-parity.json
+	$(METARL) bench parity --goals-v1 1 --leak 1000000 --out experiments/results/metaworld-parity.json
 
 bench-metaworld: setup  ## speed of Meta-World's engine beside its peers and the bare physics (10-20 minutes, quiet machine)
 	$(METARL) bench metaworld

@@ -22,7 +22,7 @@ def main() -> None:
     assert taken <= {"metarl"}, f"the names {sorted(taken)} are taken, not metarl alone"
     template = where.parent / "figures" / "report_template.html.j2"
     assert template.is_file(), "the report's template was left out"
-    subprocess.run([prefix / "bin" / "metarl", "worlds"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([prefix / "bin" / "metarl", "worlds", "list"], check=True, stdout=subprocess.DEVNULL)
     ten_lines(prefix)
 
 

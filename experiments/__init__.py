@@ -1,4 +1,4 @@
-"""The mains: `metarl train|evaluate|report|worlds|profile|doctor`. Imports everything, when asked to."""
+"""The mains: the command line and the loop behind `metarl.train`. Imports everything, when asked to."""
 
 import sys
 

@@ -47,14 +47,14 @@ class WorldConfig:
     """Which task distribution to build, as in `envs.make(name, **options)`."""
 
     name: str
-    """A name that `metarl worlds` lists, or package.module:attribute."""
+    """A name that `metarl worlds list` lists, or package.module:attribute."""
     options: Annotated[Mapping[str, Any], _OPTIONS] = field(default_factory=dict)
     """Options of that world; those given on the command line are added to the preset's. Values are JSON or text."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for an empty name."""
         if not self.name:
-            raise ConfigError(f"world.name is empty; `{command('worlds')}` lists the names")
+            raise ConfigError(f"world.name is empty; `{command('worlds', 'list')}` lists the names")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl import envs
-from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.conformance import CHECKS, Finding, check_world
-from metarl.task_distribution import TaskDistribution
+from metarl.task_distribution import TaskDistribution, check_distribution
 
-from .cli.parser import Parser, check_writable, seed, whole
+from .cli.outputs import check_writable, write_json
+from .cli.parser import Parser, seed, whole
 from .cli.safe_text import make_console
 from .cli.world_options import parse_options
 from .config import check_device
@@ -31,7 +30,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
 def _parser() -> Parser:
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", help="a name that `worlds` lists, or package.module:attribute of your own")
+    parser.add_argument("world", help="a name that `worlds list` lists, or package.module:attribute of your own")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--check", action="append", metavar="NAME", help=f"only this check; {', '.join(CHECKS)}")
     parser.add_argument("--copies", type=whole(4), default=8, metavar="B", help="batch size of the checks, at least 4")
@@ -58,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if arguments.json is not None:
         stored = {"world": arguments.world, "findings": [asdict(f) for f in findings]}
-        replace_file(arguments.json, (json.dumps(stored, indent=2) + "\n").encode())
+        write_json(arguments.json, stored, indent=2)
     print_findings(arguments.world, findings, make_console())
     return int(any(f.status == "fail" for f in findings))
 
@@ -71,6 +70,12 @@ def find_family(name: str, options: dict[str, Any]) -> TaskDistribution | Callab
     """
     envs.WORLDS.check_survives(name)
     return envs.source(name, **options)
+
+
+def built_family(name: str, options: Sequence[str]) -> TaskDistribution:
+    """Return the task distribution `name` with `options` as the command line has them ("key=value")."""
+    source = find_family(name, parse_options(options))
+    return check_distribution(source() if callable(source) else source)
 
 
 def print_findings(name: str, findings: Sequence[Finding], console: Console) -> None:

@@ -7,11 +7,10 @@ With --upstream, Meta-World's own evaluation plays the same agent afterwards; it
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import torch
 from metarl import run
 from metarl.agent import Agent
 from metarl.agents.baselines.random_policy import RandomConfig
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol, evaluate
@@ -28,7 +26,8 @@ from metarl.provenance import provenance
 
 from . import codec
 from .build import LoadedRun, load_run, open_run, read_config
-from .cli.parser import Parser, add_device, check_folder, seed, whole
+from .cli.outputs import check_folder, write_json
+from .cli.parser import Parser, add_device, seed, whole
 from .cli.safe_text import note, one_line
 from .cli.trust import add_trust
 from .figures.plots import Shown, adaptation_figure, save_png
@@ -63,19 +62,8 @@ def _parser() -> Parser:
 
 def protocol_of(arguments: argparse.Namespace, base: Protocol) -> Protocol:
     """Return the run's protocol with what the command line changes; raises ConfigError for a value out of range."""
-    names = (
-        "split",
-        "adapt_episodes",
-        "eval_episodes",
-        "n_seeds",
-        "n_tasks",
-        "max_copies",
-        "seed",
-        "greedy",
-        "greedy_adaptation",
-    )
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    protocol = replace(base, **given)
+    given = {field.name: getattr(arguments, field.name) for field in fields(Protocol)}
+    protocol = replace(base, **{name: value for name, value in given.items() if value is not None})
     if protocol.split == "train":
         raise ConfigError('split is "train", which measures no generalisation; use "test" or "validation"')
     return protocol
@@ -167,7 +155,7 @@ def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
     target.parent.mkdir(exist_ok=True)
     moved = make_room(run_dir, base, evaluation, target)
     shown = Shown(one_line(run_dir.resolve().name), evaluation, run.history(run_dir))
-    replace_file(target, (json.dumps(evaluation.to_json(shown.summary), allow_nan=False) + "\n").encode())
+    write_json(target, evaluation.to_json(shown.summary), indent=None)
     picture = picture_path(target)
     save_png(adaptation_figure([shown]), picture)
     page = write_report([shown], page_path(target, base.split), several=shots([(run_dir, shown)]))

@@ -94,9 +94,7 @@ def write_report(
 
 
 def page_values(
-    shown: Sequence[Shown],
-    configs: Sequence[Mapping[str, Any]] | None = None,
-    several: Sequence[Sequence[Shown]] = (),
+    shown: Sequence[Shown], configs: Sequence[Mapping[str, Any]] | None = None, several: Sequence[Sequence[Shown]] = ()
 ) -> dict[str, Any]:
     """Return what the template fills in."""
     values: dict[str, Any] = {

@@ -42,11 +42,9 @@ from .build import (
     try_together,
 )
 from .cli import trust
-from .cli.help_text import fill, help_width
 from .cli.safe_text import note, one_line
 from .config import AnyConfig, check_device
-from .overrides import PROG, Request, parse
-from .presets import describe_presets
+from .overrides import Request, parse
 from .runs.warm_start import advice, find_start, split_source
 
 __all__ = ["LoadedRun", "load_run", "main", "start"]
@@ -54,28 +52,11 @@ __all__ = ["LoadedRun", "load_run", "main", "start"]
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
-    if not argv or argv in (["-h"], ["--help"]):
-        print(overview())
-        return 0 if argv else 2
     signals = STOP.install()
     try:
         return start(parse(argv), signals)
     finally:
         signals.uninstall()
-
-
-def overview() -> str:
-    """Return the help text of `train` without a preset."""
-    return fill(
-        f"usage: {PROG} PRESET [--SETTING VALUE ...] [--run-dir DIR] [--resume [auto]]\n"
-        f"       {PROG} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE] [--device NAME]\n"
-        f"       {PROG} [PRESET] --from RUN[:CHECKPOINT] [--SETTING VALUE ...]\n\n"
-        f"presets:\n{describe_presets()}\n"
-        f"  package.module:function   a preset of your own: a function that returns an ExperimentConfig\n\n"
-        f"`{PROG} PRESET --help` lists every setting, e.g. --seed, --device, --wandb, --agent.*, --train.*,\n"
-        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}.",
-        help_width(),
-    )
 
 
 def start(request: Request, signals: StopSignals) -> int:
@@ -97,13 +78,14 @@ def start(request: Request, signals: StopSignals) -> int:
     for text in getattr(tasks, "notes", ()):
         note(text)
     agent = build_agent(config, tasks, device)
+    job = _Job(config, folder, tasks, agent, signals)
     if request.going_on:
-        outcome = _go_on(config, folder, tasks, agent, signals)
+        outcome = _go_on(job)
     else:
         begin = find_start(request.start_from, config, agent, request.trust) if request.start_from is not None else None
         if begin is not None:
             agent.load_state_dict(begin.state)
-        outcome = _begin(config, folder, tasks, agent, signals, {"warm_start": begin.facts} if begin else {})
+        outcome = _begin(job, {"warm_start": begin.facts} if begin else {})
     return _conclude(config, folder, outcome)
 
 
@@ -114,13 +96,14 @@ def train_in(folder: Path, config: AnyConfig, tasks: TaskDistribution, agent: Ag
     it is.
     """
     sinks.check(config.log)
+    job = _Job(config, folder, tasks, agent, signals, say=_nothing)
     if not run.is_run(folder):
         run.check_free(folder)
-        return _begin(config, folder, tasks, agent, signals, {"given_parameters": True}, say=_nothing)
+        return _begin(job, {"given_parameters": True})
     point = _finish(folder, config, say=_nothing)
     if point is None:
         _check_device_of(folder, config)
-        return _go_on(config, folder, tasks, agent, signals, say=_nothing)
+        return _go_on(job)
     check_fingerprint(folder, tasks)
     restore(agent, point.agent_state, folder)
     return Outcome(point.iteration, point.env_steps, finished=True)
@@ -136,25 +119,34 @@ class Outcome:
     """False: a signal stopped it after a checkpoint, or, at iteration 0, before anything was written."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is to be trained, where, and whom to tell."""
+
+    config: AnyConfig
+    folder: Path
+    tasks: TaskDistribution
+    agent: Agent
+    signals: StopSignals
+    say: Callable[[str], None] = print
+
+    def worlds(self) -> Worlds:
+        """Build the loop's worlds."""
+        return Worlds.build(self.agent, self.tasks, self.config.train, torch.device(self.config.device))
+
+
 def _nothing(text: str) -> None:
     pass
 
 
-def _begin(
-    config: AnyConfig,
-    folder: Path,
-    tasks: TaskDistribution,
-    agent: Agent,
-    signals: StopSignals,
-    origin: dict[str, Any],
-    say: Callable[[str], None] = print,
-) -> Outcome:
+def _begin(job: _Job, origin: dict[str, Any]) -> Outcome:
     """Create the run directory and train; `origin` goes into run.json if the agent's parameters are not fresh."""
+    config, folder, tasks, agent = job.config, job.folder, job.tasks, job.agent
     Plan.of(agent, config.train)
-    worlds = Worlds.build(agent, tasks, config.train, torch.device(config.device))
+    worlds = job.worlds()
     try:
         try_together(agent, tasks, worlds.train, config.train.n_tasks)
-        if signals.requested:
+        if job.signals.requested:
             worlds.close()
             return Outcome(0, 0, finished=False)
         about = facts(config, tasks) | origin
@@ -165,9 +157,9 @@ def _begin(
     try:
         source = origin.get("warm_start")
         if source is not None:
-            say(f"starting from iteration {source['iteration']} of {one_line(split_source(source['from'])[0])}")
+            job.say(f"starting from iteration {source['iteration']} of {one_line(split_source(source['from'])[0])}")
         point = run.ResumePoint(0, 0, None)
-        return _train(config, RunRecorder(folder, lock, signals, point), tasks, agent, worlds, point)
+        return _train(job, RunRecorder(folder, lock, job.signals, point), worlds, point)
     except ConfigError:
         if not run.history(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,17 +210,11 @@ def _run_id(folder: Path) -> str:
     return str(run.read_json(folder, run.FACTS)["run_id"])
 
 
-def _go_on(
-    config: AnyConfig,
-    folder: Path,
-    tasks: TaskDistribution,
-    agent: Agent,
-    signals: StopSignals,
-    say: Callable[[str], None] = print,
-) -> Outcome:
-    """Resume the run in `folder` from its newest good checkpoint."""
+def _go_on(job: _Job) -> Outcome:
+    """Resume the run from its newest good checkpoint."""
+    config, folder, agent = job.config, job.folder, job.agent
     Plan.of(agent, config.train)
-    before = check_fingerprint(folder, tasks)
+    before = check_fingerprint(folder, job.tasks)
     lock = RunLock(folder)
     try:
         point = run.newest_point(folder)
@@ -241,15 +227,14 @@ def _go_on(
                 f"{folder} has lost the parameters that it started with (checkpoints/ is empty); start a new run"
                 f"{f' with --from {source}' if source else ''}"
             )
-        recorder = RunRecorder(folder, lock, signals, point)  # tells a wrong history before it changes anything
+        recorder = RunRecorder(folder, lock, job.signals, point)  # tells a wrong history before it changes anything
         if point.history is None and point.agent_state is not None:
             note("this run's checkpoints are of an earlier version and not bound to its history; the next ones will be")
         with run.disk(folder):
             _note_device(folder, before, config, point.iteration)
             run.update_config(folder, codec.to_json(config))
-        say(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
-        worlds = Worlds.build(agent, tasks, config.train, torch.device(config.device))
-        return _train(config, recorder, tasks, agent, worlds, point)
+        job.say(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
+        return _train(job, recorder, job.worlds(), point)
     finally:
         lock.release()
 
@@ -278,16 +263,9 @@ def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iterati
     run.write_json(folder / run.FACTS, {**facts, "device_changes": [*known, change]})
 
 
-def _train(
-    config: AnyConfig,
-    recorder: RunRecorder,
-    tasks: TaskDistribution,
-    agent: Agent,
-    worlds: Worlds,
-    point: run.ResumePoint,
-) -> Outcome:
+def _train(job: _Job, recorder: RunRecorder, worlds: Worlds, point: run.ResumePoint) -> Outcome:
     """Run the loop into the run directory, whose lock the caller holds, and close everything."""
-    folder, code = recorder.folder, 1
+    config, folder, code = job.config, job.folder, 1
     try:
         with run.disk(folder):
             recorder.sinks.extend(sinks.make_sinks(config.log, folder, codec.to_json(config), _run_id(folder)))
@@ -297,16 +275,9 @@ def _train(
         raise
     try:
         outcome = meta_train(
-            agent,
-            tasks,
-            config.train,
-            recorder,
-            seed=config.seed,
-            device=config.device,
-            start_iteration=point.iteration,
-            env_steps=point.env_steps,
-            worlds=worlds,
-        )
+            job.agent, job.tasks, config.train, recorder, seed=config.seed, device=config.device,
+            start_iteration=point.iteration, env_steps=point.env_steps, worlds=worlds,
+        )  # fmt: skip
         recorder.check()
         code = 0 if outcome["finished"] else EXIT_STOPPED
     except NumericalError as error:

@@ -1,7 +1,4 @@
-"""`metarl worlds [NAME]`: list the task distributions there are, or show one in full.
-
-`worlds check FILE...` checks worlds that people drew.
-"""
+"""`metarl worlds list` and `metarl worlds show NAME`: the task distributions there are, and one of them in full."""
 
 from __future__ import annotations
 
@@ -16,23 +13,22 @@ from metarl.commandline import command
 from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.task_distribution import TaskDistribution, check_distribution, check_split
+from metarl.task_distribution import TaskDistribution, check_split
 from metarl.tasks import Tasks
 
 from .cli.parser import Parser, whole
 from .cli.safe_text import make_console
-from .cli.world_options import parse_options
-from .doctor import find_family
+from .doctor import built_family
 from .figures.text_tables import text_table
 
-PROG = command("worlds")
 _MOST_EPISODES = 1000
 """Columns of the table of references."""
 
 
 def _parser() -> Parser:
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", nargs="?", help="name, or package.module:attribute; without it all are listed")
+    about = "show a task distribution in full"
+    parser = Parser(prog=command("worlds", "show"), description=about, allow_abbrev=False)
+    parser.add_argument("world", help="a name that `worlds list` lists, or package.module:attribute")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--references", action="store_true", help="also show known policies' returns per episode")
     parser.add_argument(
@@ -47,29 +43,21 @@ def _parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str]) -> int:
-    """List or describe worlds; a broken plug-in is listed with its error and is no failure."""
-    if list(argv[:1]) == ["check"]:
-        from .npc.check_maps import main as check
+def list_worlds(argv: Sequence[str]) -> int:
+    """List all task distributions; a broken plug-in is listed with its error and is no failure."""
+    about = "list the task distributions that can be named"
+    Parser(prog=command("worlds", "list"), description=about, allow_abbrev=False).parse_args(list(argv))
+    make_console().print(list_table(WORLDS.entries()))
+    return 0
 
-        return check(argv[1:])
-    if list(argv[:1]) == ["audit"]:
-        from .npc.audit import main as audit
 
-        return audit(argv[1:])
+def show(argv: Sequence[str]) -> int:
+    """Show one task distribution, with what known policies earn on it if asked."""
     arguments = _parser().parse_args(list(argv))
     if arguments.write and arguments.measure is None:
         raise ConfigError("--write keeps what --measure found; add --measure N")
     console = make_console()
-    if arguments.world is None:
-        about_one = ("option", "references", "measure", "episodes", "split")
-        given = [f"--{name}" for name in about_one if getattr(arguments, name)]
-        if given:
-            raise ConfigError(f"{given[0]} is about one world; name it: `{PROG} NAME ...`")
-        console.print(list_table(WORLDS.entries()))
-        return 0
-    source = find_family(arguments.world, parse_options(arguments.option))
-    family = check_distribution(source() if callable(source) else source)
+    family = built_family(arguments.world, arguments.option)
     check_split(family.name, arguments.split or "test", family.splits)
     if (arguments.split or arguments.episodes) and not arguments.references and arguments.measure is None:
         raise ConfigError("--split and --episodes are about known policies; add --references, or --measure N")

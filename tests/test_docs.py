@@ -107,11 +107,11 @@ def test_every_make_target_that_is_mentioned_exists() -> None:
 
 
 def test_every_command_and_preset_that_is_mentioned_exists() -> None:
-    from metarl.experiments.cli.main import COMMANDS
+    from metarl.experiments.cli.main import COMMANDS, GROUPS
     from metarl.experiments.presets import PRESETS
 
     used = [(name, words[1:]) for name, words in commands() if words[0] == "metarl"]
-    verbs = {(name, words[0]) for name, words in used if words and words[0] != "..."}
+    verbs = {(name, " ".join(words[: 1 + (words[0] in GROUPS)])) for name, words in used if words and words[0] != "..."}
     assert {verb for _, verb in verbs} >= {"train", "evaluate", "doctor"}
     assert {(name, verb) for name, verb in verbs if verb not in COMMANDS} == set()
     trained = [(name, words[1]) for name, words in used if words[:1] == ["train"] and len(words) > 1]
@@ -131,7 +131,7 @@ def known_flags() -> set[str]:
     from metarl.experiments.cli.main import COMMANDS, main
 
     presets = ("rl2-gridworld", "maml-navigation", "pearl-sparse-point-robot", "varibad-gridworld", "metric-navigation")
-    verbs = [[verb] for verb in COMMANDS] + [["worlds", "check"], ["worlds", "audit"]]
+    verbs = [name.split() for name in COMMANDS]
     said = io.StringIO()
     for words in (*verbs, *(["train", preset] for preset in presets)):
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):

@@ -107,6 +107,6 @@ def test_every_dependency_has_a_tested_version() -> None:
 
 @pytest.mark.parametrize("door", ["metarl", "experiments"])
 def test_the_command_line_runs_from_elsewhere(door: str, tmp_path: Path) -> None:
-    ran = run_python("-m", door, "worlds", path=[ROOT], cwd=tmp_path)
+    ran = run_python("-m", door, "worlds", "list", path=[ROOT], cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "gridworld" in ran.stdout

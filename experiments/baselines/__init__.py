@@ -7,7 +7,6 @@ env steps, and plays the strict protocol's scored episodes before and after. Nee
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
@@ -18,12 +17,12 @@ import numpy as np
 import torch
 
 from metarl.agent import WorldSpec
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, pip_command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol, evaluate, select_tasks
 from metarl.experiments.build import tried_tasks
-from metarl.experiments.cli.parser import Parser, check_writable, real, seed, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, real, seed, whole
 from metarl.experiments.cli.safe_text import note, one_line
 from metarl.experiments.cli.world_options import parse_options
 from metarl.experiments.figures.text_tables import interval
@@ -163,7 +162,7 @@ def _need_sb3() -> None:
 def _parser() -> Parser:
     default = SB3Config()
     parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("world", help=f"a name that `{command('worlds')}` lists")
+    parser.add_argument("world", help=f"a name that `{command('worlds', 'list')}` lists")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the world")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (
@@ -212,6 +211,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"{part + ' training:':<17}" + ", ".join(f"{k} {interval(v['mean'], k)}" for k, v in scores.items()))
     note(f"brackets are {found['after']['summary']['intervals']['text']}")
     if arguments.into is not None:
-        replace_file(arguments.into, (json.dumps(found, allow_nan=False) + "\n").encode())
+        write_json(arguments.into, found, indent=None)
         print(f"numbers  {one_line(arguments.into)}")
     return 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from metarl.errors import MOST, ConfigError, nearest
+from metarl.checks import check_choices, check_layers, check_ranges
+from metarl.errors import MOST, ConfigError
 
 ALGORITHMS = ("ppo", "sac", "recurrent-ppo")
 
@@ -33,15 +33,10 @@ class SB3Config:
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ConfigError."""
-        if self.algorithm not in ALGORITHMS:
-            raise ConfigError(f"unknown SB3 algorithm {self.algorithm!r}; {nearest(self.algorithm, ALGORITHMS)}")
-        for name in ("steps", "copies", "rollout_steps", "minibatches"):
-            if not 1 <= getattr(self, name) <= MOST:
-                raise ConfigError(f"baseline {name} must be 1 to {MOST}, got {getattr(self, name)}")
-        if any(size < 1 for size in self.hidden):
-            raise ConfigError(f"baseline hidden is {self.hidden}; every layer needs at least 1 unit")
-        if not 0 < self.lr < math.inf or not 0 <= self.gamma <= 1:
-            raise ConfigError(f"baseline needs lr > 0 and gamma in [0, 1], got {self.lr} and {self.gamma}")
+        check_choices(self, "baseline ", {"algorithm": ALGORITHMS})
+        check_layers(self, "baseline ", "hidden")
+        counts = "steps copies rollout_steps minibatches"
+        check_ranges(self, "baseline ", {f"1 to {MOST}": counts, "> 0 and finite": "lr", "in [0, 1]": "gamma"})
         rows = self.rollout_steps * self.copies
         if self.algorithm != "sac" and (rows % self.minibatches or rows // self.minibatches < 2):
             raise ConfigError(

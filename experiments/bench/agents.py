@@ -18,10 +18,9 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,16 +28,17 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import LoadedRun, build_agent, build_tasks, configure_torch
 from metarl.experiments.cli.help_text import HelpFormatter
+from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.config import AnyConfig, ExperimentConfig, WorldConfig, check_device
 from metarl.loop import LoopSettings
 from metarl.provenance import provenance
 
 from .clock import machine
 from .fresh_process import measured_in_a_process
+from .options import bench_parser, place, store
 from .profile import profile, wait_for
 
 MEASURES: dict[str, str] = {
@@ -324,16 +324,17 @@ def print_found(found: Mapping[str, Any], console: Console) -> None:
             )
 
 
-def run_agents(
-    out: Path | None, console: Console, *, quick: bool, rounds: int | None, names: list[str] | None, device: str
-) -> int:
-    """Measure, print and store."""
-    names = list(names or (QUICK if quick else CASES))
-    found = measure(names, rounds or (1 if quick else 3), console, quick=quick, device=device)
+def main(argv: Sequence[str]) -> int:
+    """Measure, print and, unless quick, store."""
+    parser = bench_parser("agents", __doc__, CASES)
+    parser.add_argument("--device", default="cpu", help="torch device to measure on (default: cpu)")
+    arguments = parser.parse_args(list(argv))
+    quick, device, console = arguments.quick, arguments.device, make_console()
+    out = place(arguments, "agents-speed.json" if device == "cpu" else "agents-speed-gpu.json")
+    names = list(arguments.scenario or (QUICK if quick else CASES))
+    found = measure(names, arguments.rounds or (1 if quick else 3), console, quick=quick, device=device)
     print_found(found, console)
-    if out is not None:
-        replace_file(out, (json.dumps(found, indent=1) + "\n").encode())
-        console.print(f"stored {out}")
+    store(found, out, console)
     return 0
 
 

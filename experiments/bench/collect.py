@@ -6,7 +6,6 @@ holds the five sub-steps, observation and reward of all copies.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +18,8 @@ from rich.table import Table
 
 from metarl import envs
 from metarl.agent import Agent, WorldSpec
-from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
-from metarl.errors import ConfigError
 from metarl.experiments.build import configure_torch
 from metarl.experiments.presets import load_preset
 from metarl.provenance import provenance
@@ -32,6 +29,7 @@ from metarl.torch_settings import usable_cpus
 from metarl.world import World
 
 from .clock import machine, no_garbage_collection, timed
+from .options import store
 from .profile import Stopwatch, Timed
 from .report import ratio, verdict
 from .statistics import ABOUT_INTERVALS, interval_json, median_of_rounds
@@ -61,11 +59,6 @@ class CollectSettings:
     """Tasks at most that share the copies of an agent that can run a task on several, >= 1."""
     seed: int = 0
     """Of tasks, parameters and noise."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; raises ConfigError."""
-        if min(self.copies) < 1 or self.rounds < 1 or self.most_tasks < 1:
-            raise ConfigError(f"bench --collect needs copies, rounds and most_tasks >= 1, got {self}")
 
 
 QUICK = CollectSettings(copies=(4,), horizon=10, rounds=2)
@@ -167,9 +160,7 @@ def run_collect(out: Path | None, console: Console, *, quick: bool) -> int:
     found = measure_collect(settings, console)
     print_collected(found, console)
     console.print(f"load before: {load:.1f} (on a busy machine physics, which has the most threads, waits the longest)")
-    if out is not None:
-        replace_file(out, (json.dumps(stored(found, settings, load), indent=1) + "\n").encode())
-        console.print(f"stored {out}")
+    store(stored(found, settings, load), out, console)
     return 0
 
 

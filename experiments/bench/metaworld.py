@@ -1,8 +1,5 @@
 """`metarl bench metaworld`: how fast the engine is, beside upstream, envpool and bare MuJoCo.
 
-`bench npc` is about the NPC worlds, see `bench_npc`; `bench agents` about updates at the published sizes, see
-`bench_agents`.
-
 One run measures everything, interleaved: in each round every contender replays the same part of the same recorded
 episodes once, and ratios are taken within rounds. Run it on a machine with nothing else to do. `--collect` measures
 collecting with a policy in the loop instead. `--quick` is a trial of the command, not a measurement.
@@ -11,7 +8,6 @@ collecting with a policy in the loop instead. `--quick` is a trial of the comman
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +18,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from metarl.checkpoint import replace_file
-from metarl.commandline import command, recorded
+from metarl.commandline import recorded
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.cli.parser import Parser, check_writable, whole
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.figures.plots import save_png
 from metarl.experiments.runs.locks import lock_problem
@@ -35,14 +30,13 @@ from .clock import machine
 from .contenders import Async, Contender, Envpool, Serial, has_envpool
 from .engine import LABELS, Engine, Starts, engine_world, find_starts
 from .memory import memory_per_copy
+from .options import bench_parser, place
 from .raw import Raw
 from .report import print_cells, print_scaling, print_targets, speed_figure, verdict
 from .rounds import Cell, run_rounds
 from .statistics import ABOUT_INTERVALS, busy_share, cell_json, find_all, found_json
 from .trajectories import SCENARIOS, Recording, Windows, record
 
-PROG = command("bench")
-RESULTS = Path("experiments/results")
 MEMORY_TARGET_MB = 0.5
 """Most memory an extra copy may take."""
 
@@ -71,15 +65,10 @@ class BenchSettings:
     """Of random actions."""
 
     def __post_init__(self) -> None:
-        """Check the ranges; raises ConfigError."""
+        """Raise ConfigError for a scenario that is not there."""
         for name in self.scenarios:
             if name not in SCENARIOS:
                 raise ConfigError(f"no scenario {name!r}; {nearest(name, SCENARIOS)}")
-        for name in ("copies", "threads", "workers"):
-            if any(n < 1 for n in getattr(self, name)):
-                raise ConfigError(f"bench: {name} must be at least 1, got {getattr(self, name)}")
-        if self.rounds < 1 or self.episodes < 1:
-            raise ConfigError(f"bench: needs rounds and episodes >= 1, got {self.rounds} and {self.episodes}")
 
 
 QUICK = BenchSettings(
@@ -89,30 +78,16 @@ QUICK = BenchSettings(
 
 def main(argv: Sequence[str]) -> int:
     """Measure, print tables and, unless quick, store them."""
-    arguments = _parser().parse_args(list(argv))
+    parser = bench_parser("metaworld", __doc__, SCENARIOS)
+    parser.add_argument("--collect", action="store_true", help="measure collecting with a policy in the loop instead")
+    arguments = parser.parse_args(list(argv))
     console = make_console()
-    if arguments.device != "cpu" and arguments.what != "agents":
-        raise ConfigError(f"--device {arguments.device}: only `bench agents` measures elsewhere than on the CPU")
-    if arguments.what == "npc" and (arguments.scenario or arguments.rounds):
-        raise ConfigError("`bench npc` measures all its worlds in rounds of its own; leave out --scenario and --rounds")
     if arguments.collect:
         from .collect import run_collect
 
-        return run_collect(_place(arguments, "metaworld-collect.json"), console, quick=arguments.quick)
-    if arguments.what == "npc":
-        from .npc import run_npc
-
-        return run_npc(_place(arguments, "npc-speed.json"), console, quick=arguments.quick)
-    if arguments.what == "agents":
-        from .agents import run_agents
-
-        out = _place(arguments, "agents-speed.json" if arguments.device == "cpu" else "agents-speed-gpu.json")
-        return run_agents(
-            out, console, quick=arguments.quick, rounds=arguments.rounds, names=arguments.scenario,
-            device=arguments.device,
-        )  # fmt: skip
+        return run_collect(place(arguments, "metaworld-collect.json"), console, quick=arguments.quick)
     settings = _settings(arguments)
-    out = _place(arguments, "metaworld-speed.json")
+    out = place(arguments, "metaworld-speed.json")
     found = measure(settings, console)
     print_all(found, console)
     if out is not None:
@@ -121,41 +96,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=["metaworld", "npc", "agents"], help="what to measure")
-    parser.add_argument("--collect", action="store_true", help="measure collecting with a policy in the loop instead")
-    parser.add_argument("--quick", action="store_true", help="try the command: few copies, two short rounds")
-    parser.add_argument("--rounds", type=whole(1), metavar="N", help="rounds; every contender runs once in each")
-    parser.add_argument(
-        "--scenario", action="append", metavar="NAME", help=f"only this one; {', '.join(SCENARIOS)}; of agents: a case"
-    )
-    parser.add_argument("--device", default="cpu", help="of agents: torch device to measure on (default: cpu)")
-    parser.add_argument(
-        "--out", type=Path, metavar="PATH",
-        help=f"JSON, with the picture beside it (default: in {RESULTS}; with --quick: nothing is written)",
-    )  # fmt: skip
-    return parser
-
-
 def _settings(arguments: argparse.Namespace) -> BenchSettings:
     settings = QUICK if arguments.quick else BenchSettings()
     if arguments.rounds is not None:
         settings = replace(settings, rounds=arguments.rounds)
     return replace(settings, scenarios=tuple(arguments.scenario)) if arguments.scenario else settings
-
-
-def _place(arguments: argparse.Namespace, name: str) -> Path | None:
-    """Return where the JSON goes, None for nowhere; raises ConfigError for a place that cannot be written."""
-    out: Path | None = arguments.out
-    if out is None:
-        if arguments.quick:
-            return None
-        out = RESULTS / name
-    if out.suffix != ".json":
-        raise ConfigError(f"--out {out} must end in .json; the picture lies beside it as .png")
-    check_writable(out, "--out")
-    return out
 
 
 @dataclass(frozen=True)
@@ -290,5 +235,5 @@ def store(found: Measured, path: Path) -> None:
         "memory": memory,
         "cells": [cell_json(cell) for cell in found.cells],
     }
-    replace_file(path, (json.dumps(stored, indent=1) + "\n").encode())
+    write_json(path, stored)
     save_png(speed_figure(found.cells), path.with_suffix(".png"), dpi=130)

@@ -8,13 +8,11 @@ other: turns would leave the small ones the scraps of the large ones' memory.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,16 +21,16 @@ from rich.table import Table
 from torch import Tensor
 
 from metarl import envs
-from metarl.checkpoint import replace_file
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Random
 from metarl.envs.npc.world import NpcWorld
-from metarl.errors import ConfigError
+from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
 from metarl.seeding import derive, generator
 from metarl.torch_settings import give_back_freed_memory, keep_freed_memory
 
 from .clock import machine, timed
+from .options import bench_parser, place, store
 
 TARGETS: dict[str, float] = {
     "npc/guide": 100_000,
@@ -61,14 +59,6 @@ class NpcBenchSettings:
     """Of visitors and actions."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options of worlds, by name."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; raises ConfigError."""
-        for name in self.worlds:
-            if not isinstance(envs.make(name, **self.options.get(name, {})), NpcFamily):
-                raise ConfigError(f"bench npc: {name!r} is no NPC world; choose of {', '.join(TARGETS)}")
-        if min((*self.copies, self.rounds, self.steps)) < 1:
-            raise ConfigError(f"bench npc: copies, rounds and steps must be at least 1, got {self}")
 
 
 QUICK = NpcBenchSettings(copies=(64, 256), rounds=2, steps=512)
@@ -187,11 +177,11 @@ def _verdict(met: bool | None) -> str:
     return {True: "met", False: "missed", None: ""}[met]
 
 
-def run_npc(path: Path | None, console: Console, *, quick: bool = False) -> int:
-    """Measure, print and, where `path` is given, store as JSON."""
-    found = measure(QUICK if quick else NpcBenchSettings(), console)
+def main(argv: Sequence[str]) -> int:
+    """Measure, print and, unless quick, store as JSON."""
+    arguments = bench_parser("npc", __doc__).parse_args(list(argv))
+    path, console = place(arguments, "npc-speed.json"), make_console()
+    found = measure(QUICK if arguments.quick else NpcBenchSettings(), console)
     print_found(found, console)
-    if path is not None:
-        replace_file(path, (json.dumps(found, indent=1) + "\n").encode())
-        console.print(f"stored {path}")
+    store(found, path, console)
     return 0

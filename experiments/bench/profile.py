@@ -1,4 +1,4 @@
-"""`metarl profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
+"""`metarl bench profile RUN_DIR|PRESET`: where wall and CPU time of training iterations go.
 
 World, agent and task distribution are wrapped in proxies that time the calls the loop makes; the loop itself is the one
 that trains. Nothing is written into a run directory. A profiled run computes the same numbers as a plain one.
@@ -6,7 +6,6 @@ that trains. Nothing is written into a run directory. A profiled run computes th
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,12 +18,12 @@ from rich.table import Table
 
 from metarl import run
 from metarl.agent import Agent
-from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.cputime import worker_cpu_seconds
 from metarl.errors import ConfigError
 from metarl.experiments.build import LoadedRun, build_agent, build_tasks, configure_torch, open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_writable, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, add_device, whole
 from metarl.experiments.cli.safe_text import make_console
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.config import AnyConfig
@@ -35,7 +34,7 @@ from metarl.task_distribution import TaskDistribution
 
 from .bare_envs import BareSlices, describe
 
-PROG = command("profile")
+PROG = command("bench", "profile")
 
 OTHER = "everything else"
 
@@ -178,7 +177,7 @@ def main(argv: Sequence[str]) -> int:
         loaded = replace(loaded, config=replace(loaded.config, train=settings))
     found = profile(loaded, arguments.iterations, arguments.warm_up)
     if arguments.json is not None:
-        replace_file(arguments.json, (json.dumps(found, indent=2) + "\n").encode())
+        write_json(arguments.json, found, indent=2)
     print_profile(found, make_console())
     return 0
 

@@ -12,40 +12,74 @@ import warnings
 from .safe_text import one_line, set_up_streams
 
 COMMANDS = {
-    "train": ("metarl.experiments.train:main", "meta-train an agent, or go on with a run"),
+    "train": ("metarl.experiments.presets.overview:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("metarl.experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
-    "splits": ("metarl.experiments.studies.splits:main", "a trained run on every held-out split"),
-    "reproduce": ("metarl.experiments.studies.reproduce:main", "run a published experiment again and compare"),
-    "watch": ("metarl.experiments.npc.watch:main", "one HTML page on which an NPC gets to know its visitors"),
-    "play": ("metarl.experiments.npc.play:main", "be the visitor whom an NPC gets to know, or the NPC"),
     "report": ("metarl.experiments.report:main", "one HTML page about one or several runs"),
-    "worlds": ("metarl.experiments.worlds:main", "list task distributions, or show one"),
-    "bench": (
-        "metarl.experiments.bench.metaworld:main",
-        "how fast worlds step, beside their peers and the bare physics",
-    ),
-    "profile": ("metarl.experiments.bench.profile:main", "where the time of a training iteration goes"),
+    "worlds list": ("metarl.experiments.worlds:list_worlds", "the task distributions there are"),
+    "worlds show": ("metarl.experiments.worlds:show", "one of them in full, with known policies' returns"),
+    "worlds check": ("metarl.experiments.npc.check_maps:main", "is a drawn world usable, and what is wrong where"),
+    "worlds audit": ("metarl.experiments.npc.audit:main", "is each NPC world a benchmark"),
+    "doctor": ("metarl.experiments.doctor:main", "check a world against the contract"),
+    "reproduce": ("metarl.experiments.studies.reproduce:main", "run a published experiment again and compare"),
     "baseline": (
         "metarl.experiments.baselines:main",
         "stable-baselines3 from scratch on each held-out task, scored strictly",
     ),
-    "table": ("metarl.experiments.studies.table:main", "every agent on every world, scored side by side"),
-    "coverage": ("metarl.experiments.studies.coverage:main", "which goals agents visit before they have adapted"),
-    "transfer": (
+    "bench agents": ("metarl.experiments.bench.agents:main", "how fast updates are at the published sizes"),
+    "bench metaworld": ("metarl.experiments.bench.metaworld:main", "the engine beside its peers and the bare physics"),
+    "bench npc": ("metarl.experiments.bench.npc:main", "how fast the NPC worlds step"),
+    "bench profile": ("metarl.experiments.bench.profile:main", "where the time of a training iteration goes"),
+    "bench parity": ("metarl.experiments.parity:main", "is the Meta-World engine upstream, number for number"),
+    "npc watch": ("metarl.experiments.npc.watch:main", "one HTML page on which an NPC gets to know its visitors"),
+    "npc play": ("metarl.experiments.npc.play:main", "be the visitor whom an NPC gets to know, or the NPC"),
+    "study table": ("metarl.experiments.studies.table:main", "every agent on every world, scored side by side"),
+    "study splits": ("metarl.experiments.studies.splits:main", "a trained run on every held-out split"),
+    "study coverage": ("metarl.experiments.studies.coverage:main", "which goals agents visit before they have adapted"),
+    "study transfer": (
         "metarl.experiments.studies.transfer:main",
         "what a metric-based run's metric and library of policies are worth",
     ),
-    "parity": ("metarl.experiments.parity:main", "is the Meta-World engine upstream, number for number"),
-    "doctor": ("metarl.experiments.doctor:main", "check a world against the contract"),
 }
+GROUPS = dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
+RENAMED = {
+    "watch": "npc watch",
+    "play": "npc play",
+    "table": "study table",
+    "splits": "study splits",
+    "coverage": "study coverage",
+    "transfer": "study transfer",
+    "profile": "bench profile",
+    "parity": "bench parity",
+}
+"""Spellings of before there were groups."""
 
 
-def usage() -> str:
-    """Return the list of commands."""
+def usage(group: str = "") -> str:
+    """Return the list of commands, or of those of a group."""
     from metarl.commandline import command
 
-    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join([f"usage: {command()} COMMAND ...", "", *lines, "", "COMMAND --help says more."])
+    shown = {name: said for name, (_, said) in COMMANDS.items() if name.startswith(f"{group} " * bool(group))}
+    width = max(map(len, shown)) + 2
+    lines = [f"  {name:<{width}}{said}" for name, said in shown.items()]
+    head = command(*[group] * bool(group))
+    return "\n".join([f"usage: {head} COMMAND ...", "", *lines, "", "COMMAND --help says more."])
+
+
+def _today(words: list[str]) -> list[str]:
+    """Return the words as they are spelled today; tells on stderr if that was not so."""
+    from metarl.commandline import command
+
+    first, rest = words[0], words[1:]
+    if first in RENAMED:
+        now = [*RENAMED[first].split(), *rest]
+    elif first == "worlds" and not rest:
+        now = [first, "list"]
+    elif first == "worlds" and rest[0] not in ("-h", "--help") and " ".join(words[:2]) not in COMMANDS:
+        now = [first, "show", *rest]
+    else:
+        return words
+    print(f"note: this command is `{command(*now)}` now", file=sys.stderr)
+    return now
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,14 +125,19 @@ def _run(argv: list[str]) -> int:
 
     # Idle OpenMP threads that spin take the CPU from whoever works; read when torch is loaded, your own value wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command, *rest = argv
     warnings.formatwarning = _one_line_warning
+    words = _today(argv)
+    grouped = words[0] in GROUPS
+    if grouped and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(usage(words[0]))
+        return 0
+    name, rest = " ".join(words[: 1 + grouped]), words[1 + grouped :]
     try:
-        if command not in COMMANDS:
-            raise ConfigError(f"unknown command {command!r}; {nearest(command, COMMANDS)}")
-        if command == "train":
+        if name not in COMMANDS:
+            raise ConfigError(f"unknown command {name!r}; {nearest(name, COMMANDS)}")
+        if name == "train":
             STOP.install()  # before torch is imported, which takes seconds
-        code = load_target(COMMANDS[command][0], "command", ours=True)(rest)
+        code = load_target(COMMANDS[name][0], "command", ours=True)(rest)
         return int(code)
     except MetarlError as error:
         _show_traceback(error)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-from metarl.checkpoint import check_replaceable
 from metarl.errors import MOST, MOST_SEED, ConfigError, nearest
 
 from .help_text import HelpFormatter
@@ -71,21 +67,3 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add `--device` to a command that plays a run; `metarl.experiments.build.open_run` takes its value."""
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: the run's, or cpu if not here)")
-
-
-def check_writable(path: Path, what: str) -> None:
-    """Raise ConfigError unless a file can be written at `path`: asked before the work that would be lost."""
-    if path.is_dir():
-        raise ConfigError(f"{what} {path} is a folder; name a file in it")
-    if not check_replaceable(path):
-        check_folder(path.parent, what)
-
-
-def check_folder(folder: Path, what: str) -> None:
-    """Raise ConfigError unless files can be made in `folder`, which must exist; leaves nothing behind."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return
-    except OSError as error:
-        reason = error.strerror or os.strerror(error.errno or 0)
-        raise ConfigError(f"{what}: cannot write into {folder} ({reason}); choose another place") from error

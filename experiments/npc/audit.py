@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -12,11 +11,11 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.envs.npc.audit import Check
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.cli.parser import Parser, check_writable, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, whole
 from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
 
@@ -67,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         kept = {name: [asdict(check) for check in checks] for name, checks in found.items()}
         line = recorded("worlds", "audit", *argv)
         stored = {"trials": arguments.trials, "command": line, "found": kept, **provenance()}
-        replace_file(arguments.json, (json.dumps(stored, indent=1) + "\n").encode())
+        write_json(arguments.json, stored)
     return int(not all(check.holds for checks in found.values() for check in checks))
 
 

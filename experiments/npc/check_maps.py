@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.errors import ConfigError
-from metarl.experiments.cli.parser import Parser, check_writable, real
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, real
 
 if TYPE_CHECKING:
     from metarl.envs.npc.maps.layout import Layout

@@ -1,4 +1,4 @@
-"""`metarl play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
+"""`metarl npc play WORLD --as visitor`: be the visitor whom an NPC gets to know, in the terminal.
 
 The NPC is a trained run (--npc RUN) or a reference policy of the world (--policy NAME). After what it does you say how
 you take it; your answers stand in place of the simulated visitor's reactions. With --as npc you choose the NPC's
@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,28 +21,20 @@ from metarl.commandline import command
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.world import NpcWorld
-from metarl.errors import ConfigError, nearest
+from metarl.errors import ConfigError
 from metarl.experiments.build import load_run
-from metarl.experiments.cli.parser import Parser, check_writable, seed
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, seed
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
-from metarl.experiments.cli.world_options import parse_options
 from metarl.world import StepResult
 
 from .play_text import did, scene
 from .recording import record_agent, record_policy
-from .watch import npc_family, render
+from .watch import npc_family, reference_policy, render
 
-PROG = command("play")
+PROG = command("npc", "play")
 _QUIT = "q"
-
-
-class Kept(TypedDict):
-    """What all recordings of a person's trial share."""
-
-    n_shown: int
-    seed: int
-    device: torch.device
 
 
 class Quit(Exception):
@@ -88,39 +80,30 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple[dict[str, Any], str]]]:
     """Return the family, and what plays one trial with a person in it and returns the recording and who played."""
-    kept: Kept = {"n_shown": 1, "seed": arguments.seed, "device": torch.device("cpu")}
+    split = arguments.split
+    loaded = None
     if arguments.npc is not None:
         loaded = load_run(arguments.npc, "last", device="cpu", trust=arguments.trust)
-        family = npc_family(loaded.tasks, arguments.split)
+        family = npc_family(loaded.tasks, split)
         if family.name != arguments.world:
             raise ConfigError(f"{arguments.npc} was trained on {family.name!r}, not on {arguments.world!r}; play that")
-        met = _with_person(family, Visitor)
-        tasks = family.list_of(arguments.split)[arguments.seed % len(family.list_of(arguments.split))]
-        name = f"a person met {loaded.config.name}"
-        return family, lambda: (
-            record_agent(met, loaded.agent, tasks, onlooker=family.onlooker(arguments.split), greedy=False, **kept),
-            name,
-        )
-    from metarl.experiments.doctor import find_family
+    else:
+        from metarl.experiments.doctor import built_family
 
-    source = find_family(arguments.world, parse_options(arguments.option))
-    family = npc_family(source() if callable(source) else source, arguments.split)
-    tasks = family.list_of(arguments.split)[arguments.seed % len(family.list_of(arguments.split))]
+        family = npc_family(built_family(arguments.world, arguments.option), split)
+    everybody, met = family.list_of(split), _with_person(family, Visitor)
+    kept: dict[str, Any] = {
+        "tasks": everybody[arguments.seed % len(everybody)], "onlooker": family.onlooker(split), "n_shown": 1,
+        "seed": arguments.seed, "device": torch.device("cpu"),
+    }  # fmt: skip
+    if loaded is not None:
+        agent, who = loaded.agent, f"a person met {loaded.config.name}"
+        return family, lambda: (record_agent(met, agent, greedy=False, **kept), who)
     if arguments.role == "npc":
-        policy: Policy = Person()
-        return family, lambda: (
-            record_policy(family, policy, tasks, onlooker=family.onlooker(arguments.split), **kept),
-            "a person as the NPC",
-        )
-    policies = family.policies(arguments.split)
-    chosen = arguments.policy or next((n for n in reversed(policies) if n.startswith("bayes")), "random")
-    if chosen not in policies:
-        raise ConfigError(f"{family.name!r} has no reference policy {chosen!r}; {nearest(chosen, policies)}")
-    met = _with_person(family, Visitor)
-    return family, lambda: (
-        record_policy(met, policies[chosen](), tasks, onlooker=family.onlooker(arguments.split), **kept),
-        f"a person met “{chosen.replace('_', ' ')}”",
-    )
+        return family, lambda: (record_policy(family, Person(), **kept), "a person as the NPC")
+    chosen = arguments.policy or next((n for n in reversed(family.policies(split)) if n.startswith("bayes")), "random")
+    policy, who = reference_policy(family, chosen, split), f"a person met “{chosen.replace('_', ' ')}”"
+    return family, lambda: (record_policy(met, policy, **kept), who)
 
 
 def _with_person(family: NpcFamily, wrap: Callable[[NpcWorld], Any]) -> NpcFamily:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 def _reference(evaluation: Evaluation, name: str) -> Array:
     if name not in evaluation.references:
-        measure = command("worlds", "NAME", "--measure", "N", "--write")
+        measure = command("worlds", "show", "NAME", "--measure", "N", "--write")
         raise ConfigError(
             f"world {evaluation.world['name']!r} has no reference {name!r} on this split (it has: "
             f"{', '.join(evaluation.references) or 'none'}); `{measure}` measures them"

@@ -1,4 +1,4 @@
-"""`metarl watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
+"""`metarl npc watch RUN`: one self-contained HTML page on which a trained NPC gets to know its visitors.
 
 RUN is a run directory on an NPC world; or, with --policy, the name of an NPC world whose reference policy plays. The
 page shows the world, what the NPC does and might have done, the visitor's reactions, the returns per episode beside the
@@ -22,19 +22,20 @@ from metarl import __version__
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
 from metarl.envs.npc.family import NpcFamily
+from metarl.envs.npc.reference import Policy
 from metarl.errors import ConfigError, nearest
 from metarl.evaluation import Protocol, select_tasks
 from metarl.experiments.build import open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_writable, seed, whole
+from metarl.experiments.cli.outputs import check_writable
+from metarl.experiments.cli.parser import Parser, add_device, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
-from metarl.experiments.cli.world_options import parse_options
-from metarl.experiments.doctor import find_family
+from metarl.experiments.doctor import built_family
 from metarl.task_distribution import check_split
 
 from .recording import record_agent, record_policy
 
-PROG = command("watch")
+PROG = command("npc", "watch")
 PAGE = Path(__file__).parent / "watch_page"
 SCRIPTS = ("words.js", "core.js", "belief.js", "guide.js", "assistant.js", "companion.js", "assets.js", "start.js")
 _MOST_VISITORS = 4096
@@ -88,41 +89,34 @@ def _of_run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         raise ConfigError("--option is for a world with --policy; a run keeps its own options")
     loaded = open_run(Path(arguments.target), arguments.checkpoint, device=arguments.device, trust=arguments.trust)
     family = npc_family(loaded.tasks, arguments.split)
-    tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
-    device = torch.device(loaded.config.device)
-    recording = record_agent(
-        family,
-        loaded.agent,
-        tasks,
-        onlooker=family.onlooker(arguments.split),
-        n_shown=arguments.shown,
-        seed=arguments.seed,
-        greedy=arguments.greedy,
-        device=device,
-    )
+    shown = _shown(family, arguments, loaded.config.device)
+    recording = record_agent(family, loaded.agent, greedy=arguments.greedy, **shown)
     who = f"{loaded.config.agent.algorithm}, {loaded.config.name}, {loaded.env_steps:,} env steps"
     return recording | {"references": family.references(arguments.split, family.n_episodes)}, who
 
 
 def _of_policy(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    source = find_family(arguments.target, parse_options(arguments.option))
-    family = npc_family(source() if callable(source) else source, arguments.split)
-    policies = family.policies(arguments.split)
-    if arguments.policy not in policies:
-        raise ConfigError(f"{family.name!r} has no reference policy {arguments.policy!r}; "
-                          f"{nearest(arguments.policy, policies)}")  # fmt: skip
-    tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
-    recording = record_policy(
-        family,
-        policies[arguments.policy](),
-        tasks,
-        onlooker=family.onlooker(arguments.split),
-        n_shown=arguments.shown,
-        seed=arguments.seed,
-        device=torch.device("cpu"),
-    )
+    family = npc_family(built_family(arguments.target, arguments.option), arguments.split)
+    policy = reference_policy(family, arguments.policy, arguments.split)
+    recording = record_policy(family, policy, **_shown(family, arguments, "cpu"))
     known = family.references(arguments.split, family.n_episodes)
     return recording | {"references": known}, f"reference policy “{arguments.policy.replace('_', ' ')}”"
+
+
+def _shown(family: NpcFamily, arguments: argparse.Namespace, device: str) -> dict[str, Any]:
+    """Return who is met, and how much of it is shown."""
+    tasks = select_tasks(family, Protocol(split=arguments.split, n_tasks=arguments.visitors))
+    onlooker = family.onlooker(arguments.split)
+    about: dict[str, Any] = {"n_shown": arguments.shown, "seed": arguments.seed, "device": torch.device(device)}
+    return {"tasks": tasks, "onlooker": onlooker, **about}
+
+
+def reference_policy(family: NpcFamily, name: str, split: str) -> Policy:
+    """Return a reference policy by its name; raises ConfigError for one that the family does not have."""
+    policies = family.policies(split)
+    if name not in policies:
+        raise ConfigError(f"{family.name!r} has no reference policy {name!r}; {nearest(name, policies)}")
+    return policies[name]()
 
 
 def npc_family(family: Any, split: str) -> NpcFamily:
@@ -138,10 +132,7 @@ def render(recording: dict[str, Any], who: str, split: str) -> str:
     world, n = recording["world"], recording["n"]
     data = recording | {
         "kind": world.removeprefix("npc/").partition("-")[0],
-        "about": {
-            "en": f"{who}; {n} visitors of the {split} split",
-            "zh": f"{who}；{split} 划分中的 {n} 位访客",
-        },
+        "about": {"en": f"{who}; {n} visitors of the {split} split", "zh": f"{who}；{split} 划分中的 {n} 位访客"},
         "made": f"metarl {__version__}",
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")

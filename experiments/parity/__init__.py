@@ -1,4 +1,4 @@
-"""`metarl parity`: is the Meta-World engine upstream, number for number?
+"""`metarl bench parity`: is the Meta-World engine upstream, number for number?
 
 Upstream's own environments are run and recorded class by class; the engine then plays the recordings, in mixed-task
 batches of several sizes, orders and thread counts, with every core, and all numbers are compared in float64. Exit code
@@ -7,7 +7,6 @@ batches of several sizes, orders and thread counts, with every core, and all num
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import time
@@ -18,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import CheckpointError, ConfigError
-from metarl.experiments.cli.parser import Parser, check_writable, seed, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, seed, whole
 from metarl.experiments.runs.locks import lock_problem
 from metarl.provenance import provenance
 from metarl.reading import read_object
@@ -30,7 +29,7 @@ from .recording import BEHAVIOURS, Recording, record_class
 from .replay import Arrangement, Tallies, make_engine, replay
 from .report import markdown, summary, within_bounds
 
-PROG = command("parity")
+PROG = command("bench", "parity")
 CORES = ("compiled", "python")
 REWARDS = ("v2", "v1")
 
@@ -54,14 +53,6 @@ class Settings:
     cores: tuple[str, ...]
     classes: tuple[str, ...]
     seed: int
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, most in (("goals", 50), ("goals_v1", 50), ("episodes", 100), ("steps", 500)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigError(f"--{name.replace('_', '-')} must be from 1 to {most}, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ConfigError(f"--seed must be >= 0, got {self.seed}")
 
     def units(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield (reward version, classes) of each piece of work."""
@@ -101,7 +92,7 @@ class UnitResult:
 
 
 def _stored_table(path: Path) -> str:
-    remedy = f"name a file that `{command('parity', '--out', 'FILE')}` wrote"
+    remedy = f"name a file that `{command('bench', 'parity', '--out', 'FILE')}` wrote"
     try:
         return markdown(read_object(path, remedy=remedy))
     except OSError as error:
@@ -127,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"parity spreads its work over processes, and {problem}")
     if arguments.out is not None:
         check_writable(arguments.out, "--out")
-    result = compare(settings, arguments.workers, recorded("parity", *argv), arguments.out)
+    result = compare(settings, arguments.workers, recorded("bench", "parity", *argv), arguments.out)
     if arguments.leak:
         result["leak"] = [_leak(core, arguments.leak) for core in settings.cores]
         _write(result, arguments.out)
@@ -163,7 +154,7 @@ def compare(settings: Settings, n_workers: int, command: str, out: Path | None) 
 
 def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
-        replace_file(out, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(out, result)
 
 
 def run(settings: Settings, n_workers: int) -> Iterator[UnitResult]:
@@ -233,12 +224,12 @@ def _classes(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _parser() -> Parser:
     parser = Parser(allow_abbrev=False, prog=PROG, description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--goals", type=whole(1), default=5, help="goals per class (default %(default)s)")
-    parser.add_argument("--goals-v1", type=whole(0), default=2, help="the same with reward v1 (default %(default)s)")
+    parser.add_argument("--goals", type=whole(1, 50), default=5, help="goals per class (default %(default)s)")
+    parser.add_argument("--goals-v1", type=whole(1, 50), default=2, help="so with reward v1 (default %(default)s)")
     parser.add_argument(
-        "--episodes", type=whole(1), default=2, help="consecutive episodes per goal (default %(default)s)"
+        "--episodes", type=whole(1, 100), default=2, help="consecutive episodes per goal (default %(default)s)"
     )
-    parser.add_argument("--steps", type=whole(1), default=500, help="env steps per episode (default %(default)s)")
+    parser.add_argument("--steps", type=whole(1, 500), default=500, help="env steps per episode (default %(default)s)")
     parser.add_argument("--classes", nargs="*", default=[], metavar="NAME", help="task classes (default: all 50)")
     parser.add_argument("--rewards", nargs="+", default=REWARDS, choices=REWARDS, help="reward versions (default both)")
     parser.add_argument("--cores", nargs="+", default=CORES, choices=CORES, help="cores (default both)")

@@ -47,11 +47,7 @@ def n_threads_alive(expected: int | None = None, patience_s: float = 5.0) -> int
 
 
 def measure_leak(
-    core: str,
-    n_steps: int,
-    n_threads: int,
-    classes: Sequence[str] = CLASSES,
-    steps_per_world: int = STEPS_PER_WORLD,
+    core: str, n_steps: int, n_threads: int, classes: Sequence[str] = CLASSES, steps_per_world: int = STEPS_PER_WORLD
 ) -> dict[str, Any]:
     """Step worlds for `n_steps` env steps in all, and watch resident memory and threads.
 

@@ -103,10 +103,7 @@ def replay(arrangement: Arrangement, recordings: Sequence[Recording], make_world
     tallies: Tallies = {}
     for batch in arrangement.batches(recordings):
         world = make_world(
-            len(batch),
-            horizon=batch[0].reward.shape[1],
-            core=arrangement.core,
-            n_threads=arrangement.n_threads,
+            len(batch), horizon=batch[0].reward.shape[1], core=arrangement.core, n_threads=arrangement.n_threads
         )
         try:
             (play_core if arrangement.through == "core" else play_world)(world, batch, tallies)

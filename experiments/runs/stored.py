@@ -23,10 +23,7 @@ _COUNTS = {
     "adapt_episodes": "adapt", "eval_episodes": "eval", "n_seeds": "seeds", "n_tasks": "tasks",
     "max_copies": "copies", "seed": "seed",
 }  # fmt: skip
-_SWITCHES = {
-    "greedy": ("sampled", "greedy"),
-    "greedy_adaptation": ("sampled-adaptation", "greedy-adaptation"),
-}
+_SWITCHES = {"greedy": ("sampled", "greedy"), "greedy_adaptation": ("sampled-adaptation", "greedy-adaptation")}
 
 
 def variant(base: Protocol, protocol: Protocol, checkpoint: str = "last") -> str:

@@ -6,16 +6,15 @@ Its number is not the strict one: see docs/evaluation.md. It is printed and stor
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl.agent import Agent
-from metarl.checkpoint import replace_file
 from metarl.errors import ConfigError
 from metarl.evaluation import Evaluation, Protocol
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.parser import whole
 from metarl.experiments.cli.safe_text import note, one_line
 from metarl.experiments.figures.text_tables import number, text_table
@@ -41,26 +40,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--upstream", action="store_true", help="also let upstream's metaworld.evaluation play the agent"
     )
-    group.add_argument(
-        "--upstream-evals",
-        type=whole(1),
-        default=DEFAULTS["upstream_evals"],
-        metavar="N",
-        help="its num_evals: rounds, each on new goals (%(default)s)",
-    )
-    group.add_argument(
-        "--upstream-goals",
-        type=whole(1),
-        metavar="G",
-        help="goals per class side by side (10 for one test class, else 4)",
-    )
-    group.add_argument(
-        "--upstream-episodes",
-        type=whole(1),
-        default=DEFAULTS["upstream_episodes"],
-        metavar="E",
-        help="its evaluation_episodes per class (%(default)s)",
-    )
+    for name, letter, what in (
+        ("evals", "N", "its num_evals: rounds, each on new goals (%(default)s)"),
+        ("goals", "G", "goals per class side by side (10 for one test class, else 4)"),
+        ("episodes", "E", "its evaluation_episodes per class (%(default)s)"),
+    ):
+        default = DEFAULTS[f"upstream_{name}"]
+        group.add_argument(f"--upstream-{name}", type=whole(1), default=default, metavar=letter, help=what)
 
 
 class Request:
@@ -161,7 +147,7 @@ def show(run_dir: Path, played: Mapping[str, Any], strict: Evaluation, variant: 
     """Write the file under the run's results/ and print both numbers, one above the other."""
     found = to_json(played, strict)
     target = target_path(run_dir, played["asked"], variant)
-    replace_file(target, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+    write_json(target, found, indent=2)
     protocol, settings = strict.protocol, played["settings"]
     counted = settings["num_evals"] * settings["evaluation_episodes"] * len(played["per_class"])
     rows = [

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metarl.checkpoint import clean_temporaries, replace_file
 from metarl.commandline import pip_command
@@ -25,11 +25,13 @@ from metarl.log import read_records
 
 from .terminal import make_progress
 
+if TYPE_CHECKING:
+    from metarl.experiments.config import LogConfig
+
 _LOG = logging.getLogger("metarl.sinks")
 
 _SECRET = re.compile(
-    r"(^|[_\-.])(api[_\-]?key|(access|private|secret)[_\-]?key|secrets?|token|passw(or)?d|credentials?)$",
-    re.IGNORECASE,
+    r"(^|[_\-.])(api[_\-]?key|(access|private|secret)[_\-]?key|secrets?|token|passw(or)?d|credentials?)$", re.IGNORECASE
 )
 
 _METRICS, _TENSORBOARD = "metrics.jsonl", "tensorboard"
@@ -39,23 +41,6 @@ _COMPLETE = "complete.json"
 _INIT_TIMEOUT_S = 30.0
 _LONGEST_NAME = 128
 """Characters of a run's name that W&B takes."""
-
-
-class LogSettings(Protocol):
-    """The part of an experiment's configuration that this module reads (`metarl.experiments.config.LogConfig`)."""
-
-    @property
-    def wandb(self) -> Literal["online", "offline", "disabled"]: ...  # noqa: D102
-    @property
-    def wandb_project(self) -> str: ...  # noqa: D102
-    @property
-    def wandb_entity(self) -> str | None: ...  # noqa: D102
-    @property
-    def wandb_group(self) -> str | None: ...  # noqa: D102
-    @property
-    def tensorboard(self) -> bool: ...  # noqa: D102
-    @property
-    def progress(self) -> Literal["auto", "rich", "plain", "off"]: ...  # noqa: D102
 
 
 class Sink(Protocol):
@@ -70,7 +55,7 @@ class Sink(Protocol):
         ...
 
 
-def check(settings: LogSettings) -> None:
+def check(settings: LogConfig) -> None:
     """Raise ConfigError for a sink that cannot work here; called before anything is created or computed."""
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
@@ -90,7 +75,7 @@ def check(settings: LogSettings) -> None:
         )
 
 
-def make_sinks(settings: LogSettings, run_dir: Path, config_json: Mapping[str, Any], run_id: str) -> list[Sink]:
+def make_sinks(settings: LogConfig, run_dir: Path, config_json: Mapping[str, Any], run_id: str) -> list[Sink]:
     """Open the sinks of one run, or go on with those of an earlier process of the same run.
 
     `config_json` is the stored configuration; entries named like keys or passwords are left out of W&B. `run_id` is
@@ -111,7 +96,7 @@ def make_sinks(settings: LogSettings, run_dir: Path, config_json: Mapping[str, A
     return sinks
 
 
-def complete(settings: LogSettings, run_dir: Path, config_json: Mapping[str, Any], run_id: str) -> list[str]:
+def complete(settings: LogConfig, run_dir: Path, config_json: Mapping[str, Any], run_id: str) -> list[str]:
     """Hand a finished run's sinks what they miss of its records; return what went wrong, one line each.
 
     A process that was killed did not write what it had pending. Sinks that miss nothing are not opened.
@@ -194,12 +179,7 @@ class WandbSink:
     """
 
     def __init__(
-        self,
-        settings: LogSettings,
-        run_dir: Path,
-        config_json: Mapping[str, Any],
-        run_id: str,
-        notices: list[str],
+        self, settings: LogConfig, run_dir: Path, config_json: Mapping[str, Any], run_id: str, notices: list[str]
     ) -> None:
         folder = run_dir.absolute()
         self.where = f"W&B {settings.wandb}: {run_dir / 'wandb'}"
@@ -211,7 +191,7 @@ class WandbSink:
         for record in read_records(folder / _METRICS):
             self.log(record)
 
-    def _open(self, settings: LogSettings, folder: Path, config: Mapping[str, Any], run_id: str) -> Any:
+    def _open(self, settings: LogConfig, folder: Path, config: Mapping[str, Any], run_id: str) -> Any:
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
         places = {
             "WANDB_DIR": folder,

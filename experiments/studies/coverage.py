@@ -1,4 +1,4 @@
-"""`metarl coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
+"""`metarl study coverage RUN_DIR ...`: where do trained agents go before they have adapted to anything.
 
 For worlds of points in the plane with a list of goals (four corners, sparse point robot): the agent plays episodes
 without adaptation, and each is asked which of the split's goals it came near, which ones would have paid it, and to
@@ -9,7 +9,6 @@ before its first meta-update, stands beside it.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.envs.classic.point_worlds import PointWorld
 from metarl.errors import ConfigError
 from metarl.experiments.build import build_agent, open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_writable, real, seed, whole
+from metarl.experiments.cli.outputs import check_writable, write_json
+from metarl.experiments.cli.parser import Parser, add_device, real, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.figures.text_tables import text_table
@@ -36,7 +35,7 @@ from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
 from metarl.trial import run_trial
 
-PROG = command("coverage")
+PROG = command("study", "coverage")
 Flags = NDArray[np.bool_]
 
 
@@ -68,10 +67,10 @@ def main(argv: Sequence[str]) -> int:
     print(text_table(header, rows))
     if arguments.into is not None:
         found = {
-            "kind": "metarl.coverage", "schema_version": 1, "command": recorded("coverage", *argv),
+            "kind": "metarl.coverage", "schema_version": 1, "command": recorded("study", "coverage", *argv),
             "provenance": provenance(), "runs": runs,
         }  # fmt: skip
-        replace_file(arguments.into, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+        write_json(arguments.into, found)
         print(f"numbers  {one_line(arguments.into)}")
     return 0
 

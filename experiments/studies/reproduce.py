@@ -7,7 +7,6 @@ commit, seed, costs, levels and the evaluation's summary; `metrics.jsonl`; the a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +16,9 @@ from metarl import run
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.cli.parser import Parser, check_folder, seed
-from metarl.experiments.cli.subcommand import run_subcommand
+from metarl.experiments.cli.outputs import check_future_folder, write_json
+from metarl.experiments.cli.parser import Parser, seed
 from metarl.experiments.config import check_device
-from metarl.experiments.evaluate import evaluation_path
 from metarl.experiments.figures.plots import Shown
 from metarl.experiments.figures.text_tables import scores_table, text_table
 from metarl.experiments.runs.stored import picture_path
@@ -29,6 +27,7 @@ from metarl.reading import read_bytes, read_object
 from metarl.results import Evaluation, plain
 from metarl.summary import summarise
 
+from .harness import carry_out, run_command
 from .reproductions import REPRODUCTIONS
 
 _RESUMED = 0.02
@@ -64,42 +63,24 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"unknown reproduction {name!r}; {nearest(name, REPRODUCTIONS)}")
     if args.device is not None:
         check_device(args.device)
-    existing = next(folder for folder in (args.into, *args.into.parents) if folder.exists())
-    check_folder(existing, "--into")
+    check_future_folder(args.into, "--into")
     return max([reproduce(name, args.seed, args.into, args.device) for name in names])
 
 
 def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> int:
     """Train (on `device`, or the plan's), evaluate, write the result; returns 1 if a level was missed."""
-    plan = REPRODUCTIONS[name]
+    plan, began = REPRODUCTIONS[name], provenance()
     label = name if seed == 0 else f"{name}-seed{seed}"
-    folder = RUNS / label
-    began = provenance()
+    folder, target = RUNS / label, into / label
+    carried = carry_out(plan, seed, folder, caller="reproduce", device=device)
     where = ["--device", device] if device else []
-    train = ["train", plan.preset, "--seed", str(seed), *plan.train, *where]
-    train += ["--run-dir", str(folder), "--resume", "auto"]
-    costs = {"train": run_subcommand(train, caller="reproduce")}
-    costs["evaluate"] = run_subcommand(["evaluate", str(folder), *plan.evaluate, *where], caller="reproduce")
-    for study in plan.studies:
-        costs[study] = run_subcommand([study, str(folder), *where], caller="reproduce")
-    scored = evaluation_path(folder, plan.evaluate)
-    stored = read_object(scored)
+    costs = carried.costs | {
+        study: run_command(["study", study, str(folder), *where], caller="reproduce") for study in plan.studies
+    }
+    stored = read_object(carried.evaluation)
     evaluation = Evaluation.from_json(stored)
-    levels: list[dict[str, Any]] = []
-    for level in plan.levels:
-        value = level.measure(evaluation)
-        levels.append(
-            {
-                "name": level.name,
-                "value": value,
-                "at_least": level.at_least,
-                "reached": value >= level.at_least,
-                "source": level.source,
-            }
-        )
-    target = into / label
-    target.mkdir(parents=True, exist_ok=True)
-    records = run.history(folder)
+    levels = [level.judge(evaluation) for level in plan.levels]
+    kept = ("protocol", "world", "phases", "env_steps", "task_fingerprint", "references")
     result = {
         "reproduction": name,
         "about": plan.about,
@@ -109,24 +90,15 @@ def reproduce(name: str, seed: int, into: Path, device: str | None = None) -> in
         "provenance": began,
         "cpus": len(os.sched_getaffinity(0)),
         "costs": costs,
-        "training": _training(records),
+        "training": _training(carried.records),
         "levels": levels,
         "config": run.read_json(folder, run.CONFIG),
-        "evaluation": {
-            "protocol": stored["protocol"],
-            "world": stored["world"],
-            "phases": stored["phases"],
-            "env_steps": stored["env_steps"],
-            "task_fingerprint": stored["task_fingerprint"],
-            "references": stored["references"],
-            "summary": _without_tasks(plain(summarise(evaluation))),
-        },
-    }
-    result["printed"] = text_table(*scores_table(Shown(label, evaluation, []))).splitlines()
-    if plan.scores is not None:
-        result["scores"] = plan.scores(evaluation)
-    replace_file(target / "result.json", (json.dumps(plain(result), indent=1) + "\n").encode())
-    copies = {"metrics.jsonl": folder / "metrics.jsonl", PICTURE: picture_path(scored)}
+        "evaluation": {k: stored[k] for k in kept} | {"summary": _without_tasks(plain(summarise(evaluation)))},
+        "printed": text_table(*scores_table(Shown(label, evaluation, []))).splitlines(),
+    } | ({} if plan.scores is None else {"scores": plan.scores(evaluation)})
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "result.json", result)
+    copies = {"metrics.jsonl": folder / "metrics.jsonl", PICTURE: picture_path(carried.evaluation)}
     for file, source in (copies | {f"{s}.json": folder / "results" / f"{s}.json" for s in plan.studies}).items():
         replace_file(target / file, read_bytes(source))
     print(f"\n{label}: {plan.about}")

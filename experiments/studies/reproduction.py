@@ -27,6 +27,13 @@ class Level:
     source: str
     """Where the level comes from, or what it compares with."""
 
+    def judge(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return what was measured, and whether that reaches the level."""
+        value, least = self.measure(evaluation), self.at_least
+        return {
+            "name": self.name, "value": value, "at_least": least, "reached": value >= least, "source": self.source
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -42,7 +49,7 @@ class Reproduction:
     scores: Callable[[Evaluation], dict[str, Any]] | None = None
     """Further numbers for the result, JSON-able."""
     studies: tuple[str, ...] = ()
-    """Commands called with the run directory after `evaluate`; of each, `results/COMMAND.json` becomes a result too."""
+    """Of the group `study`, called with the run directory after `evaluate`; each one's JSON becomes a result too."""
 
 
 def episode_mean(start: int, stop: int) -> Measure:

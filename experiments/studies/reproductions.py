@@ -22,30 +22,49 @@ _TABULAR_LEVELS = (
     Level("total reward of 10 episodes", trial_total, 150.0, "Duan et al. 2016, table 2: RL² 156.2, PSRL 138.1"),
 )
 
-REPRODUCTIONS: dict[str, Reproduction] = {
-    "rl2-gridworld": Reproduction(
-        "rl2-gridworld",
-        "RL² on the 5x5 gridworld of VariBAD, 4 episodes per trial",
+_FINN = "Finn et al. 2017, appendix C"
+
+
+def _trials_of_4(preset: str, about: str, first: float, lowest: float, less: str = "") -> Reproduction:
+    """Return a run on the gridworld of VariBAD, whose Bayes-optimal values are known."""
+    return Reproduction(
+        preset,
+        about,
         (
-            Level("episode 1", episode_mean(0, 1), 3.5, "Bayes-optimal 4.00"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
+            Level("episode 1", episode_mean(0, 1), first, f"Bayes-optimal 4.00{less}"),
+            Level("lowest of episodes 2-4", worst_episode(1, 4), lowest, f"Bayes-optimal 11.07{less}"),
         ),
+    )
+
+
+def _steps(*at_least: float, told: tuple[str, ...] = ("", "", "")) -> tuple[Level, ...]:
+    """Return levels after one, two, ... inner steps; `told` says what the paper has beside them."""
+    return tuple(
+        Level(f"after {i} step{'s' * (i > 1)}", phase_mean(i), least, f"{_FINN}{said}")
+        for i, (least, said) in enumerate(zip(at_least, told, strict=True), 1)
+    )
+
+
+def _cost(preset: str, about: str, train: str = "", evaluate: str = "") -> Reproduction:
+    """Return a short run, to measure cost and not skill."""
+    about = f"{about}, a short run to measure cost, not skill"
+    return Reproduction(preset, about, (), train=tuple(train.split()), evaluate=tuple(evaluate.split()))
+
+
+_SHORT = "--train.n-iterations 20 --agent.episodes-per-{} {} --train.validation-adapt-episodes {}"
+_ONE = "--adapt-episodes 1 --eval-episodes 1 --n-tasks 20"
+
+REPRODUCTIONS: dict[str, Reproduction] = {
+    "rl2-gridworld": _trials_of_4(
+        "rl2-gridworld", "RL² on the 5x5 gridworld of VariBAD, 4 episodes per trial", 3.5, 10.5
     ),
-    "rl2-transformer-gridworld": Reproduction(
+    "rl2-transformer-gridworld": _trials_of_4(
         "rl2-transformer-gridworld",
         "RL² with a causal transformer on the 5x5 gridworld of VariBAD, 4 episodes per trial",
-        (
-            Level("episode 1", episode_mean(0, 1), 3.8, "Bayes-optimal 4.00, less 5 %"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.52, "Bayes-optimal 11.07, less 5 %"),
-        ),
+        3.8, 10.52, ", less 5 %",
     ),
-    "varibad-gridworld": Reproduction(
-        "varibad-gridworld",
-        "VariBAD on the 5x5 gridworld of its paper, 4 episodes per trial",
-        (
-            Level("episode 1", episode_mean(0, 1), 3.5, "Bayes-optimal 4.00"),
-            Level("lowest of episodes 2-4", worst_episode(1, 4), 10.5, "Bayes-optimal 11.07"),
-        ),
+    "varibad-gridworld": _trials_of_4(
+        "varibad-gridworld", "VariBAD on the 5x5 gridworld of its paper, 4 episodes per trial", 3.5, 10.5
     ),
     "rl2-bandit": Reproduction(
         "rl2-bandit",
@@ -76,20 +95,12 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "maml-navigation": Reproduction(
         "maml-navigation",
         "MAML-TRPO on 2-D navigation, 1 inner step trained, 3 at test",
-        (
-            Level("after 1 step", phase_mean(1), -20.0, "Finn et al. 2017, appendix C: -11.68"),
-            Level("after 2 steps", phase_mean(2), -13.0, "Finn et al. 2017, appendix C: -3.33"),
-            Level("after 3 steps", phase_mean(3), -12.0, "Finn et al. 2017, appendix C: -3.23"),
-        ),
+        _steps(-20.0, -13.0, -12.0, told=(": -11.68", ": -3.33", ": -3.23")),
     ),
     "maml-navigation-500": Reproduction(
         "maml-navigation",
         "MAML-TRPO on 2-D navigation for the 500 iterations of its paper",
-        (
-            Level("after 1 step", phase_mean(1), -11.68, "Finn et al. 2017, appendix C"),
-            Level("after 2 steps", phase_mean(2), -3.33, "Finn et al. 2017, appendix C"),
-            Level("after 3 steps", phase_mean(3), -3.23, "Finn et al. 2017, appendix C"),
-        ),
+        _steps(-11.68, -3.33, -3.23),
         # Little noise makes for long gradients: shorter later steps, chosen on validation tasks.
         train=("--train.n-iterations", "500", "--agent.later-alpha-factors", "0.25", "0.15"),
     ),
@@ -113,50 +124,12 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "PEARL on the sparse point robot, 9 episodes of adaptation by posterior sampling",
         (Level("sparse return of episode 10", episode_mean(9, 10), 8.0, "oracle 13.4"),),
     ),
-    "ml1-reach-rl2": Reproduction(
-        "ml1-reach-quick", "RL² on Meta-World ML1 reach, a short run to measure cost, not skill", ()
+    "ml1-reach-rl2": _cost("ml1-reach-quick", "RL² on Meta-World ML1 reach"),
+    "ml1-reach-maml": _cost(
+        "maml-ml1-reach", "MAML-TRPO on Meta-World ML1 reach", _SHORT.format("step", 2, 2),
+        "--adapt-episodes 2 --eval-episodes 1 --n-tasks 10",
     ),
-    "ml1-reach-maml": Reproduction(
-        "maml-ml1-reach",
-        "MAML-TRPO on Meta-World ML1 reach, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-step",
-            "2",
-            "--train.validation-adapt-episodes",
-            "2",
-        ),
-        evaluate=("--adapt-episodes", "2", "--eval-episodes", "1", "--n-tasks", "10"),
-    ),
-    "ml10-rl2": Reproduction(
-        "rl2-ml10",
-        "RL² on Meta-World ML10, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-trial",
-            "2",
-            "--train.validation-adapt-episodes",
-            "1",
-        ),
-        evaluate=("--adapt-episodes", "1", "--eval-episodes", "1", "--n-tasks", "20"),
-    ),
-    "ml10-maml": Reproduction(
-        "maml-ml10",
-        "MAML-TRPO on Meta-World ML10, a short run to measure cost, not skill",
-        (),
-        train=(
-            "--train.n-iterations",
-            "20",
-            "--agent.episodes-per-step",
-            "1",
-            "--train.validation-adapt-episodes",
-            "1",
-        ),
-        evaluate=("--adapt-episodes", "1", "--eval-episodes", "1", "--n-tasks", "20"),
-    ),
+    "ml10-rl2": _cost("rl2-ml10", "RL² on Meta-World ML10", _SHORT.format("trial", 2, 1), _ONE),
+    "ml10-maml": _cost("maml-ml10", "MAML-TRPO on Meta-World ML10", _SHORT.format("step", 1, 1), _ONE),
     **NPC_REPRODUCTIONS,
-}
+}  # fmt: skip

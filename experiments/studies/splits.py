@@ -1,4 +1,4 @@
-"""`metarl splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+"""`metarl study splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
 
 Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results; the table goes to
 `splits.json`, that of some splits to `splits+SPLIT+....json`. Where a split has reference
@@ -8,18 +8,16 @@ task (1), and beside the best of the exact filters, if there are any.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
 from metarl.experiments.build import build_tasks, read_config, run_device
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.parser import Parser, add_device
 from metarl.experiments.cli.safe_text import note, one_line
-from metarl.experiments.cli.subcommand import run_subcommand
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.figures.text_tables import interval, number, text_table
 from metarl.experiments.npc.scores import ABOUT, CEILING, FLOOR, normalised
@@ -28,7 +26,9 @@ from metarl.provenance import provenance
 from metarl.results import Evaluation, plain
 from metarl.summary import Intervals, summarise
 
-PROG = command("splits")
+from .harness import run_command
+
+PROG = command("study", "splits")
 PERSONA = "persona_oracle"
 """Ceiling of worlds in which part of what is hidden changes with every episode: knows what lasts, no more."""
 FILTERS = "bayes"
@@ -56,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
     began, found, costs = provenance(), dict[str, Any](), dict[str, Any]()
     notes: dict[str, None] = {}  # each once, in order
     for split in chosen:
-        costs[split] = run_subcommand(["evaluate", "--split", split, *elsewhere, "--", str(folder)], caller="splits")
+        words = ["evaluate", "--split", split, *elsewhere, "--", str(folder)]
+        costs[split] = run_command(words, caller="study splits")
         evaluation = read_evaluation(results_path(folder, split), folder)
         found[split] = score(evaluation)
         notes[Intervals(evaluation).describe()["text"]] = None
@@ -65,14 +66,14 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "kind": "metarl.splits",
         "schema_version": 1,
-        "command": recorded("splits", *argv),
+        "command": recorded("study", "splits", *argv),
         "provenance": began,
         "costs": costs,
         "intervals": list(notes),
         "splits": found,
     }
     into = folder / FOLDER / f"splits{named(chosen) if chosen != known else ''}.json"
-    replace_file(into, (json.dumps(plain(result), indent=1) + "\n").encode())
+    write_json(into, result)
     print(f"\n{table(found)}")
     for text in notes:
         note(f"brackets are {text}")

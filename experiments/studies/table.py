@@ -1,4 +1,4 @@
-"""`metarl table`: every agent on every world where it applies, as JSON, Markdown and a picture.
+"""`metarl study table`: every agent on every world where it applies, as JSON, Markdown and a picture.
 
 The rows stand in `table_rows.py`. A row and seed that has a result under --into is not run again, nor is one that
 `reproduce` has run with the same preset; one that was stopped goes on. All rows get their first seed before any gets
@@ -8,7 +8,6 @@ its second, so that a budget is spent evenly.
 from __future__ import annotations
 
 import fnmatch
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,8 @@ import numpy as np
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, recorded
 from metarl.errors import ConfigError, nearest
-from metarl.experiments.cli.parser import Parser, check_folder, real, whole
+from metarl.experiments.cli.outputs import check_future_folder, write_json
+from metarl.experiments.cli.parser import Parser, real, whole
 from metarl.experiments.cli.safe_text import grid, one_line
 from metarl.experiments.figures.plots import REFERENCES, save_png
 from metarl.experiments.figures.text_tables import interval, number, text_table
@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Run what is missing, then write the table; returns 0, or 3 if the budget ended before all was run."""
     arguments = _parser().parse_args(list(argv))
     rows = chosen_rows(ROWS, arguments.only)
-    existing = next(folder for folder in (arguments.into, *arguments.into.parents) if folder.exists())
-    check_folder(existing, "--into")
+    check_future_folder(arguments.into, "--into")
     if arguments.list:
         print("\n".join(f"{row.name:<34}{' '.join((row.preset, *row.train, *row.baseline)).strip()}" for row in rows))
         return 0
@@ -60,18 +59,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog=command("table"), description=__doc__, allow_abbrev=False,
+        prog=command("study", "table"), description=__doc__, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="rows to run; * stands for anything")
     parser.add_argument(
         "--seeds", type=whole(1), default=5, help="training seeds per row, 0, 1, ... (default %(default)s)"
     )
     parser.add_argument(
-        "--budget",
-        type=real(0),
-        default=math.inf,
-        metavar="MINUTES",
-        help="begin no run after so long; 0: only write",
+        "--budget", type=real(0), default=math.inf, metavar="MINUTES", help="begin no run after so long; 0: only write"
     )
     parser.add_argument("--list", action="store_true", help="only list the rows")
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
@@ -191,7 +186,7 @@ def markdown(table: Mapping[str, Any], as_text: AsText = grid) -> str:
         "before which nothing of the task was seen (of agents without memory: of the first phase); agents marked † "
         "have a memory and adapt while it goes on, the others have not adapted then. References are means. Wall time "
         "and CPU time are those of one run, its evaluation included (≥: it was resumed, and what came before is not "
-        f"counted). Written by `{recorded('table')}`.",
+        f"counted). Written by `{recorded('study', 'table')}`.",
     ]
     for world, found in table["worlds"].items():
         trial = any(row["measure"] == "trial" for row in found["rows"])
@@ -248,7 +243,7 @@ def write(table: Mapping[str, Any], into: Path) -> None:
     """Write table.json, table.md and table.png, and print what they say."""
     text = markdown(table)
     into.mkdir(parents=True, exist_ok=True)
-    replace_file(into / "table.json", (json.dumps(table, indent=1, allow_nan=False) + "\n").encode())
+    write_json(into / "table.json", table)
     replace_file(into / "table.md", text.encode())
     if table["worlds"]:
         save_png(table_figure(table), into / "table.png")

@@ -1,4 +1,4 @@
-"""The rows of `metarl table`: one entry per agent and world. To add an agent, add its entries here."""
+"""The rows of `metarl study table`: one entry per agent and world. To add an agent, add its entries here."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,24 +17,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl import run
 from metarl.agent import adapts_within_episode
 from metarl.agents.memory.memories import Memory
-from metarl.checkpoint import replace_file
 from metarl.errors import CheckpointError, ConfigError
 from metarl.experiments import codec
 from metarl.experiments.build import build_agent, build_tasks
-from metarl.experiments.cli.subcommand import run_subcommand
-from metarl.experiments.evaluate import evaluation_path
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.presets import load_preset
 from metarl.experiments.runs.stored import read_evaluation
 from metarl.provenance import provenance
 from metarl.reading import read_object
 from metarl.results import Evaluation, plain
 
+from .harness import carry_out, run_command
 from .table_rows import Measure, Row
 
 SCHEMA_VERSION = 2
+_CALLER = "study table"
 Array = NDArray[np.float64]
 
 
@@ -133,35 +131,35 @@ def write_result(
     }
     path = result_path(into, row, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (json.dumps(plain(full), allow_nan=False) + "\n").encode())
+    write_json(path, full, indent=None)
     return full
-
-
-run_command = partial(run_subcommand, caller="table")
 
 
 def _meta_run(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     folder = _place(runs, row, seed)
-    resumed = (folder / "metrics.jsonl").exists()
-    train = ["train", row.preset, "--seed", str(seed), *row.train, "--wandb", "disabled"]
-    costs = [run_command([*train, "--run-dir", str(folder), "--resume", "auto"])]
-    costs.append(run_command(["evaluate", str(folder), *row.evaluate]))
-    evaluation = read_evaluation(evaluation_path(folder, row.evaluate), folder)
-    records = run.history(folder)
-    columns = slice(0, evaluation.pre_episodes), evaluation.query
+    carried = carry_out(row, seed, folder, caller=_CALLER, train=("--wandb", "disabled"))
+    evaluation = read_evaluation(carried.evaluation, folder)
+    first, scored = slice(0, evaluation.pre_episodes), evaluation.query
     if row.measure == "trial":
-        columns = columns[0], slice(0, evaluation.protocol.n_episodes)
+        scored = slice(0, evaluation.protocol.n_episodes)
     return {
-        "before": _per_task(evaluation, columns[0], "episode"),
-        "after": _per_task(evaluation, columns[1], row.measure),
-        "references": _references(evaluation, columns[1], row.measure),
-        "task_groups": evaluation.task_groups,
-        "task_fingerprint": evaluation.task_fingerprint,
-        "protocol": asdict(evaluation.protocol),
-        "train_env_steps": records[-1]["env_steps"],
+        **_found(row, evaluation, evaluation, first, scored),
+        "train_env_steps": carried.records[-1]["env_steps"],
         "adapt_episodes": evaluation.protocol.adapt_episodes,
-        "costs": costs,
-        "resumed": resumed,
+        "costs": list(carried.costs.values()),
+        "resumed": carried.resumed,
+    }
+
+
+def _found(row: Row, before: Evaluation, after: Evaluation, first: slice, scored: slice) -> dict[str, Any]:
+    """Return scores of the episodes `first` before adaptation and those `scored` after it, and what was played."""
+    return {
+        "before": _per_task(before, first, "episode" if before is after else row.measure),
+        "after": _per_task(after, scored, row.measure),
+        "references": _references(after, scored, row.measure),
+        "task_groups": after.task_groups,
+        "task_fingerprint": after.task_fingerprint,
+        "protocol": asdict(after.protocol),
     }
 
 
@@ -175,21 +173,17 @@ def _place(runs: Path, row: Row, seed: int) -> Path:
 def _baseline(row: Row, seed: int, runs: Path) -> dict[str, Any]:
     runs.mkdir(parents=True, exist_ok=True)
     target = _place(runs, row, seed).with_suffix(".json")
-    costs = [run_command(["baseline", *row.baseline, "--seed", str(seed), "--into", str(target)])]
+    words = ["baseline", *row.baseline, "--seed", str(seed), "--into", str(target)]
+    cost = run_command(words, caller=_CALLER)
     stored = read_object(target)
     before, after = (Evaluation.from_json(stored[k]) for k in ("before", "after"))
     everything = slice(0, after.protocol.eval_episodes)
     return {
-        "before": _per_task(before, everything, row.measure),
-        "after": _per_task(after, everything, row.measure),
-        "references": _references(after, everything, row.measure),
-        "task_groups": after.task_groups,
-        "task_fingerprint": after.task_fingerprint,
-        "protocol": asdict(after.protocol),
+        **_found(row, before, after, everything, everything),
         "train_env_steps": 0,  # no training tasks: what it learns from is each scored task itself
         "steps_per_task": stored["train_env_steps"][0],
         "adapt_episodes": 0,
-        "costs": costs,
+        "costs": [cost],
     }
 
 

@@ -1,4 +1,4 @@
-"""`metarl transfer RUN_DIR`: what a metric-based run's metric and library are worth.
+"""`metarl study transfer RUN_DIR`: what a metric-based run's metric and library are worth.
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the
@@ -9,7 +9,6 @@ run directory; what is asked for besides the usual stands in the file's name.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from metarl import statistics
 from metarl.agents.metric.agent import Metric
 from metarl.agents.metric.config import Initial
 from metarl.agents.metric.transfer_regret import others, rank_correlation, transfer_regret
-from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import command
 from metarl.episodes import episode_table
 from metarl.errors import ConfigError
 from metarl.experiments.build import open_run
-from metarl.experiments.cli.parser import Parser, add_device, check_folder, seed, whole
+from metarl.experiments.cli.outputs import check_folder, write_json
+from metarl.experiments.cli.parser import Parser, add_device, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.figures.text_tables import text_table
@@ -52,7 +51,7 @@ INTERVALS = (
 
 def main(argv: Sequence[str]) -> int:
     """Measure one run and return the exit code."""
-    parser = Parser(prog=command("transfer"), description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=command("study", "transfer"), description=__doc__, allow_abbrev=False)
     parser.add_argument("run_dir", type=Path, help="run directory of a metric-based agent")
     parser.add_argument("--episodes", type=whole(1), default=10, help="episodes per value, >= 1 (default %(default)s)")
     parser.add_argument("--n-tasks", type=whole(1), default=100, help="held-out tasks, >= 1 (default %(default)s)")
@@ -71,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     end = changed(vars(arguments), {k: parser.get_default(k) for k in found["settings"]})
     target = arguments.run_dir / FOLDER / f"transfer{end}.json"
     target.parent.mkdir(exist_ok=True)
-    replace_file(target, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(target, result)
     print(_show(found))
     print(f"written: {one_line(target)}")
     return 0

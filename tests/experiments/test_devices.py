@@ -59,7 +59,9 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("device", [None, "cpu"])
 @pytest.mark.parametrize(
-    "command", [["evaluate"], ["profile", "--iterations", "1", "--warm-up", "0"], ["watch"]], ids=lambda c: c[0]
+    "command",
+    [["evaluate"], ["bench", "profile", "--iterations", "1", "--warm-up", "0"], ["npc", "watch"]],
+    ids=" ".join,
 )
 def test_commands_play_a_gpu_run_on_the_cpu_and_say_so_unless_told_to(
     command: list[str],
@@ -68,11 +70,11 @@ def test_commands_play_a_gpu_run_on_the_cpu_and_say_so_unless_told_to(
     capsys: pytest.CaptureFixture[str],
     process_settings: None,  # noqa: F811
 ) -> None:
-    code = main([command[0], str(line), *command[1:], *(["--device", device] if device else [])])
+    code = main([*command, *(["--device", device] if device else []), str(line)])
     said = capsys.readouterr().err
     assert said.startswith(NOTE) is (device is None)
     assert "GPU" not in said
-    if command == ["watch"]:  # it got as far as seeing what the world is
+    if command == ["npc", "watch"]:  # it got as far as seeing what the world is
         assert "this is for NPC worlds only" in said
     else:
         assert code == 0
@@ -91,9 +93,9 @@ def test_studies_of_gpu_runs_work_on_the_cpu(
     capsys: pytest.CaptureFixture[str],
     process_settings: None,  # noqa: F811
 ) -> None:
-    assert main([command, str(points[command]), *words]) == 0
+    assert main(["study", command, str(points[command]), *words]) == 0
     assert capsys.readouterr().err == NOTE
-    assert main([command, str(points[command]), *words, "--device", "cpu"]) == 0
+    assert main(["study", command, str(points[command]), *words, "--device", "cpu"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -102,13 +104,13 @@ def test_splits_says_it_once_and_tells_each_evaluation(
 ) -> None:
     called = []
 
-    def run_subcommand(arguments: list[str], *, caller: str) -> dict[str, object]:
+    def run_command(arguments: list[str], *, caller: str) -> dict[str, object]:
         called.append(arguments)
         assert main(arguments) == 0
         return {}
 
-    monkeypatch.setattr("metarl.experiments.studies.splits.run_subcommand", run_subcommand)
-    assert main(["splits", str(line), "--only", "test", "validation"]) == 0
+    monkeypatch.setattr("metarl.experiments.studies.splits.run_command", run_command)
+    assert main(["study", "splits", str(line), "--only", "test", "validation"]) == 0
     assert [c[3:5] for c in called] == [["--device", "cpu"]] * 2
     assert capfd.readouterr().err.count("note:") == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metarl.experiments.cli.main import main as command
-from metarl.experiments.worlds import main
+from metarl.experiments.worlds import list_worlds, show
 from tests.experiments.plugin_package import install
 
 
@@ -23,7 +23,7 @@ def rows(text: str) -> dict[str, str]:
 
 @pytest.mark.usefixtures("plugin")
 def test_the_list_has_built_in_worlds_and_plug_ins_and_says_what_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
+    assert list_worlds([]) == 0
     said = capsys.readouterr().out
     listed = rows(said)
     assert listed["corridor"] == "corridor_pkg:make corridor-pkg"
@@ -35,7 +35,7 @@ def test_the_list_has_built_in_worlds_and_plug_ins_and_says_what_is_broken(capsy
 
 @pytest.mark.usefixtures("plugin")
 def test_a_plug_in_world_is_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["corridor", "--option", "leaky=true", "--references", "--episodes", "2"]) == 0
+    assert show(["corridor", "--option", "leaky=true", "--references", "--episodes", "2"]) == 0
     shown = rows(capsys.readouterr().out)
     assert shown["factory"] == "corridor_pkg:make of corridor-pkg"
     assert shown["observations"] == "Box(-9.0, 9.0, (2,), float32)"
@@ -50,22 +50,22 @@ def test_a_plug_in_world_is_shown_in_full(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.usefixtures("plugin")
 def test_a_broken_plug_in_fails_alone_and_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["worlds", "half-done"]) == 2
+    assert command(["worlds", "show", "half-done"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: world 'half-done' of 'corridor-pkg' cannot be loaded: ModuleNotFoundError")
     assert error.count("\n") == 1
-    assert main(["gridworld"]) == 0
+    assert show(["gridworld"]) == 0
 
 
 def test_an_unknown_world_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["worlds", "gridwrld"]) == 2
+    assert command(["worlds", "show", "gridwrld"]) == 2
     assert "did you mean 'gridworld'" in capsys.readouterr().err
 
 
 def test_an_endless_split_and_a_whole_family_are_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["navigation"]) == 0
+    assert show(["navigation"]) == 0
     assert "infinitely many tasks with" in rows(capsys.readouterr().out)["train"]
-    assert main(["gridworld"]) == 0
+    assert show(["gridworld"]) == 0
     assert rows(capsys.readouterr().out)["splits"] == "each split is the whole family"
 
 
@@ -78,11 +78,11 @@ def test_an_endless_split_and_a_whole_family_are_named_as_such(capsys: pytest.Ca
             ["bandit", "--references", "--episodes", "10000000000"],
             "--episodes must be a whole number from 1 to 1000, got",
         ),
-        (["--option", "n_arms=3"], "name it"),
+        (["--option", "n_arms=3"], "required: world"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["worlds", *words]) == 2
+    assert command(["worlds", "show", *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1

@@ -72,7 +72,7 @@ BUILDING = {
 }
 """Nothing is wrong before the factory is called."""
 
-COMMANDS = {"doctor": ("--check", "splits"), "worlds": (), "train": ()}
+COMMANDS = {"doctor": ("--check", "splits"), "worlds show": (), "train": ()}
 """Commands that take `module:attribute`."""
 
 CHANGING = {
@@ -118,7 +118,7 @@ METADATA = {
 
 
 def cases() -> Iterator[Case]:
-    """Yield all cases: `doctor NAME`, or `worlds` where there is nothing to ask for by name."""
+    """Yield all cases: `doctor NAME`, or `worlds list` where there is nothing to ask for by name."""
     for name, source in (FAILING | HANGING | CRASHING).items():
         yield Case(name, partial(_module, name, source), "listed")
     for name, source in BUILDING.items():
@@ -157,7 +157,7 @@ def _module(name: str, source: str, folder: Path, *, asked: str = "NAME", target
 
 def _shown(name: str, source: str, folder: Path) -> Surroundings:
     environment = _module(name, source, folder).environment
-    return Surroundings(environment, arguments=("worlds", plugin_name(name)))
+    return Surroundings(environment, arguments=("worlds", "show", plugin_name(name)))
 
 
 def _nameless(name: str, content: bytes | None, folder: Path) -> Surroundings:
@@ -172,7 +172,9 @@ def _nameless(name: str, content: bytes | None, folder: Path) -> Surroundings:
 def _target(command: str, name: str, source: str, folder: Path) -> Surroundings:
     package = plugin_name(name).replace("-", "_")
     (folder / f"{package}.py").write_text(source)
-    return Surroundings({"PYTHONPATH": str(folder)}, arguments=(command, f"{package}:make", *COMMANDS[command]))
+    return Surroundings(
+        {"PYTHONPATH": str(folder)}, arguments=(*command.split(), f"{package}:make", *COMMANDS[command])
+    )
 
 
 def _metadata(name: str, line: str, asked: str | None, folder: Path) -> Surroundings:
@@ -182,7 +184,7 @@ def _metadata(name: str, line: str, asked: str | None, folder: Path) -> Surround
 
 
 def _ask(folder: Path, name: str | None, environment: dict[str, str]) -> Surroundings:
-    arguments = ("doctor", name, "--check", "splits") if name else ("worlds",)
+    arguments = ("doctor", name, "--check", "splits") if name else ("worlds", "list")
     return Surroundings({"PYTHONPATH": str(folder)} | environment, arguments=arguments)
 
 

@@ -21,7 +21,7 @@ def test_a_broken_plug_in_gives_one_line_by_name_and_a_working_one_works(name: s
     found = user(surroundings)
     if case.expected == "works":
         assert (found["code"], "1 passed, 0 failed" in found["out"]) == (0, True), found
-    elif surroundings.arguments == ("worlds",):
+    elif surroundings.arguments == ("worlds", "list"):
         assert (found["code"], found["lines"], found["out"].count("BROKEN")) == (0, [], 1)
     else:
         *own_words, error = found["lines"]
@@ -38,7 +38,7 @@ def test_a_broken_plug_in_gives_one_line_by_name_and_a_working_one_works(name: s
 @pytest.mark.parametrize("names", [[*FAILING, *CRASHING], HANGING], ids=["failing and crashing", "hanging"])
 def test_all_broken_plug_ins_are_listed_at_once_beside_what_works(names: list[str], user: User, tmp_path: Path) -> None:
     *_, environment = [CASES[name].make(tmp_path).environment for name in names]
-    found = user(Surroundings(environment, arguments=("worlds",)))
+    found = user(Surroundings(environment, arguments=("worlds", "list")))
     assert (found["code"], found["lines"]) == (0, [])
     assert found["out"].count(" BROKEN ") == len(names)
     assert "5x5 grid with a hidden goal" in found["out"]

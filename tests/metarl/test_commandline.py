@@ -114,7 +114,7 @@ def test_the_console_command_finds_modules_in_the_current_folder_and_says_its_ow
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.run([script, *words], cwd=here, env=environment, capture_output=True, text=True, check=False)
 
-    shown = run("worlds", "my_worlds:make")
+    shown = run("worlds", "show", "my_worlds:make")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "navigation" in shown.stdout
     assert run().stdout.startswith(f"usage: {script} COMMAND")

@@ -19,12 +19,12 @@ from metarl.task_distribution import check_distribution
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"algorithm": "pp"}, "did you mean 'ppo'"),
+        ({"algorithm": "pp"}, "must be 'ppo' or"),
         ({"steps": 0}, "baseline steps"),
         ({"copies": 0}, "baseline copies"),
         ({"hidden": (4, 0)}, "at least 1 unit"),
-        ({"lr": 0.0}, "lr > 0"),
-        ({"gamma": 1.5}, "gamma in"),
+        ({"lr": 0.0}, "lr must be > 0"),
+        ({"gamma": 1.5}, "gamma must lie in"),
         ({"rollout_steps": 5, "copies": 1, "minibatches": 2}, "choose a divisor"),
         ({"rollout_steps": 4, "copies": 1, "minibatches": 4}, "2 or more"),
     ],

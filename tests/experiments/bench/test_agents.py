@@ -19,11 +19,11 @@ from metarl.experiments.bench.agents import (
     Counted,
     Target,
     figures,
+    main,
     measure,
     print_found,
     product_rate,
 )
-from metarl.experiments.bench.metaworld import main
 
 PROFILE: dict[str, Any] = {
     "n_iterations": 2,
@@ -132,7 +132,7 @@ def test_cases_are_of_the_sizes_they_say(name: str) -> None:
 
 def test_the_command_measures_in_a_process_of_its_own_and_stores(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "agents.json"
-    assert main(["agents", "--quick", "--out", str(out)]) == 0
+    assert main(["--quick", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     row = found["cases"]["maml-navigation"]["median"]
     assert row["env_steps"] > 70_000
@@ -153,8 +153,3 @@ def test_an_unknown_case_is_refused_with_the_nearest() -> None:
 def test_a_device_that_is_not_there_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(ConfigError, match="device 'cuda:77'"):
         measure(["maml-navigation"], 1, device="cuda:77")
-
-
-def test_only_agents_are_measured_elsewhere_than_on_the_cpu() -> None:
-    with pytest.raises(ConfigError, match="only `bench agents` measures elsewhere"):
-        main(["npc", "--quick", "--device", "cuda"])

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from metarl.errors import ConfigError
-from metarl.experiments.bench.metaworld import main
-from metarl.experiments.bench.npc import QUICK, NpcBenchSettings, Runner, measure, print_found
+from metarl.experiments.bench.npc import QUICK, Runner, main, measure, print_found
 
 SMALL = replace(QUICK, worlds=("npc/guide-macro",), copies=(8, 1024), steps=64, rounds=1)
 
@@ -33,12 +31,7 @@ def test_what_a_copy_holds_does_not_depend_on_how_many_there_are() -> None:
 
 def test_the_command_stores_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metarl.experiments.bench.npc.QUICK", SMALL)
-    assert main(["npc", "--quick", "--out", str(tmp_path / "speed.json")]) == 0
+    assert main(["--quick", "--out", str(tmp_path / "speed.json")]) == 0
     stored = json.loads((tmp_path / "speed.json").read_text())
     assert set(stored["worlds"]) == {"npc/guide-macro"}
     assert stored["settings"]["copies"] == [8, 1024]
-
-
-def test_worlds_that_are_no_npc_worlds_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no NPC world"):
-        NpcBenchSettings(worlds=("gridworld",))

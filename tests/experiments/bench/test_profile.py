@@ -123,9 +123,9 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
         find_run("rl2-gridword")
     with pytest.raises(ConfigError, match="not a run directory"):
         find_run(str(tmp_path))
-    assert command(["profile", TINY, "--iterations", "0"]) == 2
+    assert command(["bench", "profile", TINY, "--iterations", "0"]) == 2
     assert "--iterations must be a whole number from 1 to" in capsys.readouterr().err
-    assert command(["profile", TINY, "--json", str(tmp_path)]) == 2
+    assert command(["bench", "profile", TINY, "--json", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
 
 

@@ -106,7 +106,11 @@ def test_commands_work_in_a_terminal_without_utf_8(evaluated: Path) -> None:
     """Python itself would end with a traceback at the first minus sign."""
     narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [sys.executable, "-m", "metarl"]
-    commands: list[list[str]] = [["report", str(evaluated)], ["worlds"], ["worlds", "gridworld", "--references"]]
+    commands: list[list[str]] = [
+        ["report", str(evaluated)],
+        ["worlds", "list"],
+        ["worlds", "show", "gridworld", "--references"],
+    ]
     commands += [["evaluate", str(evaluated)], ["train", "--run-dir", str(evaluated), "--resume"]]
     for command in commands:
         done = subprocess.run(
@@ -137,7 +141,7 @@ def test_a_table_is_100_columns_wide_where_there_is_no_terminal(capsys: pytest.C
     assert capsys.readouterr().out == "a\n-\n"
 
 
-HELP = [[], *[[name, "--help"] for name in COMMANDS], ["worlds", "check", "--help"], ["worlds", "audit", "--help"],
+HELP = [[], *[[*name.split(), "--help"] for name in COMMANDS], ["npc"], ["worlds", "--help"],
         ["train", "rl2-gridworld", "--help"], ["train", "maml-navigation", "--help"],
         ["train", "pearl-sparse-point-robot", "--help"]]  # fmt: skip
 

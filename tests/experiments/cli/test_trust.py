@@ -34,7 +34,10 @@ def test_each_command_that_loads_a_run_says_which_flags_it_wants_and_takes_them(
     told = capsys.readouterr().err
     assert "--trust " + LEARNER + " --trust " + LINE in told
     assert told.count("\n") == 1
-    commands = [[name, str(run)] for name in ("splits", "watch", "coverage", "transfer", "profile")]
+    commands = [
+        [*name.split(), str(run)]
+        for name in ("study splits", "npc watch", "study coverage", "study transfer", "bench profile")
+    ]
     commands += [["train", "--run-dir", str(run), "--resume"], ["train", "--from", str(run)]]
     for words in commands:
         assert main(words) == 2

@@ -21,7 +21,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, answers: str) -> None:
 
 
 def play(out: Path, *words: str) -> int:
-    return command(["play", *words, "--out", str(out)])
+    return command(["npc", "play", *words, "--out", str(out)])
 
 
 @pytest.mark.parametrize("mood", [0, 4])

@@ -44,7 +44,7 @@ def data_of(page: str) -> dict[str, Any]:
 def page_of(folder: Path, world: str, policy: str = "random", *more: str) -> Path:
     """Write the page of a reference policy."""
     path = folder / f"{world.replace('/', '-')}.html"
-    words = ["watch", world, "--policy", policy, "--visitors", "6", "--shown", "2", "--out", str(path), *more]
+    words = ["npc", "watch", world, "--policy", policy, "--visitors", "6", "--shown", "2", "--out", str(path), *more]
     assert command(words) == 0
     return path
 
@@ -179,7 +179,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["watch", *words]) == 2
+    assert command(["npc", "watch", *words]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -48,7 +48,7 @@ def test_the_command_compares_writes_and_shows_what_it_found(
     assert sorted(through.values())[1:] == [upstream_steps * 5 // 6, upstream_steps]
     assert set(found["classes"]) == {"reach-v3", "door-close-v3"}
     assert not any(found["total"]["not_bit_equal"].values())
-    assert found["command"] == recorded("parity", *argv)
+    assert found["command"] == recorded("bench", "parity", *argv)
     assert {"git", "packages"} <= set(found["provenance"])
     assert "Not bit-equal in every number: no class." in printed
     assert main(["--table", str(out)]) == 0
@@ -112,7 +112,7 @@ def test_work_is_dealt_out_in_blocks_that_cover_every_class_once_per_reward() ->
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "501"], "--steps must be from 1 to 500, got 501"),
+        (["--steps", "501"], "--steps must be a whole number from 1 to 500, got '501'"),
         (["--goals", "0"], "--goals must be a whole number from 1 to"),
         (["--workers", "0"], "--workers must be a whole number from 1 to"),
         (["--classes", "reech-v3"], "reach-v3"),
@@ -140,7 +140,7 @@ def test_the_documentation_shows_the_committed_result() -> None:
     assert all(leak["flat"] and leak["steps"] >= 1_000_000 for leak in committed["leak"])
     commands = re.findall(r"^parity: .*\n\t\$\(METARL\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     told = committed["command"].removeprefix("python -m experiments ").removeprefix("metarl ")
-    assert re.sub(r" --workers \d+", "", told) == commands[0]
+    assert f"bench {re.sub(r' --workers [0-9]+', '', told.removeprefix('bench '))}" == commands[0]
 
 
 def test_without_locks_between_processes_the_command_says_what_the_system_lacks(

@@ -106,7 +106,7 @@ def test_a_run_is_compared_with_its_fresh_agent(tmp_path: Path, capsys: pytest.C
         "2",
     ]
     assert entry(["train", "emaml-corner", *small, "--wandb", "disabled", "--run-dir", str(run_dir)]) == 0
-    assert entry(["coverage", str(run_dir), "--episodes", "40", "--into", str(into)]) == 0
+    assert entry(["study", "coverage", str(run_dir), "--episodes", "40", "--into", str(into)]) == 0
     run = json.loads(into.read_text())["runs"][0]
     assert run["iteration"] == 1
     assert run["trained"]["n_episodes"] == run["fresh"]["n_episodes"] == 40

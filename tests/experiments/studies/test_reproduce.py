@@ -83,7 +83,7 @@ def test_a_run_is_trained_evaluated_judged_and_written(tmp_path, monkeypatch, ca
     assert result["training"]["iterations"] == 2
     assert len((tmp_path / "results" / "tiny" / "metrics.jsonl").read_text().splitlines()) == 2
     assert result["commands"][0] == "metarl reproduce tiny --seed 0"
-    assert result["commands"][-1].startswith("metarl transfer ")
+    assert result["commands"][-1].startswith("metarl study transfer ")
     assert json.loads((tmp_path / "results" / "tiny" / "transfer.json").read_text())["iteration"] == 2
     out = capfd.readouterr().out
     assert "reached" in out

@@ -16,7 +16,7 @@ from metarl.experiments import codec
 from metarl.experiments.cli.main import main as entry
 from metarl.experiments.config import LogConfig
 from metarl.experiments.presets import PRESETS
-from metarl.experiments.studies import table, table_reuse, table_runs
+from metarl.experiments.studies import harness, table, table_reuse, table_runs
 from metarl.experiments.studies.reproduction import Reproduction
 from metarl.experiments.studies.table import aggregate, chosen_rows, fill, main, markdown
 from metarl.experiments.studies.table_reuse import reuse
@@ -200,12 +200,12 @@ def test_a_row_is_run_written_and_not_run_again(
     """The commands run in this process, which spares their start."""
     commands: list[list[str]] = []
 
-    def run_command(arguments: list[str]) -> dict[str, Any]:
+    def run_command(arguments: list[str], *, caller: str) -> dict[str, Any]:
         commands.append(arguments)
         assert entry(arguments) == 0
         return {"arguments": arguments, "wall_s": 1.0, "cpu_s": 1.0}
 
-    monkeypatch.setattr(table_runs, "run_command", run_command)
+    monkeypatch.setattr(harness, "run_command", run_command)
     monkeypatch.setattr(table, "ROWS", (TINY,))
     words = ["--seeds", "2", "--into", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
     assert main([*words, "--budget", "0"]) == 3

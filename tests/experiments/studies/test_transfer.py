@@ -116,7 +116,7 @@ def test_the_command_measures_a_run_and_writes_the_numbers_it_says(
 ) -> None:
     folder = str(tmp_path / "run")
     assert main(["train", PRESET, "--run-dir", folder]) == 0
-    words = ["transfer", folder, "--episodes", "2", "--n-tasks", "4", "--finetunings", "1"]
+    words = ["study", "transfer", folder, "--episodes", "2", "--n-tasks", "4", "--finetunings", "1"]
     assert main(words) == 0
     written = tmp_path / "run" / "results" / "transfer+episodes-2+n-tasks-4+finetunings-1.json"
     found = json.loads(written.read_text())
@@ -132,14 +132,14 @@ def test_the_command_measures_a_run_and_writes_the_numbers_it_says(
     before = written.read_text()
     assert main(words) == 0
     assert written.read_text() == before
-    assert main(["transfer", folder, "--episodes", "0"]) == 2
+    assert main(["study", "transfer", folder, "--episodes", "0"]) == 2
 
 
 @pytest.mark.usefixtures("process_settings")
 def test_a_run_of_another_agent_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(tmp_path / "run")
     assert main(["train", "tests.experiments.tiny_presets:tiny", "--run-dir", folder, "--train.n-iterations", "1"]) == 0
-    assert main(["transfer", folder]) == 2
+    assert main(["study", "transfer", folder]) == 2
     assert "needs a metric-based one" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`python -m metarl.experiments.bench.precision [--into FILE]`: would bfloat16 or torch.compile make agents faster?
+"""`python -m tools.precision [--into FILE]`: would bfloat16 or torch.compile make agents faster?
 
 Times the batched matrix products of the agents' networks in float32, with torch's leave to round inputs
 (`torch.set_float32_matmul_precision("medium")`), and in bfloat16; and loss and gradient of a policy as they are and
@@ -9,7 +9,6 @@ same story.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.checkpoint import replace_file
 from metarl.experiments.cli.help_text import HelpFormatter
+from metarl.experiments.cli.outputs import write_json
 from metarl.experiments.cli.parser import whole
 from metarl.provenance import provenance
 from metarl.seeding import generator
@@ -139,7 +138,7 @@ def main() -> None:
         result[part] = measure(arguments.rounds)
         show(result[part])
     if arguments.into is not None:
-        replace_file(arguments.into, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(arguments.into, result)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""`metarl train` as far as its list of presets, which takes no torch; all else is `experiments.train`."""
+
+from __future__ import annotations
+
+from metarl.commandline import command
+from metarl.experiments.cli.help_text import fill, help_width
+from metarl.registry import load_target
+from metarl.signals import EXIT_STOPPED
+
+from . import describe_presets
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
+    if not argv or argv in (["-h"], ["--help"]):
+        print(overview())
+        return 0 if argv else 2
+    return int(load_target("metarl.experiments.train:main", "command", ours=True)(argv))
+
+
+def overview() -> str:
+    """Return the help text of `train` without a preset."""
+    prog = command("train")
+    return fill(
+        f"usage: {prog} PRESET [--SETTING VALUE ...] [--run-dir DIR] [--resume [auto]]\n"
+        f"       {prog} --run-dir DIR --resume [--train.n-iterations N] [--log.SETTING VALUE] [--device NAME]\n"
+        f"       {prog} [PRESET] --from RUN[:CHECKPOINT] [--SETTING VALUE ...]\n\n"
+        f"presets:\n{describe_presets()}\n"
+        f"  package.module:function   a preset of your own: a function that returns an ExperimentConfig\n\n"
+        f"`{prog} PRESET --help` lists every setting, e.g. --seed, --device, --wandb, --agent.*, --train.*,\n"
+        f"--world.options key=value ...  SIGTERM or Ctrl-C saves a checkpoint and exits with code {EXIT_STOPPED}.",
+        help_width(),
+    )
