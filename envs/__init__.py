@@ -90,7 +90,7 @@ def source(name: str, **options: Any) -> TaskDistribution | Callable[[], TaskDis
 
 
 def make(name: str, **options: Any) -> TaskDistribution:
-    """Build the task distribution `name` (`metarl worlds` lists them).
+    """Build the task distribution `name` (`metarl worlds list` lists them).
 
     Raises: ConfigError naming the nearest known names, or what a foreign object lacks to be a task distribution.
     """
