@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def make_tasks(name: str, **options: Any) -> TaskDistribution:
     """Build the task distribution `name`: built in, of an installed plug-in, or `package.module:attribute`.
 
-    `metarl worlds list` lists the names and `metarl worlds show NAME` shows the options. The first call in a process applies
+    `metarl worlds list` lists the names, `metarl worlds show NAME` the options. The first call in a process applies
     `fast_defaults()`. Raises: ConfigError for an unknown name or option, with the nearest ones.
     """
     tasks: TaskDistribution = _call("make_tasks", name, options)

@@ -12,7 +12,7 @@ import warnings
 from .safe_text import one_line, set_up_streams
 
 COMMANDS = {
-    "train": ("metarl.experiments.presets.overview:main", "meta-train an agent, or go on with a run"),
+    "train": ("metarl.experiments.train:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("metarl.experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
     "report": ("metarl.experiments.report:main", "one HTML page about one or several runs"),
     "worlds list": ("metarl.experiments.worlds:list_worlds", "the task distributions there are"),
@@ -40,6 +40,8 @@ COMMANDS = {
         "what a metric-based run's metric and library of policies are worth",
     ),
 }
+OVERVIEWS = {"train": "metarl.experiments.presets.overview:main"}
+"""What answers a command without words, or its --help, where the command itself takes torch."""
 GROUPS = dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
 RENAMED = {
     "watch": "npc watch",
@@ -137,7 +139,9 @@ def _run(argv: list[str]) -> int:
             raise ConfigError(f"unknown command {name!r}; {nearest(name, COMMANDS)}")
         if name == "train":
             STOP.install()  # before torch is imported, which takes seconds
-        code = load_target(COMMANDS[name][0], "command", ours=True)(rest)
+        asked = rest in ([], ["-h"], ["--help"])
+        target = OVERVIEWS[name] if asked and name in OVERVIEWS else COMMANDS[name][0]
+        code = load_target(target, "command", ours=True)(rest)
         return int(code)
     except MetarlError as error:
         _show_traceback(error)

@@ -1,21 +1,18 @@
-"""`metarl train` as far as its list of presets, which takes no torch; all else is `experiments.train`."""
+"""What `metarl train --help` prints: the list of presets, which takes no torch."""
 
 from __future__ import annotations
 
 from metarl.commandline import command
 from metarl.experiments.cli.help_text import fill, help_width
-from metarl.registry import load_target
 from metarl.signals import EXIT_STOPPED
 
 from . import describe_presets
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
-    if not argv or argv in (["-h"], ["--help"]):
-        print(overview())
-        return 0 if argv else 2
-    return int(load_target("metarl.experiments.train:main", "command", ours=True)(argv))
+    """Print the list; returns 2 if it was not asked for."""
+    print(overview())
+    return 0 if argv else 2
 
 
 def overview() -> str:
