@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive
+from metarl.spec import WorldSpec, takes_old_form
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
@@ -38,42 +38,23 @@ class TensorWorld(World):
     checks the kinds of all that these functions return (`tensor_checks`).
     """
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    @takes_old_form
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
         """See `World`."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=has_success,
-            device=device,
-        )
+        super().__init__(spec, num_envs, device)
         self.params: Mapping[str, Tensor] = {}
         self._pending: Tasks | None = None
-        self._waiting = torch.ones(n_copies, dtype=torch.bool, device=self.device)
+        self._waiting = torch.ones(num_envs, dtype=torch.bool, device=self.device)
         self._state: EpisodeState = {}
         self._begin_streams, self._step_streams = self._new_streams(0)
         self._idle: Tensor | None = None
         # Steps left of the first episode, in which what the subclass returns is checked.
-        self._to_check = horizon
-        self._false = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
+        self._to_check = self.horizon
+        self._false = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         # Age of each copy's episode. While all copies are in step it is a plain number, which costs nothing to compare.
         self._age: int | Tensor = 0
-        self._episode = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
-        self._clock = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._episode = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._clock = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
     @abstractmethod
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import spaces
-from .agent import Agent
+from .agent import Agent, needs_hidden
 from .commandline import command
 from .errors import ConfigError, WorldError
 from .rollout import Rollout, Step
@@ -77,7 +77,7 @@ def collect(
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
     extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
-    tells = training and world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
+    tells = training and world.n_hidden > 0 and needs_hidden(agent)
     for t in range(rounds * world.horizon):
         if tells:
             _append(columns, {"hidden": world.hidden()})

@@ -23,7 +23,7 @@ from .protocol import Protocol
 from .provenance import package_versions
 from .results import Episodes, Evaluation
 from .seeding import derive, generator
-from .task_distribution import TaskDistribution, check_split, checked_references
+from .task_distribution import TaskDistribution, about, check_split, checked_references
 from .tasks import Tasks
 from .trial import copies_per_task, run_trial
 from .world import World
@@ -215,14 +215,14 @@ def _first_rows(table: EpisodeTable, n: int) -> EpisodeTable:
 
 def _about(tasks: TaskDistribution) -> dict[str, Any]:
     """Return what identifies a distribution; `settings`, `notes` and `upstream_counting` where it has them."""
-    settings = getattr(tasks, "settings", {})
+    said = about(tasks)
     return {
         "name": tasks.name,
         "fingerprint": tasks.fingerprint(),
         "exhaustive": tasks.exhaustive,
-        "settings": dict(settings() if callable(settings) else settings),
-        "notes": list(getattr(tasks, "notes", ())),
-        "upstream_counting": bool(getattr(tasks, "upstream_counting", False)),
+        "settings": dict(said.settings),
+        "notes": list(said.notes),
+        "upstream_counting": bool(said.upstream_counting),
     }
 
 

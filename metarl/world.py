@@ -6,7 +6,6 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
-import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -15,6 +14,7 @@ from torch import Tensor
 from .action_check import ActionCheck
 from .errors import ConfigError, WorldError
 from .spaces import check_spaces
+from .spec import FromSpec, WorldSpec, takes_old_form, with_class_entries
 from .tasks import Tasks
 
 Obs = Tensor | dict[str, Tensor]
@@ -22,7 +22,7 @@ StepResult = tuple[Obs, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 class World(VectorEnv[Any, Any, Any]):
-    """A gymnasium VectorEnv whose arrays are torch tensors on `device`.
+    """A gymnasium VectorEnv whose arrays are torch tensors on `device`. Its `spec` says what it is; see `WorldSpec`.
 
     Life: `set_tasks` (one task per copy), `reset`, then `step` for ever. A copy whose episode ended is reset in the
     same step (SAME_STEP): `obs` is then the first observation of the next episode, and
@@ -45,52 +45,32 @@ class World(VectorEnv[Any, Any, Any]):
         "render_modes": [],
     }
 
-    name: str
+    spec: WorldSpec  # type: ignore[assignment] # gymnasium keeps there what its registry knows
     device: torch.device
-    horizon: int
-    """Longest possible episode, in env steps."""
-    fixed_horizon: bool
-    """True if every episode lasts exactly `horizon` steps, so that unmasked copies stay in step."""
-    has_success: bool
-    """True if `info` carries "success"."""
-    has_dense_reward: bool = False
-    """True if `info` carries "dense_reward"."""
-    has_cost: bool = False
-    """True if `info` carries "cost"."""
-    shows_reward: bool = True
-    """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
-    agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
-    carries: bool = False
-    """True if something outlives an episode: the first observation after its end also shows something of it (say, the
-    last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
-    shows nothing of the kind, so a trial is never reset halfway; `hold` keeps copies in step instead."""
-    n_hidden: int = 0
-    """Numbers per copy that `hidden` gives; 0: this world does not say what is hidden."""
+    name = FromSpec[str]()
+    horizon = FromSpec[int]()
+    fixed_horizon = FromSpec[bool]()
+    has_success = FromSpec[bool]()
+    has_dense_reward = FromSpec[bool]()
+    has_cost = FromSpec[bool]()
+    shows_reward = FromSpec[bool]()
+    carries = FromSpec[bool]()
+    n_hidden = FromSpec[int]()
     tasks: Tasks | None
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Record the contract's constants; raises ConfigError for a size or horizon below 1, or an unusable space."""
-        check_spaces(name, observation_space, action_space)
-        if n_copies < 1 or horizon < 1:
-            raise ConfigError(f"world {name!r} needs n_copies >= 1 and horizon >= 1, got {n_copies} and {horizon}")
-        self.name, self.num_envs, self.horizon = name, n_copies, horizon
-        self.fixed_horizon, self.has_success = fixed_horizon, has_success
-        self.device = torch.device(device)
-        self.single_observation_space, self.single_action_space = observation_space, action_space
-        self.observation_space = batch_space(observation_space, n_copies)
-        self.action_space = batch_space(action_space, n_copies)
-        self.tasks = None
+    @takes_old_form
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
+        """Build B = `num_envs` environments; raises ConfigError for a size or horizon below 1, or an unusable space."""
+        self.spec = with_class_entries(spec, type(self))
+        check_spaces(self.name, spec.observation_space, spec.action_space)
+        if num_envs < 1 or self.horizon < 1:
+            raise ConfigError(
+                f"world {self.name!r} needs n_copies >= 1 and horizon >= 1, got {num_envs} and {self.horizon}"
+            )
+        self.num_envs, self.device, self.tasks = num_envs, torch.device(device), None
+        self.single_observation_space, self.single_action_space = spec.observation_space, spec.action_space
+        self.observation_space = batch_space(spec.observation_space, num_envs)
+        self.action_space = batch_space(spec.action_space, num_envs)
 
     @property
     def n_copies(self) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from metarl.agent import WorldSpec
 from metarl.conformance import check_world
 from metarl.episodes import episode_table
 from metarl.loop import LoopSettings, Silent, meta_train
@@ -75,7 +74,7 @@ def test_the_agent_of_the_readme_adapts_because_of_adapt(readme: dict[str, Any])
     tasks, config = readme["make"](), readme["DriftConfig"]()
     winds = tasks.sample("test", 50, generator(1, "tasks"))
     world = tasks.make_world(500)
-    agent = config.build(WorldSpec.of(world), seed=0)
+    agent = config.build(world.spec, seed=0)
 
     def gain() -> float:
         pre, post = (
@@ -90,7 +89,7 @@ def test_the_agent_of_the_readme_adapts_because_of_adapt(readme: dict[str, Any])
 
 def test_the_agent_of_the_readme_goes_through_the_training_loop(readme: dict[str, Any]) -> None:
     tasks = readme["make"]()
-    agent = readme["DriftConfig"](meta_rate=1.0).build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    agent = readme["DriftConfig"](meta_rate=1.0).build(tasks.spec, seed=0)
     before = agent.state_dict()["theta"].clone()
     settings = LoopSettings(n_iterations=2, n_tasks=4, n_validation_tasks=4, validation_adapt_episodes=10)
     done = meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")

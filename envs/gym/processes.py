@@ -34,13 +34,13 @@ _PARENT_CHECK_S = 2.0
 """Seconds between two looks at whether the main process still lives, while a worker has nothing to do."""
 
 
-def split_rows(n_copies: int, n_workers: int) -> list[range]:
+def split_rows(num_envs: int, n_workers: int) -> list[range]:
     """Return the rows of each worker: every `n_workers`-th one, as evenly as possible.
 
     Neighbouring copies often run the same kind of environment; dealt out like this, slow kinds are shared by all
     workers, and none waits for one that got them all.
     """
-    return [range(w, n_copies, n_workers) for w in range(n_workers)]
+    return [range(w, num_envs, n_workers) for w in range(n_workers)]
 
 
 class WorkerPool:
@@ -55,13 +55,13 @@ class WorkerPool:
         """Share memory; the first call starts the processes; raises ConfigError for a hook that is not picklable."""
         check_picklable(name, hooks)
         self.name, self.timeout_s = name, timeout_s
-        self.rows = split_rows(layout.n_copies, n_workers)
+        self.rows = split_rows(layout.num_envs, n_workers)
         self._context = multiprocessing.get_context("spawn")
         self._hooks, self._layout = hooks, layout
         specs = layout.arrays()
         self._blocks = {k: SharedBlock(max(1, _n_bytes(*spec))) for k, spec in specs.items()}
         self.arrays = view_arrays(self._blocks, layout)
-        self.task_names: list[str] = ["none"] * layout.n_copies
+        self.task_names: list[str] = ["none"] * layout.num_envs
         self.links: list[Connection] = []
         self.processes: list[Any] = []
         self.started, self.closed = False, False

@@ -62,7 +62,7 @@ class Layout:
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
-    n_copies: int
+    num_envs: int
     horizon: int
     has_success: bool
     has_action_mask: bool
@@ -74,7 +74,7 @@ class Layout:
 
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return name -> (shape, dtype). Actions are in the environments' own dtype, observations in the World's."""
-        b = self.n_copies
+        b = self.num_envs
         out: dict[str, tuple[tuple[int, ...], Any]] = {
             "action": ((b, *(self.action_space.shape or ())), self.action_space.dtype),
             "reward": ((b,), np.float32),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metarl.errors import ConfigError, WorldError, shortened
 from metarl.spaces import check_spaces
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
@@ -40,7 +41,7 @@ class GymWorld(World):
         self,
         make_env: Callable[[Tasks], Env],
         apply_task: Callable[[Env, Tasks], None],
-        n_copies: int,
+        num_envs: int,
         *,
         horizon: int,
         observation_space: gym.Space[Any] | None = None,
@@ -63,7 +64,7 @@ class GymWorld(World):
         Args:
             make_env: builds an environment for a task (a batch of one).
             apply_task: puts a task into an environment; a reset follows.
-            n_copies: B.
+            num_envs: B.
             horizon: env steps after which an episode is truncated.
             observation_space: of one environment; may be left out if `example` is given.
             action_space: likewise.
@@ -95,22 +96,17 @@ class GymWorld(World):
             raise ConfigError(f"world {name!r} has an action mask, which needs a Discrete action space: {action_space}")
         if n_workers < 0 or timeout_s <= 0:
             raise ConfigError(f"world {name!r} needs n_workers >= 0 and timeout_s > 0, got {n_workers} and {timeout_s}")
-        super().__init__(
-            name,
-            n_copies,
-            in_float32(observation_space),
-            in_float32(action_space),
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
+        spec = WorldSpec(
+            in_float32(observation_space), in_float32(action_space), horizon, name=name, fixed_horizon=fixed_horizon,
             has_success=has_success,
-            device=device,
-        )
+        )  # fmt: skip
+        super().__init__(spec, num_envs, device)
         self.env_action_space = action_space
         """Action space of one environment, as it declares it; the World's own is in float32."""
         self._layout = Layout(
-            observation_space, action_space, n_copies, horizon, has_success, has_action_mask, fixed_horizon
+            observation_space, action_space, num_envs, horizon, has_success, has_action_mask, fixed_horizon
         )
-        self.n_workers = min(n_workers, n_copies)
+        self.n_workers = min(n_workers, num_envs)
         self._leaves = self._layout.leaves()
         self._pending: Tasks | None = None
         self._started = False
@@ -122,7 +118,7 @@ class GymWorld(World):
             self._arrays = self._pool.arrays
         else:
             self._arrays = {k: np.zeros(shape, dtype) for k, (shape, dtype) in self._layout.arrays().items()}
-            self._chunk = Chunk(self.hooks, self._layout, self._arrays, range(n_copies))
+            self._chunk = Chunk(self.hooks, self._layout, self._arrays, range(num_envs))
 
     # ---------------------------------------------------------------- the World contract
 
@@ -188,7 +184,7 @@ class GymWorld(World):
         if len(copies["seeds"]) != self.num_envs:
             raise ConfigError(
                 f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(copies['seeds'])}; "
-                f"build the world with n_copies={len(copies['seeds'])}"
+                f"build the world with num_envs={len(copies['seeds'])}"
             )
         self._call("load_state", lambda rows: ({k: [v[row] for row in rows] for k, v in copies.items()},))
         for key, value in state["arrays"].items():

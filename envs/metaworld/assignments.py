@@ -16,15 +16,15 @@ from .catalogue import GoalKey, goal_keys
 class Assignments:
     """Tasks of B copies, looked up by copy without touching tensors."""
 
-    def __init__(self, n_copies: int) -> None:
-        self.n_copies = n_copies
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
         self.tasks: Tasks | None = None
         """What the copies play; None before the first reset."""
         self.keys: list[GoalKey] = []
         """The same as class and goal."""
         self._pending: Tasks | None = None
         self._pending_keys: list[GoalKey] = []
-        self._waiting = np.zeros(n_copies, np.bool_)
+        self._waiting = np.zeros(num_envs, np.bool_)
 
     @property
     def empty(self) -> bool:
@@ -53,14 +53,14 @@ class Assignments:
         """Record that the next episode of `copies` has begun."""
         if self._pending is None:
             return
-        taken = np.zeros(self.n_copies, np.bool_)
+        taken = np.zeros(self.num_envs, np.bool_)
         taken[copies] = True
         taken &= self._waiting
         if self.tasks is None or taken.all():
             self.tasks, self.keys = self._pending, list(self._pending_keys)
         elif taken.any():
             both = concatenate([self.tasks, self._pending])
-            self.tasks = both[[i + self.n_copies * int(new) for i, new in enumerate(taken)]]
+            self.tasks = both[[i + self.num_envs * int(new) for i, new in enumerate(taken)]]
             for i in np.flatnonzero(taken).tolist():
                 self.keys[i] = self._pending_keys[i]
         self._waiting &= ~taken

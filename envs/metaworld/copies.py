@@ -20,11 +20,11 @@ from .core_selection import fall_back, make_core
 class Copies:
     """B copies in one core. They keep their memory as long as their class stays the same."""
 
-    def __init__(self, n_copies: int, *, n_threads: int, core: str, reward_version: str) -> None:
+    def __init__(self, num_envs: int, *, n_threads: int, core: str, reward_version: str) -> None:
         """Build the core; copies come to life when they first begin an episode. Raises ConfigError like `make_core`."""
-        self.n_copies, self.reward_version = n_copies, reward_version
-        self.core = make_core(core, n_copies, min(n_threads, n_copies))
-        self.classes: list[TaskClass | None] = [None] * n_copies
+        self.num_envs, self.reward_version = num_envs, reward_version
+        self.core = make_core(core, num_envs, min(n_threads, num_envs))
+        self.classes: list[TaskClass | None] = [None] * num_envs
         self._may_fall_back = core == "auto"
         self._alive = False
 
@@ -41,7 +41,7 @@ class Copies:
 
     def save(self) -> list[dict[str, torch.Tensor]]:
         """Return the state of every copy as tensors."""
-        states = (self.core.save(i) for i in range(self.n_copies))
+        states = (self.core.save(i) for i in range(self.num_envs))
         return [{part: torch.from_numpy(np.array(getattr(state, part))) for part in STATE_PARTS} for state in states]
 
     def load(self, stored: Sequence[dict[str, torch.Tensor]], keys: Sequence[GoalKey]) -> None:
@@ -53,8 +53,8 @@ class Copies:
         states = [CopyState(*(parts[part].numpy() for part in STATE_PARTS)) for parts in stored]
         for state, kind in zip(states, classes, strict=True):
             _check_fits(state, kind)
-        self._place(range(self.n_copies), classes)
-        self.core.load(range(self.n_copies), states)
+        self._place(range(self.num_envs), classes)
+        self.core.load(range(self.num_envs), states)
         self._alive = True
 
     def simulation(self, copy: int) -> tuple[str, Any, Any]:
@@ -90,13 +90,13 @@ class Copies:
     def _fall_back(self, problem: ConfigError) -> None:
         """Go on in Python where a class cannot be compiled; copies that live already move over as they are."""
         old = self.core
-        states = [old.save(i) for i in range(self.n_copies)] if self._alive else []
-        self.core = fall_back(problem, self.n_copies, old.n_threads)
+        states = [old.save(i) for i in range(self.num_envs)] if self._alive else []
+        self.core = fall_back(problem, self.num_envs, old.n_threads)
         for i, kind in enumerate(self.classes):
             if kind is not None:
                 self.core.place(i, kind)
         if states:
-            self.core.load(range(self.n_copies), states)
+            self.core.load(range(self.num_envs), states)
         old.close()
 
 

@@ -112,22 +112,22 @@ class Core(Protocol):
 class CoreArrays:
     """What both cores have: the arrays of the contract `Core`, and checks of what a core is given."""
 
-    def __init__(self, n_copies: int, n_threads: int) -> None:
+    def __init__(self, num_envs: int, n_threads: int) -> None:
         """Allocate the arrays; raises ConfigError for a size out of range."""
-        if n_copies < 1 or not 1 <= n_threads <= MOST_THREADS:
+        if num_envs < 1 or not 1 <= n_threads <= MOST_THREADS:
             raise ConfigError(
-                f"engine: needs n_copies >= 1 and n_threads in 1..{MOST_THREADS}, got {n_copies} and {n_threads}"
+                f"engine: needs num_envs >= 1 and n_threads in 1..{MOST_THREADS}, got {num_envs} and {n_threads}"
             )
-        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
-        self.obs = np.zeros((n_copies, OBS_SIZE))
-        self.reward = np.zeros(n_copies)
-        self.info = np.zeros((n_copies, len(INFO)))
-        self.unstable = np.zeros(n_copies, np.uint8)
+        self.num_envs, self.n_threads = num_envs, min(n_threads, num_envs)
+        self.obs = np.zeros((num_envs, OBS_SIZE))
+        self.reward = np.zeros(num_envs)
+        self.info = np.zeros((num_envs, len(INFO)))
+        self.unstable = np.zeros(num_envs, np.uint8)
 
     def _index(self, copy: int) -> int:
         """Return `copy`; raises ConfigError unless there is one of that number."""
-        if not 0 <= copy < self.n_copies:
-            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
+        if not 0 <= copy < self.num_envs:
+            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.num_envs}")
         return copy
 
 

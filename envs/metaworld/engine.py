@@ -13,7 +13,6 @@ from torch import Tensor
 
 from metarl.envs.gym.processes import world_error
 from metarl.envs.gym.serial import CopyFailure
-from metarl.envs.gym.world import in_float32
 from metarl.errors import ConfigError, WorldError
 from metarl.tasks import Tasks
 from metarl.world import StepResult, World
@@ -24,7 +23,7 @@ from .core_protocol import Core
 from .options import EpisodeRules
 from .program import ACTION_SIZE, INFO, OBS_SIZE
 from .render import CAMERA, Studio
-from .upstream import UPSTREAM_RULES, spaces
+from .upstream import UPSTREAM_RULES, world_spec
 
 _SUCCESS = INFO.index("success")
 
@@ -44,7 +43,7 @@ class EngineWorld(World):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         *,
         n_threads: int,
         rules: EpisodeRules = UPSTREAM_RULES,
@@ -56,7 +55,7 @@ class EngineWorld(World):
 
         Args:
             name: for messages.
-            n_copies: B.
+            num_envs: B.
             n_threads: threads that step the copies, the caller's among them; more than B are not used.
             rules: horizon, action repeat and whether success ends an episode.
             reward_version: "v2" or "v1".
@@ -65,32 +64,23 @@ class EngineWorld(World):
 
         Raises: ConfigError for a size below 1, or a core that cannot be built here.
         """
-        super().__init__(
-            name,
-            n_copies,
-            in_float32(spaces()[0]),
-            in_float32(spaces()[1]),
-            horizon=rules.n_decisions,
-            fixed_horizon=rules.fixed_horizon,
-            has_success=True,
-            device=device,
-        )
+        super().__init__(world_spec(name, rules), num_envs, device)
         if n_threads < 1:
             raise ConfigError(f"world {name!r} needs n_threads >= 1, got {n_threads}")
         self.rules, self.reward_version = rules, reward_version
-        self._copies = Copies(n_copies, n_threads=n_threads, core=core, reward_version=reward_version)
+        self._copies = Copies(num_envs, n_threads=n_threads, core=core, reward_version=reward_version)
         self._on_cpu = self.device.type == "cpu"
         self._started = False
-        self._assigned = Assignments(n_copies)
+        self._assigned = Assignments(num_envs)
         # Env steps so far, when each copy's episode began, and the first moment at which one can be over.
-        self._clock, self._began, self._deadline = 0, np.zeros(n_copies, np.int64), 0
+        self._clock, self._began, self._deadline = 0, np.zeros(num_envs, np.int64), 0
         self._broken: dict[int, str] = {}  # copies that must be reset before the next step, and why
-        self._action = np.zeros((n_copies, ACTION_SIZE), np.float32)
+        self._action = np.zeros((num_envs, ACTION_SIZE), np.float32)
         self._flat_action = self._action.reshape(-1)
         # Arrays, because NumPy takes longer over a Python number than over a small array.
         self._low, self._high = np.full_like(self._action, -1.0), np.full_like(self._action, 1.0)
-        self._never, self._zero = np.zeros(n_copies, np.bool_), np.zeros(n_copies)
-        self._now = np.zeros((n_copies, OBS_SIZE), np.float32)
+        self._never, self._zero = np.zeros(num_envs, np.bool_), np.zeros(num_envs)
+        self._now = np.zeros((num_envs, OBS_SIZE), np.float32)
         self._studios: dict[str, Studio] = {}
 
     # ---------------------------------------------------------------- the World contract
@@ -182,7 +172,7 @@ class EngineWorld(World):
         if len(state["copies"]) != self.num_envs:
             raise ConfigError(
                 f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(state['copies'])}; "
-                f"build the world with n_copies={len(state['copies'])}"
+                f"build the world with num_envs={len(state['copies'])}"
             )
         assigned = Assignments(self.num_envs)
         assigned.load_state_dict(state)

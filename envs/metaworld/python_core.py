@@ -31,14 +31,14 @@ class PythonCore(CoreArrays):
     kind = "python"
 
     def __init__(
-        self, n_copies: int, n_threads: int = 1, *, function: Callable[[Program], Evaluate] = compile_arrays
+        self, num_envs: int, n_threads: int = 1, *, function: Callable[[Program], Evaluate] = compile_arrays
     ) -> None:
         """Allocate the arrays and start the threads; `function` turns a program into array code.
 
         Raises: ConfigError for a size out of range.
         """
-        super().__init__(n_copies, n_threads)
-        self._copies: list[Copy | None] = [None] * n_copies
+        super().__init__(num_envs, n_threads)
+        self._copies: list[Copy | None] = [None] * num_envs
         self._stale: set[int] = set()  # copies whose next step computes all, not only what a new action changes
         self._function = function
         self._functions: dict[TaskClass, Evaluate] = {}
@@ -95,9 +95,9 @@ class PythonCore(CoreArrays):
 
         Raises: WorldError if MuJoCo cannot go on with a copy; all must then be loaded again.
         """
-        if actions.shape != (self.n_copies, ACTION_SIZE) or actions.dtype != np.float32:
+        if actions.shape != (self.num_envs, ACTION_SIZE) or actions.dtype != np.float32:
             raise ConfigError(
-                f"engine: actions must be float32 {(self.n_copies, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
+                f"engine: actions must be float32 {(self.num_envs, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
             )
         batch = self._batch if self._ready and self._batch is not None else self._gather()
         batch.drive(actions)
@@ -124,7 +124,7 @@ class PythonCore(CoreArrays):
         """End the threads and free memory; harmless when called twice."""
         self._crew.close()
         self._closed, self._ready, self._batch = True, False, None
-        self._copies = [None] * self.n_copies
+        self._copies = [None] * self.num_envs
         self._functions.clear()
         self._pictured.clear()
 
@@ -159,7 +159,7 @@ class PythonCore(CoreArrays):
                     copy.loaded = False
 
     def _gather(self) -> Batch:
-        copies = [self._loaded(copy) for copy in range(self.n_copies)]
+        copies = [self._loaded(copy) for copy in range(self.num_envs)]
         if self._batch is None:
             self._batch = Batch(copies, self._functions)
         self._ready = True

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.seeding import generator
+from metarl.task_distribution import about
 from metarl.tasks import Tasks
 
 from .family import NpcFamily, golden
@@ -97,7 +98,7 @@ def no_leak(family: NpcFamily, *, n: int = 64, seed: int = 0) -> Check:
     """
     tasks = family.sample("train", n, generator(seed, "no-leak"))
     order = torch.tensor([*range(1, n), 0])
-    visible = getattr(family, "visible_parameters", ())
+    visible = about(family).visible_parameters
     others = Tasks({k: v if k in visible else v[order] for k, v in tasks.values.items()}, tasks.names, tasks.groups)
     seen = []
     for chosen in (tasks, others):

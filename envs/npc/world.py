@@ -18,6 +18,23 @@ from torch import Tensor
 
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.errors import ConfigError
+from metarl.spec import WorldSpec
+
+
+def npc_spec(
+    name: str,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    horizon: int,
+    *,
+    reward_in_obs: bool = False,
+    **more: Any,
+) -> WorldSpec:
+    """Return what an NPC's world is; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
+    return WorldSpec(
+        observation_space, action_space, horizon, name=name, shows_reward=reward_in_obs, carries=True, has_cost=True,
+        **more,
+    )  # fmt: skip
 
 
 class NpcWorld(TensorWorld):
@@ -27,41 +44,18 @@ class NpcWorld(TensorWorld):
     did not want, a question too sensitive, a drawdown. It is not part of the reward.
     """
 
-    carries, has_cost = True, True
     n_episodes: int
     """Episodes of a trial, K: where the number of an episode matters, episode K is like episode 0 again."""
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        n_episodes: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        reward_in_obs: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `World`; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=has_success,
-            device=device,
-        )
-        self.n_episodes, self.shows_reward = n_episodes, reward_in_obs
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu", *, n_episodes: int) -> None:
+        """See `World`; `npc_spec` gives the spec."""
+        super().__init__(spec, num_envs, device)
+        self.n_episodes = n_episodes
         self.reached: EpisodeState = {}
         """The state that the last step reached, before any reset."""
         self.spoken: int | None = None
         """What a person who plays the visitors says to the step that is being made, see `asks`."""
-        self._begun = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
+        self._begun = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
 
     @abstractmethod
     def cost(self, state: EpisodeState) -> Tensor:

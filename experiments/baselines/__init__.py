@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.agent import WorldSpec
 from metarl.checkpoint import replace_file
 from metarl.commandline import command, pip_command, recorded
 from metarl.errors import ConfigError
@@ -122,7 +121,7 @@ def _learn_one(task: OneTask, protocol: Protocol, config: SB3Config, seed: int) 
     try:
         env = WorldVecEnv(world, task.task.repeat(config.copies), seed=derive(seed, "world") % 2**31)
         model = build_model(config, env, seed=derive(seed, "model"))
-        agent = SB3Agent(model, WorldSpec.of(world), f"sb3-{config.algorithm}")
+        agent = SB3Agent(model, world.spec, f"sb3-{config.algorithm}")
         before = evaluate(agent, task, protocol)
         with own_random_streams(derive(seed, "learn")):
             model.learn(total_timesteps=config.steps)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl import envs
-from metarl.agent import Agent, WorldSpec
+from metarl.agent import Agent
 from metarl.checkpoint import replace_file
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
@@ -100,7 +100,7 @@ class Case:
         family: TaskDistribution = envs.make(settings.world, backend="engine", horizon=settings.horizon)
         self.preset, self.settings = preset, settings
         self.world: World = family.make_world(n_copies)
-        self.agent: Agent = config.agent.build(WorldSpec.of(self.world), seed=settings.seed, device=device)
+        self.agent: Agent = config.agent.build(self.world.spec, seed=settings.seed, device=device)
         self.n_tasks = n_copies
         if self.agent.parallel_episodes:
             self.n_tasks = max(n for n in range(1, settings.most_tasks + 1) if n_copies % n == 0)

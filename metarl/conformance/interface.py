@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -19,10 +20,12 @@ from metarl.errors import ConfigError
 from metarl.kinds import array_fault, kind_of, observation_fault
 from metarl.seeding import derive
 from metarl.spaces import entries
+from metarl.spec import WorldSpec
+from metarl.task_distribution import said_spec
 from metarl.tasks import Tasks
 from metarl.world import World
 
-from .probe import Fault, Probe, random_action, spec_of
+from .probe import Fault, Probe, random_action, usable_spec
 
 METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "set_tasks": (1, ()),
@@ -58,7 +61,7 @@ def check_api(probe: Probe) -> str:
     """reset() and step() return what the World contract says: kinds, shapes, dtypes, device, bounds."""
     world = probe.world()
     _check_constants(world, probe)
-    spec = spec_of(world)
+    spec = usable_spec(world)
     world.set_tasks(probe.draw(None, "api"))
     obs, info = _several("reset()", world.reset(seed=derive(probe.seed, "api")), ("obs", "info"))
     _check_obs(world, "reset observation", world.single_observation_space, obs)
@@ -104,6 +107,18 @@ def _check_constants(world: object, probe: Probe) -> None:
     if torch.device(world.device).type != torch.device(probe.device).type:
         raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
     check_calls("world", world, METHODS)
+    _check_spec(world, said_spec(probe.family))
+
+
+def _check_spec(world: World, said: WorldSpec | None) -> None:
+    """Check that world, its spec and that of its distribution agree: agents are built from the latter."""
+    for name in ("observation_space", "action_space"):
+        if getattr(world, f"single_{name}") != getattr(world.spec, name):
+            raise Fault(f"single_{name} is {getattr(world, f'single_{name}')}, its spec's {getattr(world.spec, name)}")
+    for name in (f.name for f in fields(said) if said != world.spec) if said else ():
+        here, there = getattr(world.spec, name), getattr(said, name)
+        if here != there:
+            raise Fault(f"the distribution's spec says {name}={there}, its world's says {here}; override both, or none")
 
 
 def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:

@@ -15,10 +15,10 @@ from gymnasium import spaces as gym_spaces
 from torch import Tensor
 
 from metarl import spaces
-from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 from metarl.kinds import kind_of
 from metarl.seeding import derive, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -229,9 +229,9 @@ def same(a: Tensor, b: Tensor, tolerance: float = 0.0) -> Tensor:
     return equal.reshape(len(a), -1).all(dim=1)
 
 
-def spec_of(world: World) -> WorldSpec:
+def usable_spec(world: World) -> WorldSpec:
     """Return the spec of `world`; raises ConfigError for spaces without a flat view."""
-    spec = WorldSpec.of(world)
+    spec = world.spec
     noise_width(spec.action_space)
     _ = spec.obs_dim
     return spec

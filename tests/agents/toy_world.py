@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Trial
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.trial import run_trial
 
@@ -35,14 +35,8 @@ class ToyWorld(TensorWorld):
 
     def __init__(self, n_copies: int, actions: str = "discrete", *, horizon: int = 4, ends: bool = True) -> None:
         self.masked, self.ends = actions == "masked", ends
-        super().__init__(
-            "toy",
-            n_copies,
-            spaces.Box(0.0, float(horizon), (1,), np.float32),
-            ACTION_SPACES[actions],
-            horizon=horizon,
-            fixed_horizon=not ends,
-        )
+        seen = spaces.Box(0.0, float(horizon), (1,), np.float32)
+        super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), n_copies)
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"age": torch.zeros(self.num_envs)}
@@ -76,5 +70,5 @@ def toy_trial(
 ) -> tuple[Any, Trial]:
     """Build an agent for the toy world and run one training trial of it on `n` tasks, one copy each."""
     world = ToyWorld(n, actions, **options)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     return agent, run_trial(world, agent, toy_tasks(n, world.horizon), agent.train_phases, seed=seed)

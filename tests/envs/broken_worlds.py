@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.world import World
 from tests.envs.gym.lamps import BOX, Buttons, Drive, Family, Lamps, Rooms, Walls
@@ -77,8 +78,10 @@ class LateBuffer(Lamps):
 class Unchecked(World):
     """A world of its own kind, no TensorWorld, which takes whatever action it is given."""
 
+    more: Mapping[str, Any] = {}
+
     def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__("unchecked", n_copies, BOX, actions, horizon=5)
+        super().__init__(WorldSpec(BOX, actions, 5, name="unchecked", **self.more), n_copies)
         self.place, self.age, self.last = torch.zeros(n_copies, 2), 0, self.horizon
         self.pending: Tasks | None = None
 
@@ -119,9 +122,7 @@ class Clipping(Unchecked):
 class Restless(Unchecked):
     """Says that something outlives an episode, and cannot hold a copy."""
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__(n_copies, actions)
-        self.carries, self.fixed_horizon = True, False
+    more: Mapping[str, Any] = {"carries": True, "fixed_horizon": False}
 
 
 class Late(Unchecked):
@@ -258,13 +259,13 @@ BROKEN: dict[str, Callable[[], Any]] = {
     ),
     "api: mask for two choices": world(Buttons, action_mask=Walls.action_mask),
     "api: extras are nothing": world(extras=lambda self, state: None),
-    "api: cost negative": world(has_cost=True, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
+    "api: cost negative": world(more={"has_cost": True}, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
     "api: cost not announced": world(extras=lambda self, s: {"cost": torch.ones(self.num_envs)}),
-    "api: shaped reward announced only": world(has_dense_reward=True),
-    "api: a reaction that is lost": world(carries=True, carry=lambda self, ended, fresh: None),
-    "api: hidden numbers promised": world(n_hidden=2),
-    "api: one hidden number in place of two": world(n_hidden=2, hidden=lambda self: self.params["lamp"]),
-    "api: minus one hidden number": world(n_hidden=-1),
+    "api: shaped reward announced only": world(more={"has_dense_reward": True}),
+    "api: a reaction that is lost": world(more={"carries": True}, carry=lambda self, ended, fresh: None),
+    "api: hidden numbers promised": world(more={"n_hidden": 2}),
+    "api: one hidden number in place of two": world(more={"n_hidden": 2}, hidden=lambda self: self.params["lamp"]),
+    "api: minus one hidden number": world(more={"n_hidden": -1}),
     # What `step` and `reset` return, where a world writes its own.
     "api: step returns four values": step(lambda o, r, e, t, i: (o, r, e | t, i)),
     "api: info is nothing": step(lambda o, r, e, t, i: (o, r, e, t, None)),

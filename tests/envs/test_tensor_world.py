@@ -9,6 +9,7 @@ from metarl import envs
 from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, generator
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 SANITY = ("bandit", "tabular-mdp", "gridworld", "navigation", "point-robot", "sparse-point-robot", "corner-point")
@@ -20,15 +21,9 @@ class Dice(TensorWorld):
 
     def __init__(self, n_copies, *, fixed_horizon=False, horizon=6):
         box = spaces.Box(-1e6, 1e6, (1,), np.float32)
-        super().__init__(
-            "dice",
-            n_copies,
-            box,
-            spaces.Box(0.0, 1.0, (1,), np.float32),
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=True,
-        )
+        push = spaces.Box(0.0, 1.0, (1,), np.float32)
+        spec = WorldSpec(box, push, horizon, name="dice", fixed_horizon=fixed_horizon, has_success=True)
+        super().__init__(spec, n_copies)
 
     def begin(self, streams, episode):
         return {"sum": streams.uniform(episode).squeeze(1)}

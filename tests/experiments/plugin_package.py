@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.seeding import CopyStreams, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -20,7 +21,8 @@ class Corridor(World):
     """Go left or right for five steps; the hidden side pays."""
 
     def __init__(self, n_copies, device, leaky):
-        super().__init__("corridor", n_copies, spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(2), horizon=5)
+        spec = WorldSpec(spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(2), horizon=5, name="corridor")
+        super().__init__(spec, n_copies)
         self.leaky, self.pending = leaky, None
         self.place = torch.zeros(n_copies)
         self.age = torch.zeros(n_copies)

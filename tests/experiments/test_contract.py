@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import metarl
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
@@ -153,7 +152,7 @@ def test_references_of_another_kind_are_refused_before_anything_is_played(refere
     found = next(f for f in check_world(family, n_steps=8, only=["references"]) if f.check == "references")
     assert found.status == "fail"
     with pytest.raises(ConfigError) as refused:
-        evaluate(RandomConfig().build(WorldSpec.of(family.make_world(1)), seed=0), family, Protocol(adapt_episodes=1))
+        evaluate(RandomConfig().build(family.spec, seed=0), family, Protocol(adapt_episodes=1))
     assert str(refused.value) == found.message
 
 

@@ -14,7 +14,7 @@ from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
-from metarl.task_distribution import check_split
+from metarl.task_distribution import check_split, spec_of
 from metarl.tasks import Tasks
 
 HORIZON = 12
@@ -24,16 +24,9 @@ class LineWorld(TensorWorld):
     """Start at 0, step right (1) or stay (0). Success while on the goal; reward -1 per step elsewhere."""
 
     def __init__(self, n_copies: int, *, ends: bool, device: torch.device | str = "cpu") -> None:
-        super().__init__(
-            "line",
-            n_copies,
-            spaces.Box(0.0, float(HORIZON), (1,), np.float32),
-            spaces.Discrete(2),
-            horizon=HORIZON,
-            fixed_horizon=not ends,
-            has_success=True,
-            device=device,
-        )
+        line = spaces.Box(0.0, float(HORIZON), (1,), np.float32)
+        spec = WorldSpec(line, spaces.Discrete(2), HORIZON, name="line", fixed_horizon=not ends, has_success=True)
+        super().__init__(spec, n_copies, device)
         self.ends = ends
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
@@ -190,4 +183,4 @@ class LearnerConfig:
 
 
 def spec(tasks: Line) -> WorldSpec:
-    return WorldSpec.of(tasks.make_world(1))
+    return spec_of(tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -24,10 +26,12 @@ HORIZON = 6
 class Toy(World):
     """A point in the plane that is paid for being near a hidden goal; its start is random."""
 
+    more: Mapping[str, Any] = {}
+
     def __init__(self, n_copies: int, device: torch.device | str = "cpu", **options: Any) -> None:
         box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         push = options.pop("action_space", spaces.Box(-1.0, 1.0, (2,), np.float32))
-        super().__init__("toy", n_copies, box, push, horizon=HORIZON, device=device, **options)
+        super().__init__(WorldSpec(box, push, HORIZON, name="toy", **self.more, **options), n_copies, device)
         self.pending: Tasks | None = None
         self.seed, self.streams = 0, CopyStreams(n_copies, 0)
         self.age = torch.zeros(n_copies, dtype=torch.int64)
@@ -302,7 +306,7 @@ BROKEN = {
     "api: reward in double precision": family_of(world_with(reward=lambda self: Toy.reward(self).double())),
     "api: no final_obs": family_of(world_with(step=lambda self, a: (*Toy.step(self, a)[:4], {}))),
     "api: a dense reward not announced": family_of(world_with(info=lambda self: {"dense_reward": self.reward()})),
-    "api: a negative cost": family_of(world_with(has_cost=True, info=lambda self: {"cost": self.reward()})),
+    "api: a negative cost": family_of(world_with(more={"has_cost": True}, info=lambda self: {"cost": self.reward()})),
     "gymnasium: wrong autoreset mode": family_of(world_with(metadata={"autoreset_mode": AutoresetMode.NEXT_STEP})),
     "splits: test tasks are training tasks": family_of(all=one_goal_table),
     "splits: exhaustive is untrue": family_of(exhaustive=True),

@@ -15,7 +15,7 @@ from tests.metarl.test_conformance import MaskedToy, family_of, no_references
 class PatientToy(MaskedToy):
     """Shows at the beginning of an episode where the last one ended, and lets copies wait."""
 
-    carries, n_hidden = True, 2
+    more = {"carries": True, "n_hidden": 2}  # noqa: RUF012
 
     def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
         super().__init__(n_copies, device)
@@ -53,14 +53,14 @@ def test_a_world_whose_copies_can_wait_passes_and_is_found_out_if_they_cannot() 
     assert "2 numbers" in finding(PatientToy, "hidden numbers")
     deaf = type("Deaf", (PatientToy,), {"hold": lambda self, idle: None})
     assert "did not stand still" in finding(deaf, "waiting")
-    mute = type("Mute", (MaskedToy,), {"carries": True})
+    mute = type("Mute", (MaskedToy,), {"more": {"carries": True}})
     assert "write hold(idle)" in finding(mute, "api")
 
     def all_wait(self: PatientToy, idle: Tensor | None) -> None:
         PatientToy.hold(self, None if idle is None else torch.ones_like(idle))
 
     assert "moved others" in finding(type("Contagious", (PatientToy,), {"hold": all_wait}), "waiting")
-    wide = type("Wide", (PatientToy,), {"n_hidden": 3})
+    wide = type("Wide", (PatientToy,), {"more": {"carries": True, "n_hidden": 3}})
     assert "hidden() is torch.float32 (4, 2), expected torch.float32 (4, 3)" in finding(wide, "api")
 
     def looking_moves(self: PatientToy) -> Tensor:

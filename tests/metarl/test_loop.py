@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import ConfigError, NumericalError, WorldError
 from metarl.log import WALL_CLOCK_KEYS
@@ -45,7 +44,7 @@ class Kept:
 
 
 def tiny(tasks: Any, **changes: Any) -> Tiny:
-    return TinyConfig(**changes).build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    return TinyConfig(**changes).build(tasks.spec, seed=0)
 
 
 def numbers(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,7 +148,7 @@ def test_a_nan_in_a_metric_stops_and_is_named():
         def update(self, trial: Any, *, generator: torch.Generator) -> dict[str, float]:
             return super().update(trial, generator=generator) | {"kl": float("nan")}
 
-    agent = Bad(TinyConfig(), WorldSpec.of(tasks.make_world(1)), 0, "cpu")
+    agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     with pytest.raises(NumericalError, match="iteration 1: update metric kl=nan is not finite"):
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0)
 
@@ -164,7 +163,7 @@ def test_a_nan_in_the_policy_names_task_phase_and_step():
             log_prob[3] = float("nan")  # 5 tasks of 2 copies: copy 3 belongs to the second task
             return state, decision._replace(log_prob=log_prob)
 
-    agent = Bad(TinyConfig(), WorldSpec.of(tasks.make_world(1)), 0, "cpu")
+    agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     batch = tasks.sample("train", 5, generator(0, "tasks", 0))
     with pytest.raises(NumericalError) as caught:
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0)

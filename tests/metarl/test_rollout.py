@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.collect import collect, first_step
 from metarl.errors import ConfigError
 from metarl.seeding import generator
@@ -20,7 +19,7 @@ def walk(n_episodes, copies=1, parallel=False, goals=GOALS):
     """Collect from navigation with a walker that knows the goals."""
     world = envs.make("navigation").make_world(len(goals) * copies)
     world.set_tasks(Tasks.of("navigation", goal=goals).repeat(copies))
-    agent = Walker(WorldSpec.of(world), goals, parallel=parallel)
+    agent = Walker(world.spec, goals, parallel=parallel)
     obs, _ = world.reset(seed=0)
     state = agent.init(len(goals))
     return collect(world, agent, state, first_step(world, obs), n_episodes, n_tasks=len(goals), generator=generator(0))
@@ -111,7 +110,7 @@ def test_one_tasks_rows_do_not_depend_on_the_other_tasks():
 def gridworld_rollout(n_episodes, parallel=False):
     world = envs.make("gridworld").make_world(4)
     world.set_tasks(envs.make("gridworld").all("train")[:4])
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     obs, _ = world.reset(seed=0)
     return collect(world, agent, agent.init(4), first_step(world, obs), n_episodes, n_tasks=4, generator=generator(1))
 

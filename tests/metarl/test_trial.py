@@ -1,10 +1,11 @@
 """`run_trial`: phases in order, adaptation between them, and errors that name what does not fit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.collect import refuse_non_finite
 from metarl.envs.classic.gridworld import GridWorld
 from metarl.errors import ConfigError, WorldError
@@ -21,7 +22,7 @@ LENGTHS = [1, 5, 3]
 def navigate(phases, copies=1, parallel=False, goals=GOALS, greedy=False, world=None):
     tasks = Tasks.of("navigation", goal=goals)
     world = world or envs.make("navigation").make_world(len(goals) * copies)
-    agent = Walker(WorldSpec.of(world), goals, parallel=parallel)
+    agent = Walker(world.spec, goals, parallel=parallel)
     return agent, run_trial(world, agent, tasks, phases, seed=5, greedy=greedy)
 
 
@@ -30,7 +31,7 @@ def explore(phases, seed=5, copies=1, parallel=False, names=("goal(2,0)", "goal(
     tasks = family.all("train")
     tasks = tasks[[tasks.names.index(name) for name in names]]
     world = family.make_world(len(tasks) * copies)
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     return run_trial(world, agent, tasks, phases, seed=seed)
 
 
@@ -103,7 +104,7 @@ def test_a_seed_decides_the_whole_trial():
 def test_a_used_world_gives_the_same_trial_as_a_new_one():
     family = envs.make("bandit")
     tasks, world = family.all("test")[:6], family.make_world(6)
-    agent = Uniform(WorldSpec.of(world), parallel=False)
+    agent = Uniform(world.spec, parallel=False)
     first = run_trial(world, agent, tasks, (20,), seed=1)
     run_trial(world, agent, family.all("test")[6:12], (7,), seed=2)
     again = run_trial(world, agent, tasks, (20,), seed=1)
@@ -151,7 +152,7 @@ def test_greedy_is_chosen_phase_by_phase():
 )
 def test_as_many_copies_as_divide_every_phase(phases, parallel, limit, expected):
     world = envs.make("gridworld").make_world(1)
-    assert copies_per_task(Uniform(WorldSpec.of(world), parallel=parallel), phases, limit) == expected
+    assert copies_per_task(Uniform(world.spec, parallel=parallel), phases, limit) == expected
 
 
 def test_copies_that_tasks_cannot_share_are_refused():
@@ -198,7 +199,7 @@ def test_a_reward_that_is_not_a_number_names_task_copy_phase_and_step():
         def choose(self, state, step, generator):
             return torch.full((len(step.obs),), 2)
 
-    agent = Right(WorldSpec.of(world), parallel=True)
+    agent = Right(world.spec, parallel=True)
     # Walking right for two steps reaches (2, 0) in the second task's two copies.
     with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"):
         run_trial(world, agent, tasks, (2, 2), seed=0)
@@ -232,13 +233,13 @@ def test_a_first_observation_that_is_not_a_number_is_the_worlds_fault(episode, s
     """Of the trial, of a later episode in the same phase, of a later phase: each before the agent acts on it."""
     tasks = envs.make("gridworld").all("train")[:2]
     world = Dazzled(episode)
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     message = (
         rf"gave a first observation that is not finite: task '.*', copy 1, step {step} of the phase, entry \[1\] is nan"
     )
     with pytest.raises(WorldError, match=message):
         run_trial(world, agent, tasks, (2, 1), seed=0)
-    run_trial(Dazzled(episode=9), Uniform(WorldSpec.of(world), parallel=parallel), tasks, (2, 1), seed=0)
+    run_trial(Dazzled(episode=9), Uniform(world.spec, parallel=parallel), tasks, (2, 1), seed=0)
 
 
 def test_of_several_numbers_that_are_not_finite_the_earliest_is_named():
@@ -280,7 +281,7 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
 
     def play(phases: tuple[int, ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         world = family.make_world(7)
-        trial = run_trial(world, Asker(WorldSpec.of(world), parallel=False), tasks, phases, seed=3)
+        trial = run_trial(world, Asker(world.spec, parallel=False), tasks, phases, seed=3)
         obs, reward = [], []
         for copy in range(7):
             rows = [(r.obs[:, copy][r.valid[:, copy]], r.reward[:, copy][r.valid[:, copy]]) for r in trial.rollouts]
@@ -296,6 +297,7 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
 
 def test_a_world_that_carries_but_cannot_wait_is_refused() -> None:
     world = envs.make("navigation").make_world(3)
-    world.carries, world.hold = True, lambda idle: World.hold(world, idle)  # type: ignore[method-assign]
+    world.spec = replace(world.spec, carries=True)
+    world.hold = lambda idle: World.hold(world, idle)  # type: ignore[method-assign]
     with pytest.raises(WorldError, match=r"navigation.*hold"):
         navigate((2, 1), world=world)

@@ -15,7 +15,7 @@ episode is the largest drawdown.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .render import draw_market
 
@@ -34,6 +35,17 @@ RETURN_UNIT = 0.05
 """Returns are observed in this unit, so that they are about as large as signals."""
 LEAST_RETURN = -0.9
 """Nothing loses more than this share of its worth in a step; with normal noise it never binds."""
+
+
+def _width(n_assets: int, *, has_signal: bool) -> int:
+    return (5 if has_signal else 3) * n_assets + 3
+
+
+def market_spec(name: str, config: Any, *, has_signal: bool = True) -> WorldSpec:
+    """Return what a market is, `config` having `n_assets`, `horizon` and `reward_in_obs`."""
+    seen = spaces.Box(-np.inf, np.inf, (_width(config.n_assets, has_signal=has_signal),), np.float32)
+    held = spaces.Discrete(config.n_assets + 1)
+    return npc_spec(name, seen, held, config.horizon, reward_in_obs=config.reward_in_obs)
 
 
 class MarketWorld(NpcWorld):
@@ -50,34 +62,17 @@ class MarketWorld(NpcWorld):
     """
 
     def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        *,
-        n_assets: int,
-        horizon: int,
-        n_episodes: int,
-        feedback: Feedback,
-        has_signal: bool = True,
-        reward_in_obs: bool = False,
-        device: torch.device | str = "cpu",
+        self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu", *, n_episodes: int, feedback: Feedback
     ) -> None:
-        """Build `n_copies` markets of `n_assets`."""
-        super().__init__(
-            name,
-            n_copies,
-            spaces.Box(-np.inf, np.inf, ((5 if has_signal else 3) * n_assets + 3,), np.float32),
-            spaces.Discrete(n_assets + 1),
-            horizon=horizon,
-            n_episodes=n_episodes,
-            reward_in_obs=reward_in_obs,
-            device=device,
-        )
-        self.n_assets, self.feedback, self.has_signal = n_assets, feedback, has_signal
-        self._rows = torch.arange(n_copies, device=self.device) * horizon
-        self._nothing = torch.zeros(n_copies, device=self.device)
-        self._none = torch.zeros(n_copies, n_assets, device=self.device)
-        self._cash = torch.full((n_copies,), n_assets, dtype=torch.int64, device=self.device)
+        """Build `num_envs` markets that `market_spec` describes."""
+        super().__init__(spec, num_envs, device, n_episodes=n_episodes)
+        n_assets, horizon = int(cast(spaces.Discrete, spec.action_space).n) - 1, spec.horizon
+        self.n_assets, self.feedback = n_assets, feedback
+        self.has_signal = spec.obs_dim == _width(n_assets, has_signal=True)
+        self._rows = torch.arange(num_envs, device=self.device) * horizon
+        self._nothing = torch.zeros(num_envs, device=self.device)
+        self._none = torch.zeros(num_envs, n_assets, device=self.device)
+        self._cash = torch.full((num_envs,), n_assets, dtype=torch.int64, device=self.device)
         self._held = torch.eye(n_assets + 1, device=self.device)
 
     @abstractmethod

@@ -30,10 +30,11 @@ from metarl.envs.families import check_counts
 from metarl.envs.npc.draws import pick
 from metarl.envs.npc.people import DOMAINS
 from metarl.envs.npc.shift import Shift
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .catalogue import N_ATTRIBUTES, shelf
 from .render import draw_catalogue
@@ -122,6 +123,24 @@ class AssistantConfig:
         return 1 if change is None else 2 if change.episode is not None else self.n_episodes
 
 
+def _n_answers(config: AssistantConfig) -> int:
+    return N_LEVELS + max(config.n_categories, 2) + 2
+
+
+def assistant_spec(name: str, config: AssistantConfig) -> WorldSpec:
+    """Return what a dialogue is; what is hidden are the weights of the attributes and the intent."""
+    j, q = config.n_offers, config.n_questions
+    n_vec = 4 + _n_answers(config) + N_ATTRIBUTES + 2 * q + 2 + (7 if config.critique else 0)
+    seen = spaces.Dict({
+        "offers": spaces.Box(-np.inf, np.inf, (j, N_ATTRIBUTES + config.n_categories + 1), np.float32),
+        "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
+    })  # fmt: skip
+    return npc_spec(
+        name, seen, spaces.Discrete(j + q), config.horizon, reward_in_obs=config.reward_in_obs, fixed_horizon=False,
+        has_success=True, n_hidden=N_ATTRIBUTES + config.n_intents,
+    )  # fmt: skip
+
+
 class AssistantWorld(NpcWorld):
     """B dialogues.
 
@@ -141,33 +160,17 @@ class AssistantWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         config: AssistantConfig,
         domains: tuple[str, ...],
         *,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies` dialogues over all `domains` (those of training and held-out ones)."""
+        """Build `num_envs` dialogues over all `domains` (those of training and held-out ones)."""
         j, c, q = config.n_offers, config.n_categories, config.n_questions
-        self.n_answers = N_LEVELS + max(c, 2) + 2
-        n_vec = 4 + self.n_answers + N_ATTRIBUTES + 2 * q + 2 + (7 if config.critique else 0)
-        super().__init__(
-            name,
-            n_copies,
-            spaces.Dict({
-                "offers": spaces.Box(-np.inf, np.inf, (j, N_ATTRIBUTES + c + 1), np.float32),
-                "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
-            }),
-            spaces.Discrete(j + q),
-            horizon=config.horizon,
-            n_episodes=config.n_episodes,
-            fixed_horizon=False,
-            has_success=True,
-            reward_in_obs=config.reward_in_obs,
-            device=device,
-        )  # fmt: skip
+        super().__init__(assistant_spec(name, config), num_envs, device, n_episodes=config.n_episodes)
+        self.n_answers = _n_answers(config)
         self.config, self.domains = config, domains
-        self.n_hidden = N_ATTRIBUTES + config.n_intents
         shelves = [shelf(d, j, config.n_catalogues, config.synthetic) for d in domains]
         self.pool = torch.stack([s.offers for s in shelves]).to(self.device)
         """float32 [D, 2, G, J, 6]."""
@@ -178,7 +181,7 @@ class AssistantWorld(NpcWorld):
         self._askable = torch.tensor([a + rest for a in about], device=self.device)
         self.category = torch.arange(j, device=self.device) % c
         """int64 [J]: offers come in random order, so their categories may go round."""
-        self._category_seen = torch.nn.functional.one_hot(self.category, c).float().expand(n_copies, -1, -1)
+        self._category_seen = torch.nn.functional.one_hot(self.category, c).float().expand(num_envs, -1, -1)
         self.levels = torch.linspace(-1.0, 1.0, N_LEVELS, device=self.device)
         self._sensitive = torch.zeros(q, device=self.device)
         self._sensitive[list(config.sensitive)] = 1.0

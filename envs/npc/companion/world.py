@@ -27,9 +27,10 @@ from torch.nn import functional as F
 
 from metarl.envs.npc.draws import running_sums
 from metarl.envs.npc.shift import Shift
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .identities import SIDE, Scripts
 from .render import draw_encounter, mood_names
@@ -61,6 +62,18 @@ class CompanionSettings:
     """Tell an acting agent its last reward."""
 
 
+def companion_spec(name: str, settings: CompanionSettings, styles: Styles) -> WorldSpec:
+    """Return what a companion's world is: a visitor's letter or number, and what it showed last."""
+    who: dict[str, Any] = (
+        {"glyph": spaces.Box(0.0, 1.0, (SIDE, SIDE), np.float32)}
+        if settings.identity == "glyph"
+        else {"id": spaces.Box(0.0, 1.0, (settings.n_visitors,), np.float32)}
+    )
+    seen = spaces.Dict(who | {"vec": spaces.Box(0.0, 1.0, (styles.moods + 1 + sum(styles.sizes) + 3,), np.float32)})
+    action = spaces.MultiDiscrete(list(styles.sizes))
+    return npc_spec(name, seen, action, settings.n_turns, reward_in_obs=settings.reward_in_obs)
+
+
 class CompanionWorld(NpcWorld):
     """B companions. `params`: "style", "later" int64 [B, V], "count" int64 [B] visitors, "letters" int64 [B].
 
@@ -70,7 +83,7 @@ class CompanionWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         settings: CompanionSettings,
         styles: Styles,
         prior: Tensor,
@@ -79,25 +92,13 @@ class CompanionWorld(NpcWorld):
         shift: Shift | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies`; `prior` [n styles] is what a redrawn taste follows.
+        """Build `num_envs`; `prior` [n styles] is what a redrawn taste follows.
 
         `n_rows` is the width of the tasks' "style", at least the most visitors of a trial; `n_visitors` if None.
         """
-        n_moods, n_flat = styles.moods + 1, sum(styles.sizes)
+        super().__init__(companion_spec(name, settings, styles), num_envs, device, n_episodes=settings.n_encounters)
         self.settings, self.styles, self.shift = settings, styles, shift
         self.n_rows = n_rows or settings.n_visitors
-        who: dict[str, Any] = (
-            {"glyph": spaces.Box(0.0, 1.0, (SIDE, SIDE), np.float32)}
-            if settings.identity == "glyph"
-            else {"id": spaces.Box(0.0, 1.0, (settings.n_visitors,), np.float32)}
-        )
-        super().__init__(
-            name, n_copies,
-            spaces.Dict(who | {"vec": spaces.Box(0.0, 1.0, (n_moods + n_flat + 3,), np.float32)}),
-            spaces.MultiDiscrete(list(styles.sizes)),
-            horizon=settings.n_turns, n_episodes=settings.n_encounters, reward_in_obs=settings.reward_in_obs,
-            device=device,
-        )  # fmt: skip
         self._build_tables(prior)
         self._scripts = Scripts(self.device) if settings.identity == "glyph" else None
 

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .layouts import Layouts
 from .render import paint
@@ -77,41 +77,37 @@ class GuideWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         settings: GuideSettings,
         places: Places,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
         *,
-        horizon: int,
         shift: Shift | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            n_episodes=settings.n_episodes,
-            fixed_horizon=False,
-            reward_in_obs=settings.reward_in_obs,
-            device=device,
-        )
+        """Build `num_envs` guides."""
+        super().__init__(self.spec_for(name, settings), num_envs, device, n_episodes=settings.n_episodes)
         self.settings, self.shift = settings, shift
         self.places = places.to(self.device)
         layouts, m = self.places.layouts, settings.n_exhibits
         self.n_exhibits, self.width = m, layouts.width
         self._distance = layouts.distance.reshape(-1).contiguous()
         self._no_theme = len(self.places.themes.rows) - 1
-        self._rows = torch.arange(n_copies, device=self.device)
-        self._zero = torch.zeros(n_copies, device=self.device)
-        self._one = torch.ones(n_copies, device=self.device)
-        self._none = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._rows = torch.arange(num_envs, device=self.device)
+        self._zero = torch.zeros(num_envs, device=self.device)
+        self._one = torch.ones(num_envs, device=self.device)
+        self._none = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._face = torch.eye(settings.n_reactions + 1, device=self.device)
         self._edges = torch.tensor(settings.thresholds, device=self.device)
         self._slots = torch.arange(m, device=self.device)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Work out what a kind of guide looks up in each step."""
+
+    @classmethod
+    @abstractmethod
+    def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
+        """Return what such a world is."""
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw a layout of the visitor's kind of place and what is on show in it."""

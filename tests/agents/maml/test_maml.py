@@ -194,9 +194,7 @@ def test_trap_5_11_later_steps_at_test_are_halved() -> None:
 def test_trap_5_11_every_inner_step_gets_episodes_of_the_policy_before_it() -> None:
     """With K = 2 the second support is sampled by phi_1, not by theta again."""
     family = envs.make("gridworld")
-    agent = MAMLConfig(hidden=(4,), inner_steps=2, episodes_per_step=2, alpha=2.0).build(
-        WorldSpec.of(family.make_world(1)), seed=0
-    )
+    agent = MAMLConfig(hidden=(4,), inner_steps=2, episodes_per_step=2, alpha=2.0).build(family.spec, seed=0)
     trial = run_trial(family.make_world(6), agent, family.sample("train", 3, generator(0)), agent.train_phases, seed=1)
     state = agent.init(3)
     for phase, rollout in enumerate(trial.rollouts):

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
 from metarl.agents.rl2.auxiliary_losses import Lessons
@@ -19,13 +18,13 @@ from metarl.seeding import generator
 from metarl.trial import run_trial
 
 FAMILY = envs.make("npc/assistant")
-SPEC = WorldSpec.of(FAMILY.make_world(1))
+SPEC = FAMILY.spec
 CONFIG = RL2Config(episodes_per_trial=2, hidden=24, rows=RowsConfig("offers", 16, products=8), inference_coef=1.0)
 
 
 def collected(config: RL2Config, n: int = 5, seed: int = 0, *, training: bool = True) -> Rollout:
     world = FAMILY.make_world(n)
-    agent = config.build(WorldSpec.of(world), seed=0)
+    agent = config.build(world.spec, seed=0)
     return run_trial(world, agent, FAMILY.sample("train", n, generator(seed)), (2,), seed=seed, training=training).query
 
 
@@ -90,7 +89,7 @@ def test_the_memory_learns_to_tell_what_is_hidden_from_what_was_said() -> None:
     for coef in (1.0, 1e-9):
         ppo = PPOConfig(lr=3e-3, entropy_coef=0.5)  # much entropy: questions go on being asked
         world = FAMILY.make_world(64)
-        agent = replace(CONFIG, inference_coef=coef, ppo=ppo).build(WorldSpec.of(world), seed=0)
+        agent = replace(CONFIG, inference_coef=coef, ppo=ppo).build(world.spec, seed=0)
         noise, metrics = generator(0), {}
         for i in range(30):
             tasks = FAMILY.sample("train", 64, noise)
@@ -100,7 +99,7 @@ def test_the_memory_learns_to_tell_what_is_hidden_from_what_was_said() -> None:
 
 
 def test_a_world_that_does_not_say_what_is_hidden_is_refused() -> None:
-    spec = WorldSpec.of(envs.make("gridworld").make_world(1))
+    spec = envs.make("gridworld").spec
     with pytest.raises(ConfigError, match=r"n_hidden is 0.*set it to 0"):
         RL2Config(inference_coef=1.0).build(spec, seed=0)
     with pytest.raises(ConfigError, match=r"inference_coef must be >= 0"):

@@ -71,7 +71,7 @@ class Walks(FiniteFamily):
     def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
         options = {"horizon": HORIZON, "fixed_horizon": True, "example": self.all("train")[:1], "name": "walk"}
         options |= {"make_env": partial(build, self.case), "apply_task": put} | CASES[self.case].options
-        return GymWorld(n_copies=n_copies, n_workers=self.n_workers, device=device, **options)
+        return GymWorld(num_envs=n_copies, n_workers=self.n_workers, device=device, **options)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         return {}

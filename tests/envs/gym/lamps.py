@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metarl.envs.families import FiniteFamily, shuffled_cuts
 from metarl.envs.tensor_world import TensorWorld
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.world import World
 
@@ -25,18 +27,15 @@ class Lamps(TensorWorld):
     ends = False
     knows_success = False
     length = 5
+    more: Mapping[str, Any] = {}
+    """Further entries of its spec."""
 
     def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(
-            "lamps",
-            n_copies,
-            self.observation,
-            self.actions,
-            horizon=self.length,
-            fixed_horizon=not self.ends,
-            has_success=self.knows_success,
-            device=device,
-        )
+        spec = WorldSpec(
+            self.observation, self.actions, self.length, name="lamps", fixed_horizon=not self.ends,
+            has_success=self.knows_success, **self.more,
+        )  # fmt: skip
+        super().__init__(spec, n_copies, device)
 
     def begin(self, streams: Any, episode: Tensor) -> Any:
         return {"place": 2.0 * streams.uniform(episode, 2) - 1.0}

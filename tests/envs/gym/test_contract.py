@@ -8,7 +8,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomPolicy
 from metarl.conformance import check_world
 from metarl.envs.gym.world import GymWorld
@@ -26,7 +25,7 @@ TASKS = broken.whole().all("train")[:2]
 def agent_for(family: TaskDistribution) -> RandomPolicy:
     world = family.make_world(1)
     try:
-        return RandomPolicy(WorldSpec.of(world))
+        return RandomPolicy(world.spec)
     finally:
         world.close()
 

@@ -256,7 +256,7 @@ def test_a_snapshot_goes_on_in_the_other_core_with_other_threads(core):
 def test_a_snapshot_of_another_kind_is_refused():
     world, small = engine("auto"), engine("auto", 2)
     state = world.state_dict()
-    with pytest.raises(ConfigError, match="has 2 copies but the snapshot has 3; build the world with n_copies=3"):
+    with pytest.raises(ConfigError, match="has 2 copies but the snapshot has 3; build the world with num_envs=3"):
         small.load_state_dict(state)
     with pytest.raises(
         ConfigError, match="comes from upstream's environments; build the world with backend='upstream'"

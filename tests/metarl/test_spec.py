@@ -1,0 +1,130 @@
+"""One spec says what a world is; it is asked for without building one, and worlds written before it still work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl import envs
+from metarl.conformance import check_world
+from metarl.envs.classic.gridworld import GridWorldTasks
+from metarl.envs.tensor_world import TensorWorld
+from metarl.spec import WorldSpec
+from metarl.task_distribution import about, built_spec, spec_of
+from metarl.tasks import Tasks
+from metarl.world import World
+from tests.metarl.line_world import Line
+
+PLANE, PUSH = spaces.Box(-9.0, 9.0, (2,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32)
+KNOWN = [
+    ("bandit", {"n_arms": 3}), ("gridworld", {}), ("tabular-mdp", {"n_states": 4}), ("navigation", {}),
+    ("point-robot", {}), ("sparse-point-robot", {}), ("corner-point", {}),
+    ("revealed", {"world": "gridworld", "what": "task"}),
+    ("revealed", {"world": "bandit", "what": "belief", "trial_episodes": 3}),
+    ("npc/guide", {}), ("npc/guide-macro", {"reward_in_obs": True}), ("npc/guide-tiny", {}), ("npc/companion", {}),
+    ("npc/assistant", {"critique": True, "limits": True}), ("npc/assistant-tiny", {}), ("npc/assets", {"n_assets": 3}),
+    ("npc/assets-held", {}), ("npc/assets-regime", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), KNOWN, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_family_says_what_its_worlds_are_and_builds_none_to_do_so(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = envs.make(name, **options)
+    world = family.make_world(2)
+    monkeypatch.setattr(World, "__init__", lambda *_: pytest.fail("a world was built"))
+    assert spec_of(family) == world.spec
+    assert (world.name, world.horizon, world.carries) == (world.spec.name, world.spec.horizon, world.spec.carries)
+
+
+@pytest.mark.metaworld
+@pytest.mark.parametrize("backend", ["engine", "upstream"])
+def test_meta_world_is_the_same_world_whoever_steps_it(backend: str) -> None:
+    family = envs.make("metaworld/ML1", backend=backend, horizon=20, n_workers=0)
+    world = family.make_world(1)
+    assert spec_of(family) == world.spec
+    assert (world.spec.horizon, world.spec.has_success) == (20, True)
+    world.close()
+
+
+def test_a_distribution_without_a_spec_is_asked_through_a_world_that_is_closed_again() -> None:
+    tasks, closed = Line(), []
+    make = tasks.make_world
+    tasks.make_world = lambda n, **k: (world := make(n, **k), setattr(world, "close", lambda: closed.append(n)))[0]
+    assert not hasattr(tasks, "spec")
+    assert spec_of(tasks).name == "line"
+    assert (len(tasks.worlds), closed) == (1, [1])
+
+
+def test_what_a_distribution_leaves_out_has_a_default() -> None:
+    said = about(Line())
+    assert (said.settings, said.notes, said.upstream_counting, said.visible_parameters) == ({}, (), False, ())
+    assert about(envs.make("bandit", n_arms=3)).settings["n_arms"] == 3
+
+
+class Odd(GridWorldTasks):
+    """Builds other worlds than the family that it inherits its spec from."""
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> Any:
+        return envs.make("bandit").make_world(num_envs)
+
+
+def test_doctor_finds_a_spec_that_is_not_its_worlds() -> None:
+    found = check_world(lambda: Odd(5), only=["api"])[-1]
+    assert found.status == "fail"
+    assert "the distribution's spec says observation_space=" in found.message
+    honest = type("Honest", (GridWorldTasks,), {})
+    assert check_world(lambda: honest(5), only=["api"])[-1].status == "pass"
+
+
+class Wind(TensorWorld):
+    """Written before there was a spec."""
+
+    has_cost = True
+
+    def __init__(self, n_copies: int) -> None:
+        super().__init__("wind", n_copies, PLANE, PUSH, horizon=20, fixed_horizon=False, device="cpu")
+        self.n_hidden = 2
+
+    def begin(self, streams: Any, episode: Tensor) -> dict[str, Tensor]:
+        return {"position": torch.zeros(self.num_envs, 2)}
+
+    def advance(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
+        position = state["position"] + actions
+        return {"position": position}, -position.norm(dim=1), None, None
+
+    def observe(self, state: dict[str, Tensor]) -> Tensor:
+        return state["position"].clone()
+
+    def extras(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"cost": state["position"].norm(dim=1)}
+
+
+def test_a_world_written_before_there_was_a_spec_works_for_one_release_and_is_told() -> None:
+    with pytest.warns(DeprecationWarning, match="the old way goes") as told:
+        world = Wind(3)
+    texts = [str(w.message) for w in told]
+    assert [any(part in t for t in texts) for part in ("(spec, num_envs, device)", "has_cost=True", "n_hidden=2")] == [
+        True, True, True,
+    ]  # fmt: skip
+    assert all(w.filename == __file__ for w in told if "has_cost" not in str(w.message))
+    assert world.spec == WorldSpec(
+        PLANE, PUSH, 20, name="wind", fixed_horizon=False, has_cost=True, n_hidden=2
+    )  # fmt: skip
+    assert (world.num_envs, world.has_cost, world.n_hidden, world.horizon) == (3, True, 2, 20)
+    world.set_tasks(Tasks.of("wind", wind=torch.zeros(3, 2)))
+    world.reset(seed=0)
+    assert world.step(torch.full((3, 2), 0.5))[0].tolist() == [[0.5, 0.5]] * 3
+
+
+def test_the_spec_of_a_world_is_its_own_attribute_and_the_old_way_to_it_warns() -> None:
+    world = envs.make("gridworld").make_world(1)
+    with pytest.warns(DeprecationWarning, match=r"WorldSpec\.of\(world\) is now world\.spec"):
+        assert WorldSpec.of(world) is world.spec
+    assert built_spec(envs.make("gridworld")) == world.spec
