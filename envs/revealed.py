@@ -36,7 +36,7 @@ What = Literal["task", "belief"]
 class _Revealed(World):
     """A world whose observation has further numbers behind its own; everything else is the inner world's.
 
-    Subclasses say which numbers. `_began` hears which copies have started an episode, `_saw` of each step.
+    Subclasses say which numbers. `_began` hears which envs have started an episode, `_saw` of each step.
     """
 
     def __init__(self, inner: World, name: str, n_extra: int) -> None:
@@ -50,10 +50,10 @@ class _Revealed(World):
         """Return the numbers to show now, [B, n_extra]."""
 
     def _began(self, began: Tensor, fresh: Tensor) -> None:
-        """Copies `began` [B] have started an episode; those of them that are `fresh` have a new task."""
+        """Envs `began` [B] have started an episode; those of them that are `fresh` have a new task."""
 
     def _saw(self, seen: Seen) -> None:
-        """Every copy has taken a step; called before any of them starts another episode."""
+        """Every env has taken a step; called before any of them starts another episode."""
 
     def _flat(self, obs: Obs) -> Tensor:
         return flat.flatten(self.inner.single_observation_space, obs)
@@ -68,7 +68,7 @@ class _Revealed(World):
         self._began(began, fresh)
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on; a trial begins there."""
+        """Give env i task i from its next reset on; a trial begins there."""
         self.inner.set_tasks(tasks)
         self._waiting = torch.ones_like(self._waiting)
 
@@ -83,7 +83,7 @@ class _Revealed(World):
         return self._shown(self._obs), info
 
     def hold(self, idle: Tensor | None) -> None:
-        """Let copies stand still; see `World.hold`."""
+        """Let envs stand still; see `World.hold`."""
         self.inner.hold(idle)
 
     def hidden(self) -> Tensor:
@@ -91,7 +91,7 @@ class _Revealed(World):
         return self.inner.hidden()
 
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`."""
+        """Advance all envs; see `World.step`."""
         obs, reward, terminated, truncated, info = self.inner.step(actions)
         reached = self._flat(info["final_obs"])
         self._saw(Seen(self._obs, torch.as_tensor(actions, device=self.device), reward, reached))
@@ -125,7 +125,7 @@ class _Revealed(World):
 
 
 class TaskWorld(_Revealed):
-    """Shows the task of each copy's episode."""
+    """Shows the task of each env's episode."""
 
     def __init__(self, inner: World, name: str, family: Any, n_features: int) -> None:
         """`family.task_features` says what a task looks like."""
@@ -149,7 +149,7 @@ class TaskWorld(_Revealed):
 
 
 class BeliefWorld(_Revealed):
-    """Shows what Bayes' rule knows of each copy's task, and the clock: how much of episode and trial is over."""
+    """Shows what Bayes' rule knows of each env's task, and the clock: how much of episode and trial is over."""
 
     def __init__(self, inner: World, name: str, belief: Belief, n_episodes: int) -> None:
         """`n_episodes` is the length of a trial, the unit of the clock."""

@@ -23,7 +23,7 @@ def check_state(world: World, method: str, state: Any, like: Mapping[str, Tensor
 
 
 def check_observation(world: World, obs: Any) -> None:
-    """Raise WorldError unless `obs` is what the observation space says, one row per copy."""
+    """Raise WorldError unless `obs` is what the observation space says, one row per env."""
     space = world.single_observation_space
     _refuse(world, "observe", observation_fault("the observation", space, obs, world.num_envs, world.device))
 

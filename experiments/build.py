@@ -81,7 +81,7 @@ def try_together(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: i
     not fit.
     """
     batch = tasks.sample("train", n_tasks, generator(0, "try-out"))
-    world.set_tasks(batch.repeat(world.n_copies // n_tasks).to(world.device))
+    world.set_tasks(batch.repeat(world.num_envs // n_tasks).to(world.device))
     obs, info = world.reset(seed=0)
     step = first_step(world, obs, info.get("action_mask"))
     with torch.no_grad():

@@ -39,7 +39,7 @@ class Agent(Protocol):
     spec: WorldSpec
     parallel_episodes: bool
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
-    and a trial may run on several copies at once. False for agents with memory: one copy per trial.
+    and a trial may run on several envs at once. False for agents with memory: one env per trial.
 
     Three more attributes may be left out; the functions of these names in this file say what holds then.
 
@@ -66,7 +66,7 @@ class Agent(Protocol):
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
-        """Choose actions for B = N * M rows (M copies per task, neighbours); greedy takes the mode."""
+        """Choose actions for B = N * M rows (M envs per task, neighbours); greedy takes the mode."""
         ...
 
     def adapt(self, state: State, rollout: Rollout) -> State:

@@ -174,17 +174,17 @@ class _Player:
         return Episodes.of(per_seed)
 
     def _batches(self, agent: Agent, tasks: Tasks, phases: Sequence[int]) -> tuple[int, list[list[int]]]:
-        """Return copies per task, and equally long batches of task rows, the last one filled up from the front."""
+        """Return envs per task, and equally long batches of task rows, the last one filled up from the front."""
         copies = copies_per_task(agent, phases, self.protocol.max_copies)
         n = len(tasks)
         n_batches = math.ceil(n / max(1, self.protocol.max_copies // copies))
         size = math.ceil(n / n_batches)
         return copies, [[i % n for i in range(b * size, (b + 1) * size)] for b in range(math.ceil(n / size))]
 
-    def _world(self, n_copies: int) -> World:
-        if self.world is None or self.world.num_envs != n_copies:
+    def _world(self, num_envs: int) -> World:
+        if self.world is None or self.world.num_envs != num_envs:
             self.close()
-            self.world = self.tasks.make_world(n_copies, device=self.device)
+            self.world = self.tasks.make_world(num_envs, device=self.device)
         return self.world
 
     def facts(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .deprecated import OldName
 from .moved import moved
 from .tasks import Tasks
 
@@ -36,9 +37,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of B = N * M copies: N tasks, M neighbouring copies each. All tensors are [T, B, ...] on one device.
+    """T steps of B = N * M envs: N tasks, M neighbouring envs each. All tensors are [T, B, ...] on one device.
 
-    A row is meaningful only where `valid`: a copy that has finished its episodes before the others idles.
+    A row is meaningful only where `valid`: an env that has finished its episodes before the others idles.
     """
 
     obs: Tensor
@@ -52,7 +53,7 @@ class Rollout:
     next_obs: Tensor
     """float32 [T, B, obs_dim]: the observation reached, before any reset (for bootstrapping)."""
     episode: Tensor
-    """int64 [T, B]: which episode of its copy a step belongs to, from 0."""
+    """int64 [T, B]: which episode of its env a step belongs to, from 0."""
     valid: Tensor
     """bool [T, B]."""
     success: Tensor | None
@@ -63,7 +64,7 @@ class Rollout:
     """The step before the first action: carries previous action, reward and done into the phase."""
     n_tasks: int
     n_episodes: int
-    """Episodes per task (over all its copies)."""
+    """Episodes per task (over all its envs)."""
     dense_reward: Tensor | None = None
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
     cost: Tensor | None = None
@@ -74,9 +75,11 @@ class Rollout:
     """float32 [T, B, n_hidden]: what was hidden before each step, for agents that need it in training."""
 
     @property
-    def n_copies(self) -> int:
-        """Copies per task, M."""
+    def envs_per_task(self) -> int:
+        """Envs per task, M."""
         return self.obs.shape[1] // self.n_tasks
+
+    n_copies = OldName("envs_per_task")
 
     @property
     def shown_reward(self) -> Tensor:
@@ -90,7 +93,7 @@ class Rollout:
 
     @property
     def n_steps(self) -> int:
-        """Environment steps that count, over all copies."""
+        """Environment steps that count, over all envs."""
         return int(self.valid.sum())
 
 
@@ -113,5 +116,5 @@ class Trial:
 
     @property
     def n_steps(self) -> int:
-        """Environment steps over all phases and copies."""
+        """Environment steps over all phases and envs."""
         return sum(r.n_steps for r in self.rollouts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
@@ -11,6 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 import gymnasium as gym
 
 from . import spaces
+from .deprecated import deprecated
 
 P = ParamSpec("P")
 Entry = TypeVar("Entry")
@@ -33,11 +33,11 @@ class WorldSpec:
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
     agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
     n_hidden: int = 0
-    """Numbers per copy that `World.hidden` gives; 0: this world does not say what is hidden."""
+    """Numbers per env that `World.hidden` gives; 0: this world does not say what is hidden."""
     name: str = "world"
     """For messages and results."""
     fixed_horizon: bool = True
-    """True if every episode lasts exactly `horizon` steps, so that unmasked copies stay in step."""
+    """True if every episode lasts exactly `horizon` steps, so that unmasked envs stay in step."""
     has_success: bool = False
     """True if `info` carries "success"."""
     has_cost: bool = False
@@ -45,7 +45,7 @@ class WorldSpec:
     carries: bool = False
     """True if something outlives an episode: the first observation after its end also shows something of it (say, the
     last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
-    shows nothing of the kind, so a trial is never reset halfway; `World.hold` keeps copies in step instead."""
+    shows nothing of the kind, so a trial is never reset halfway; `World.hold` keeps envs in step instead."""
 
     @classmethod
     def of(cls, world: Any) -> WorldSpec:
@@ -119,8 +119,3 @@ def takes_old_form(
         init(self, WorldSpec(**old), num_envs, device)  # type: ignore[call-arg]
 
     return cast("Callable[Concatenate[Any, WorldSpec, int, P], None]", either)
-
-
-def deprecated(text: str) -> None:
-    """Warn whoever wrote the world; the caller of who calls this is theirs."""
-    warnings.warn(f"{text} (the old way goes with the next release)", DeprecationWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""The World contract: B copies of an environment that step together, arrays as tensors on one device."""
+"""The World contract: B environments that step together, arrays as tensors on one device."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .action_check import ActionCheck
+from .deprecated import OldName
 from .errors import ConfigError, WorldError
 from .spaces import check_spaces
 from .spec import FromSpec, WorldSpec, takes_old_form, with_class_entries
@@ -24,10 +25,10 @@ StepResult = tuple[Obs, Tensor, Tensor, Tensor, dict[str, Any]]
 class World(VectorEnv[Any, Any, Any]):
     """A gymnasium VectorEnv whose arrays are torch tensors on `device`. Its `spec` says what it is; see `WorldSpec`.
 
-    Life: `set_tasks` (one task per copy), `reset`, then `step` for ever. A copy whose episode ended is reset in the
+    Life: `set_tasks` (one task per env), `reset`, then `step` for ever. An env whose episode ended is reset in the
     same step (SAME_STEP): `obs` is then the first observation of the next episode, and
 
-    * `info["final_obs"]` is, for *every* copy, the observation reached by this step before any reset,
+    * `info["final_obs"]` is, for *every* env, the observation reached by this step before any reset,
     * `info["success"]` (bool [B], only if `has_success`) belongs to this step, before any reset,
     * `info["dense_reward"]` (float32 [B], only if `has_dense_reward`) is a shaped reward of this step for learners that
       train on it. Returns, scores and what an agent adapts on are those of `reward`,
@@ -35,7 +36,7 @@ class World(VectorEnv[Any, Any, Any]):
     * `info["action_mask"]` (bool [B, n], only for Discrete actions that are sometimes illegal) belongs to `obs`.
 
     Reward, `terminated` (the task ended: do not bootstrap) and `truncated` (time ran out: bootstrap) belong to this
-    step too. New tasks take effect at the next reset. Task parameters never appear in the observation. Copy i's results
+    step too. New tasks take effect at the next reset. Task parameters never appear in the observation. Env i's results
     depend on the seed, i, its task and its actions only: not on B, nor on threads or processes. Returned tensors are
     never written to again.
     """
@@ -57,6 +58,7 @@ class World(VectorEnv[Any, Any, Any]):
     carries = FromSpec[bool]()
     n_hidden = FromSpec[int]()
     tasks: Tasks | None
+    n_copies = OldName("num_envs")
 
     @takes_old_form
     def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
@@ -65,51 +67,46 @@ class World(VectorEnv[Any, Any, Any]):
         check_spaces(self.name, spec.observation_space, spec.action_space)
         if num_envs < 1 or self.horizon < 1:
             raise ConfigError(
-                f"world {self.name!r} needs n_copies >= 1 and horizon >= 1, got {num_envs} and {self.horizon}"
+                f"world {self.name!r} needs num_envs >= 1 and horizon >= 1, got {num_envs} and {self.horizon}"
             )
         self.num_envs, self.device, self.tasks = num_envs, torch.device(device), None
         self.single_observation_space, self.single_action_space = spec.observation_space, spec.action_space
         self.observation_space = batch_space(spec.observation_space, num_envs)
         self.action_space = batch_space(spec.action_space, num_envs)
 
-    @property
-    def n_copies(self) -> int:
-        """Return B."""
-        return self.num_envs
-
     @abstractmethod
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on; raises ConfigError unless there are exactly B tasks."""
+        """Give env i task i from its next reset on; raises ConfigError unless there are exactly B tasks."""
 
     @abstractmethod
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start new episodes, in all copies or in those of `options["mask"]` (bool [B]).
+        """Start new episodes, in all envs or in those of `options["mask"]` (bool [B]).
 
-        With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
-        copies; those outside the mask are where they were.
+        With a seed the envs' random streams start afresh; without, they go on. The returned observation holds all
+        envs; those outside the mask are where they were.
         """
 
     def hidden(self) -> Tensor:
-        """Return what is hidden of each copy's present task and episode, float32 [B, n_hidden], of about unit size.
+        """Return what is hidden of each env's present task and episode, float32 [B, n_hidden], of about unit size.
 
         For lessons in training only (`Agent.needs_hidden`); never part of an observation.
         """
         raise WorldError(f"world {self.name!r} does not say what is hidden: its n_hidden is {self.n_hidden}")
 
     def hold(self, idle: Tensor | None) -> None:
-        """Let the copies of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.
+        """Let the envs of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.
 
-        For worlds that carry: such a copy has finished a phase before the others and waits. Its rewards are 0, nothing
+        For worlds that carry: such an env has finished a phase before the others and waits. Its rewards are 0, nothing
         ends, and nothing random is drawn.
         """
         raise WorldError(
-            f"world {self.name!r} says that it carries, so trials of several phases need its copies to wait for each "
+            f"world {self.name!r} says that it carries, so trials of several phases need its envs to wait for each "
             f"other; write hold(idle), or leave carries at False"
         )
 
     @abstractmethod
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies by one step.
+        """Advance all envs by one step.
 
         Actions outside a Box are clipped. NaN, a wrong shape and choices outside a Discrete or MultiDiscrete space
         raise WorldError; worlds of tensors on a GPU, which would have to be waited for, do not look at the numbers.
@@ -125,7 +122,7 @@ class World(VectorEnv[Any, Any, Any]):
         """Go back to where `state_dict` was taken, bit for bit."""
 
     def render(self) -> Any:
-        """Return one RGB image (uint8 [H, W, 3]) of copy 0, where the world can draw itself."""
+        """Return one RGB image (uint8 [H, W, 3]) of env 0, where the world can draw itself."""
         raise ConfigError(f"world {self.name!r} has no picture; its render modes are {self.metadata['render_modes']}")
 
     @cached_property
@@ -134,9 +131,9 @@ class World(VectorEnv[Any, Any, Any]):
         return ActionCheck(self.name, self.single_action_space, self.num_envs, self.device)
 
     def check_tasks(self, tasks: Tasks) -> None:
-        """Raise ConfigError unless there is one task per copy."""
+        """Raise ConfigError unless there is one task per env."""
         if len(tasks) != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but set_tasks got {len(tasks)} tasks; "
-                f"pass tasks.repeat(k) or build it with n_copies={len(tasks)}"
+                f"world {self.name!r} has {self.num_envs} envs but set_tasks got {len(tasks)} tasks; "
+                f"pass tasks.repeat(k) or build it with num_envs={len(tasks)}"
             )

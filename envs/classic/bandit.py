@@ -26,7 +26,7 @@ class BanditWorld(TensorWorld):
     """B bandits; `params["p"]` is float32 [B, k]."""
 
     def __init__(self, num_envs: int, n_arms: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `num_envs` copies with `n_arms` arms."""
+        """Build `num_envs` environments with `n_arms` arms."""
         super().__init__(self.spec_for(n_arms), num_envs, device)
         self._nothing = {"nothing": torch.zeros(num_envs, 1, device=self.device)}
 

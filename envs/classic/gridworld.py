@@ -37,7 +37,7 @@ class GridWorld(TensorWorld):
     """B gridworlds; `params["goal"]` is int64 [B], the goal's cell number 5 x + y."""
 
     def __init__(self, num_envs: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `num_envs` copies."""
+        """Build `num_envs` environments."""
         super().__init__(self.spec_for(), num_envs, device)
         self._next = torch.from_numpy(NEXT.ravel()).to(self.device)
         self._corner = torch.zeros(num_envs, dtype=torch.int64, device=self.device)

@@ -81,7 +81,7 @@ class NavigationWorld(PointWorld):
     """
 
     def __init__(self, num_envs: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `num_envs` copies."""
+        """Build `num_envs` environments."""
         super().__init__(self.spec_for(), num_envs, device)
 
     @staticmethod
@@ -157,7 +157,7 @@ class CornerPointWorld(PointWorld):
     """
 
     def __init__(self, num_envs: int, *, closed: bool = False, device: torch.device | str = "cpu") -> None:
-        """Build `num_envs` copies."""
+        """Build `num_envs` environments."""
         super().__init__(self.spec_for(), num_envs, device, start=CORNER_START)
         self.closed = closed
 

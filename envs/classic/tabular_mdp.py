@@ -25,7 +25,7 @@ class TabularMDPWorld(TensorWorld):
     def __init__(
         self, num_envs: int, n_states: int, n_actions: int, horizon: int, *, device: torch.device | str = "cpu"
     ) -> None:
-        """Build `num_envs` copies."""
+        """Build `num_envs` environments."""
         super().__init__(self.spec_for(n_states, n_actions, horizon), num_envs, device)
         self._start = {"state": torch.zeros(num_envs, dtype=torch.int64, device=self.device)}
         self._first_row = torch.arange(num_envs, device=self.device) * n_states

@@ -37,14 +37,14 @@ _PARENT_CHECK_S = 2.0
 def split_rows(num_envs: int, n_workers: int) -> list[range]:
     """Return the rows of each worker: every `n_workers`-th one, as evenly as possible.
 
-    Neighbouring copies often run the same kind of environment; dealt out like this, slow kinds are shared by all
+    Neighbouring envs often run the same kind of environment; dealt out like this, slow kinds are shared by all
     workers, and none waits for one that got them all.
     """
     return [range(w, num_envs, n_workers) for w in range(n_workers)]
 
 
 class WorkerPool:
-    """`n_workers` processes, each with a `Chunk` of the copies.
+    """`n_workers` processes, each with a `Chunk` of the envs.
 
     Workers are spawned, ignore Ctrl-C and SIGTERM (the main process decides what those mean), use one thread each, and
     leave when the main process closes them or is gone. A worker that raises, dies or falls silent for `timeout_s` ends
@@ -154,19 +154,19 @@ class WorkerPool:
         )
 
     def _where(self, worker: int) -> str:
-        """Return copy, task and step a worker was busy with, or all its copies."""
+        """Return env, task and step a worker was busy with, or all its envs."""
         rows = self.rows[worker]
         for row in rows:
             if self.arrays["busy"][row]:
-                return f"copy {row} (task {self.task_names[row]!r}, step {int(self.arrays['age'][row])})"
+                return f"env {row} (task {self.task_names[row]!r}, step {int(self.arrays['age'][row])})"
         names = [self.task_names[row] for row in rows]
-        return f"copies {', '.join(map(str, rows))} (tasks {', '.join(names)})"
+        return f"envs {', '.join(map(str, rows))} (tasks {', '.join(names)})"
 
 
 def world_error(name: str, failure: CopyFailure) -> WorldError:
     """Return the error a user sees for `failure`; the environment's own traceback is attached as a note."""
     error = WorldError(
-        f"world {name!r}: copy {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
+        f"world {name!r}: env {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
         f"{failure.error}"
     )
     if failure.trace:

@@ -28,9 +28,9 @@ class Backend:
     core: str = "auto"
     """Of the engine: "compiled", "python" (needs no compiler, slower), or "auto": compiled where it can be."""
     n_threads: int | None = None
-    """Of the engine: threads that step the copies, 1 to 1024; None: one per usable CPU."""
+    """Of the engine: threads that step the envs, 1 to 1024; None: one per usable CPU."""
     n_workers: int | None = None
-    """Of upstream: processes that step the copies, 0 (none) to 1024; None: one per usable CPU."""
+    """Of upstream: processes that step the envs, 0 (none) to 1024; None: one per usable CPU."""
 
     def __post_init__(self) -> None:
         """Check names and ranges; raises ConfigError."""

@@ -1,4 +1,4 @@
-"""Which core steps the copies: the compiled one, or the one in Python where there is no compiler."""
+"""Which core steps the envs: the compiled one, or the one in Python where there is no compiler."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class MetaWorldTasks:
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw `n` tasks, evenly over classes, in the fixed order of the classes.
 
-        If n is a multiple of the number of classes, each gets equally many, so that copies keep their environments.
+        If n is a multiple of the number of classes, each gets equally many, so that envs keep their environments.
         Otherwise a random choice of classes gets one more. Goals repeat only if a class has fewer than asked for.
         """
         if n < 1:

@@ -63,11 +63,11 @@ class NpcWorld(TensorWorld):
 
     @abstractmethod
     def latent(self) -> dict[str, Tensor]:
-        """Return what is hidden of each copy's present visitor, [B, ...] per name: for examiners, never for agents."""
+        """Return what is hidden of each env's present visitor, [B, ...] per name: for examiners, never for agents."""
 
     @property
     def state(self) -> EpisodeState:
-        """The present state of all copies: for reference policies and pictures, never for agents. Not to be changed."""
+        """The present state of all envs: for reference policies and pictures, never for agents. Not to be changed."""
         return self._state
 
     @property
@@ -92,13 +92,13 @@ class NpcWorld(TensorWorld):
         return truncated
 
     def render(self) -> Any:
-        """Return a picture (uint8 [H, W, 3]) of copy 0; raises ConfigError before the first reset."""
+        """Return a picture (uint8 [H, W, 3]) of env 0; raises ConfigError before the first reset."""
         if not self._state:
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         return self.picture(0)
 
-    def picture(self, copy: int) -> Any:
-        """Return an RGB picture (uint8 [H, W, 3]) of one copy, drawn without a display."""
+    def picture(self, env: int) -> Any:
+        """Return an RGB picture (uint8 [H, W, 3]) of one env, drawn without a display."""
         return super().render()
 
     def action_names(self) -> list[list[str]]:
@@ -107,8 +107,8 @@ class NpcWorld(TensorWorld):
         sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(getattr(space, "n", 0))]
         return [[str(i) for i in range(n)] for n in sizes]
 
-    def asks(self, copy: int, action: Tensor) -> list[str] | None:
-        """Return the reactions that the visitor of `copy` can show to an action; None if it would show none.
+    def asks(self, env: int, action: Tensor) -> list[str] | None:
+        """Return the reactions that the visitor of `env` can show to an action; None if it would show none.
 
         A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and `advance`
         shows it in place of what the model would.
@@ -125,8 +125,8 @@ class NpcWorld(TensorWorld):
         finally:
             self._state, self._episode = kept
 
-    def frame(self, copy: int) -> dict[str, Any]:
-        """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.
+    def frame(self, env: int) -> dict[str, Any]:
+        """Return what a page needs to draw one env now, as JSON-able values; the keys are the family's own.
 
         Nothing hidden is in it, save under "hidden", which a page shows only when its reader asks for it.
         """

@@ -61,9 +61,9 @@ class OneTask:
         """Return a digest of the family and the task."""
         return f"{self.family.fingerprint()}-{self.task.fingerprint()}"
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
         """Build a world of the family."""
-        return self.family.make_world(n_copies, device=device)
+        return self.family.make_world(num_envs, device=device)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return nothing: the family's values are means over its tasks."""
@@ -167,8 +167,8 @@ def _parser() -> Parser:
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (
         ("steps", "env steps of training per task"),
-        ("copies", "world copies that collect side by side"),
-        ("rollout_steps", "PPO: steps per copy between two updates"),
+        ("copies", "envs that collect side by side"),
+        ("rollout_steps", "PPO: steps per env between two updates"),
         ("minibatches", "PPO: minibatches per epoch"),
     ):
         flag = f"--{name.replace('_', '-')}"

@@ -148,7 +148,7 @@ def check_fingerprint(probe: Probe) -> str:
 
 
 def _pushes(probe: Probe, n_steps: int, noise: Tensor) -> Tensor:
-    """Return noise that keeps each copy's first choice most of the time: random walks go too little far."""
+    """Return noise that keeps each env's first choice most of the time: random walks go too little far."""
     hold = torch.rand(n_steps, generator=generator(probe.seed, "hold")) < 0.8
     return torch.where(hold[:, None, None].to(noise.device), noise[:1], noise)
 
@@ -178,7 +178,7 @@ def check_hidden_tasks(probe: Probe) -> str:
     """The observation does not hold the task's parameters.
 
     Three runs with the same seed and actions and permuted tasks. First observations must be equal bit for bit, and no
-    observation entry may equal a parameter in all copies of all three runs. A family whose `visible_parameters` (names
+    observation entry may equal a parameter in all envs of all three runs. A family whose `visible_parameters` (names
     of `Tasks.values`, or single entries like "goal[0]") are meant to be seen is examined for the others only.
     """
     world, tasks = probe.world(), probe.draw(None, "hidden")

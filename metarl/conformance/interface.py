@@ -93,8 +93,8 @@ def _check_constants(world: object, probe: Probe) -> None:
     missing = [n for n in ("num_envs", "horizon", "device", "single_action_space") if not hasattr(world, n)]
     if missing:
         raise Fault(f"the world lacks {', '.join(missing)}; call super().__init__(...) in its __init__")
-    if world.num_envs != probe.n_copies:
-        raise Fault(f"make_world({probe.n_copies}) gave {world.num_envs} copies; build as many as asked")
+    if world.num_envs != probe.num_envs:
+        raise Fault(f"make_world({probe.num_envs}) gave {world.num_envs} envs; build as many as asked")
     if isinstance(world.horizon, bool) or not isinstance(world.horizon, int) or world.horizon < 1:
         raise Fault(f"horizon is {world.horizon!r}; give the longest episode in steps, a whole number of at least 1")
     if not isinstance(world.name, str) or not world.name:
@@ -103,7 +103,7 @@ def _check_constants(world: object, probe: Probe) -> None:
         if not isinstance(getattr(world, flag), bool):
             raise Fault(f"{flag} is {getattr(world, flag)!r}; set it to True or False")
     if isinstance(world.n_hidden, bool) or not isinstance(world.n_hidden, int) or world.n_hidden < 0:
-        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per copy, 0 if none")
+        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per env, 0 if none")
     if torch.device(world.device).type != torch.device(probe.device).type:
         raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
     check_calls("world", world, METHODS)
@@ -132,7 +132,7 @@ def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:
 
 
 def check_tasks(probe: Probe) -> str:
-    """set_tasks() takes one task per copy, and the next reset gives them to the copies."""
+    """set_tasks() takes one task per env, and the next reset gives them to the envs."""
     world = probe.world()
     for split in ("first", "second"):
         tasks = probe.draw(None, "tasks", split)
@@ -143,12 +143,12 @@ def check_tasks(probe: Probe) -> str:
     try:
         world.set_tasks(tasks[: world.num_envs - 1])
     except ConfigError:
-        return f"one task for each of {world.num_envs} copies, from the next reset on"
-    raise Fault("set_tasks() takes fewer tasks than copies; call World.check_tasks first")
+        return f"one task for each of {world.num_envs} envs, from the next reset on"
+    raise Fault("set_tasks() takes fewer tasks than envs; call World.check_tasks first")
 
 
 def _check_offers(world: World) -> None:
-    """Check what a world offers only if it says so: numbers that are hidden, copies that wait."""
+    """Check what a world offers only if it says so: numbers that are hidden, envs that wait."""
     if world.n_hidden:
         _check_array(world, "hidden()", world.hidden(), torch.float32, (world.n_hidden,))
     if world.carries and not world.fixed_horizon:
@@ -190,7 +190,7 @@ def _check_obs(world: World, name: str, space: gym.Space[Any], value: Any) -> No
 def _check_inside(name: str, space: gym.Space[Any], value: Any) -> None:
     for i, row in enumerate(value.cpu().numpy().astype(space.dtype)):
         if np.isfinite(row).all() and not space.contains(row if row.ndim else row[()]):
-            raise Fault(f"{name} of copy {i} is {row}, outside its space {space}; widen the space or mend the value")
+            raise Fault(f"{name} of env {i} is {row}, outside its space {space}; widen the space or mend the value")
 
 
 def check_observation_bounds(probe: Probe) -> str:
@@ -206,7 +206,7 @@ def check_observation_bounds(probe: Probe) -> str:
             value = reduce(getitem, path, obs)
             _check_inside(f"observation{''.join(f'[{key!r}]' for key in path)}", space, value)
         obs, _, _, _, info = world.step(random_action(world, noise, info.get("action_mask")))
-    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each copy inside"
+    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each env inside"
 
 
 def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:
@@ -218,7 +218,7 @@ def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:
         raise Fault(f'info["action_mask"] is for Discrete actions only; this world has {space}')
     _check_array(world, 'info["action_mask"]', mask, torch.bool, (int(space.n),))
     if not bool(mask.any(dim=1).all()):
-        raise Fault('info["action_mask"] leaves a copy without any legal action; leave at least one')
+        raise Fault('info["action_mask"] leaves an env without any legal action; leave at least one')
     assert isinstance(mask, Tensor)
     return mask
 

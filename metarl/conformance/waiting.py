@@ -1,4 +1,4 @@
-"""Checks of what worlds may offer beyond stepping: copies that wait for others, and what is hidden."""
+"""Checks of what worlds may offer beyond stepping: envs that wait for others, and what is hidden."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from .probe import Fault, Probe, Row, difference, global_rng, go_on
 
 _WAITED = 3
-"""Steps for which every other copy is held."""
+"""Steps for which every other env is held."""
 
 
 def check_waiting(probe: Probe) -> str:
-    """In worlds where something outlives an episode, held copies stand still and then go on as if nothing had been."""
+    """In worlds where something outlives an episode, held envs stand still and then go on as if nothing had been."""
     world, tasks = probe.world(), probe.draw(None, "waiting")
     if not world.carries or world.fixed_horizon:
         return "nobody waits: no episode outlives its end, or all end together"
@@ -35,26 +35,26 @@ def check_waiting(probe: Probe) -> str:
     everywhere = torch.ones(len(rows), 1, dtype=torch.bool)
     found = difference(plain, rows, everywhere & ~idle.cpu())
     if found:
-        raise Fault(f"holding some copies moved others: {found}; hold(idle) concerns the copies of idle alone")
+        raise Fault(f"holding some envs moved others: {found}; hold(idle) concerns the envs of idle alone")
     kept = rows[: before + 1] + rows[before + 1 + _WAITED :]
     found = difference(plain[: len(kept)], kept, everywhere[: len(kept)] & idle.cpu())
     if found:
-        raise Fault(f"a copy that had been held went on differently: {found}; nothing of it may change, clock included")
-    return f"{int(idle.sum())} of {world.num_envs} copies held for {_WAITED} steps, then on as if nothing had been"
+        raise Fault(f"an env that had been held went on differently: {found}; nothing of it may change, clock included")
+    return f"{int(idle.sum())} of {world.num_envs} envs held for {_WAITED} steps, then on as if nothing had been"
 
 
 def _check_still(last: Row, held: list[Row], idle: torch.Tensor) -> None:
-    """Raise Fault unless the copies of `idle` have not moved since the row `last`."""
+    """Raise Fault unless the envs of `idle` have not moved since the row `last`."""
     for row in held:
         still = {"obs": last["obs"], "final_obs": last["obs"], "reward": torch.zeros_like(row["reward"])}
         still |= {k: torch.zeros_like(row[k]) for k in ("terminated", "truncated")}
         found = difference([still], [{k: row[k] for k in still}], idle.cpu()[None])
         if found:
-            raise Fault(f"a held copy did not stand still ({found}); its obs stays, its reward is 0 and nothing ends")
+            raise Fault(f"a held env did not stand still ({found}); its obs stays, its reward is 0 and nothing ends")
 
 
 def check_hidden(probe: Probe) -> str:
-    """hidden() gives `n_hidden` finite numbers per copy, and looking changes nothing."""
+    """hidden() gives `n_hidden` finite numbers per env, and looking changes nothing."""
     world, tasks = probe.world(), probe.draw(None, "hidden numbers")
     if not world.n_hidden:
         return "the world does not say what is hidden"

@@ -33,10 +33,10 @@ class ToyWorld(TensorWorld):
     illegal at even ages.
     """
 
-    def __init__(self, n_copies: int, actions: str = "discrete", *, horizon: int = 4, ends: bool = True) -> None:
+    def __init__(self, num_envs: int, actions: str = "discrete", *, horizon: int = 4, ends: bool = True) -> None:
         self.masked, self.ends = actions == "masked", ends
         seen = spaces.Box(0.0, float(horizon), (1,), np.float32)
-        super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), n_copies)
+        super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), num_envs)
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"age": torch.zeros(self.num_envs)}
@@ -68,7 +68,7 @@ def toy_tasks(n: int, horizon: int = 4) -> Tasks:
 def toy_trial(
     config: Any, n: int = 6, *, actions: str = "discrete", seed: int = 0, **options: Any
 ) -> tuple[Any, Trial]:
-    """Build an agent for the toy world and run one training trial of it on `n` tasks, one copy each."""
+    """Build an agent for the toy world and run one training trial of it on `n` tasks, one env each."""
     world = ToyWorld(n, actions, **options)
     agent = config.build(world.spec, seed=seed)
     return agent, run_trial(world, agent, toy_tasks(n, world.horizon), agent.train_phases, seed=seed)

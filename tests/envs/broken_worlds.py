@@ -80,9 +80,9 @@ class Unchecked(World):
 
     more: Mapping[str, Any] = {}
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__(WorldSpec(BOX, actions, 5, name="unchecked", **self.more), n_copies)
-        self.place, self.age, self.last = torch.zeros(n_copies, 2), 0, self.horizon
+    def __init__(self, num_envs: int, actions: spaces.Space[Any]) -> None:
+        super().__init__(WorldSpec(BOX, actions, 5, name="unchecked", **self.more), num_envs)
+        self.place, self.age, self.last = torch.zeros(num_envs, 2), 0, self.horizon
         self.pending: Tasks | None = None
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -120,7 +120,7 @@ class Clipping(Unchecked):
 
 
 class Restless(Unchecked):
-    """Says that something outlives an episode, and cannot hold a copy."""
+    """Says that something outlives an episode, and cannot hold an env."""
 
     more: Mapping[str, Any] = {"carries": True, "fixed_horizon": False}
 
@@ -128,13 +128,13 @@ class Restless(Unchecked):
 class Late(Unchecked):
     """Ends a step later than it says."""
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__(n_copies, actions)
+    def __init__(self, num_envs: int, actions: spaces.Space[Any]) -> None:
+        super().__init__(num_envs, actions)
         self.last = self.horizon + 1
 
 
 def own(kind: type[Unchecked], actions: spaces.Space[Any]) -> Callable[[], Any]:
-    return family(make_world=lambda self, n_copies, *, device="cpu": kind(n_copies, actions))
+    return family(make_world=lambda self, num_envs, *, device="cpu": kind(num_envs, actions))
 
 
 def deaf_to_tasks(self: Lamps, tasks: Tasks) -> None:
@@ -235,7 +235,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     # What `observe` returns.
     "api: observation [B] for (2,)": observe(lambda o: o[:, 0]),
     "api: observation of another width": observe(lambda o: torch.cat([o, o], 1)),
-    "api: observation without copies": observe(lambda o: o[0]),
+    "api: observation without envs": observe(lambda o: o[0]),
     "api: observation in double precision": observe(lambda o: o.double()),
     "api: observation an array": observe(lambda o: o.numpy()),
     "api: no observation": observe(lambda o: None),
@@ -292,7 +292,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
         lambda o, r, e, t, i: (o, r, e, t, {**i, "final_obs": i["final_obs"].clamp(-1, 1) * 0.5})
     ),
     "aliasing: one buffer for all observations": family(world=LateBuffer),
-    "api: copies cannot wait": family(make_world=lambda self, n, *, device="cpu": Restless(n, spaces.Discrete(3))),
+    "api: envs cannot wait": family(make_world=lambda self, n, *, device="cpu": Restless(n, spaces.Discrete(3))),
     "action bounds: any choice is taken": own(Unchecked, spaces.Discrete(3)),
     "action bounds: any two choices are taken": own(Unchecked, spaces.MultiDiscrete([3, 2])),
     "action bounds: a push beyond the Box goes further": own(Unchecked, spaces.Box(-1, 1, (1,), np.float32)),
@@ -301,8 +301,8 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: horizon of 2.5 steps": world(length=2.5),
     "api: success perhaps": world(knows_success="perhaps"),
     "api: no name": world(name=property(lambda self: "", lambda self, value: None)),
-    "api: constructor left out": world(__init__=lambda self, n_copies, device: None),
-    "api: a copy more than asked": family(make_world=lambda self, n, *, device="cpu": Lamps(n + 1, device)),
+    "api: constructor left out": world(__init__=lambda self, num_envs, device: None),
+    "api: an env more than asked": family(make_world=lambda self, n, *, device="cpu": Lamps(n + 1, device)),
     "api: no world": family(make_world=lambda self, n, *, device="cpu": object()),
     "api: a world that cannot be built": family(make_world=raising(OSError("no such scene"))),
     "api: MultiBinary actions": world(actions=spaces.MultiBinary(2)),
@@ -312,7 +312,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "family: splits as one text": family(splits="train"),
     "family: splits raises": family(splits=property(raising(KeyError("splits")))),
     "family: sample takes no generator": family(sample=lambda self, split, n: None),
-    "family: make_world takes no device": family(make_world=lambda self, n_copies: Lamps(n_copies)),
+    "family: make_world takes no device": family(make_world=lambda self, num_envs: Lamps(num_envs)),
     "family: references is a table": family(references={"random": [0.0]}),
     "family: settings of no JSON kind": family(settings=property(lambda self: {"x": object()}, lambda self, v: None)),
     "family: notes are one text": family(notes="mind the gap"),

@@ -66,9 +66,9 @@ def test_every_second_step_makes_half_a_film(tmp_path):
     [
         ("a.avi", {}, r"a film is a \.gif or \.mp4 file, got '\.avi'"),
         ("a.gif", {"every": 0}, "needs every >= 1"),
-        ("a.gif", {"copy": 2}, r"a copy in 0\.\.1"),
-        ("a.gif", {"copy": 1}, "draws copy 0 from one side only"),
-        ("a.gif", {"camera": "corner"}, "draws copy 0 from one side only"),
+        ("a.gif", {"env": 2}, r"an env in 0\.\.1"),
+        ("a.gif", {"env": 1}, "draws env 0 from one side only"),
+        ("a.gif", {"camera": "corner"}, "draws env 0 from one side only"),
         ("a/b/a.gif", {}, "cannot be written"),
     ],
 )

@@ -181,7 +181,7 @@ def tiring() -> Any:
 
 
 def tired_run() -> AnyConfig:
-    """A run whose world raises in training: 8 copies, which no try-out has."""
+    """A run whose world raises in training: 8 envs, which no try-out has."""
     config = config_of("tests.experiments.test_contract:tiring")
     return dataclasses.replace(config, train=dataclasses.replace(config.train, n_tasks=8))
 

@@ -23,10 +23,10 @@ HORIZON = 12
 class LineWorld(TensorWorld):
     """Start at 0, step right (1) or stay (0). Success while on the goal; reward -1 per step elsewhere."""
 
-    def __init__(self, n_copies: int, *, ends: bool, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_envs: int, *, ends: bool, device: torch.device | str = "cpu") -> None:
         line = spaces.Box(0.0, float(HORIZON), (1,), np.float32)
         spec = WorldSpec(line, spaces.Discrete(2), HORIZON, name="line", fixed_horizon=not ends, has_success=True)
-        super().__init__(spec, n_copies, device)
+        super().__init__(spec, num_envs, device)
         self.ends = ends
 
     def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
@@ -72,8 +72,8 @@ class Line:
         assert tasks is not None
         return tasks.fingerprint()
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> LineWorld:
-        self.worlds.append(LineWorld(n_copies, ends=self.ends, device=device))
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> LineWorld:
+        self.worlds.append(LineWorld(num_envs, ends=self.ends, device=device))
         return self.worlds[-1]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:

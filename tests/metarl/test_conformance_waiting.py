@@ -1,4 +1,4 @@
-"""The checks of worlds whose copies wait for each other, and of those that say what is hidden."""
+"""The checks of worlds whose envs wait for each other, and of those that say what is hidden."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.metarl.test_conformance import MaskedToy, family_of, no_references
 
 
 class PatientToy(MaskedToy):
-    """Shows at the beginning of an episode where the last one ended, and lets copies wait."""
+    """Shows at the beginning of an episode where the last one ended, and lets envs wait."""
 
     more = {"carries": True, "n_hidden": 2}  # noqa: RUF012
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(n_copies, device)
-        self.idle = torch.zeros(n_copies, dtype=torch.bool)
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_envs, device)
+        self.idle = torch.zeros(num_envs, dtype=torch.bool)
 
     def hidden(self) -> Tensor:
         return self.goal.clone()

@@ -160,7 +160,7 @@ def test_a_nan_in_the_policy_names_task_phase_and_step():
         def act(self, state: Any, step: Any, **options: Any) -> Any:
             state, decision = super().act(state, step, **options)
             log_prob = decision.log_prob.clone()
-            log_prob[3] = float("nan")  # 5 tasks of 2 copies: copy 3 belongs to the second task
+            log_prob[3] = float("nan")  # 5 tasks of 2 envs: env 3 belongs to the second task
             return state, decision._replace(log_prob=log_prob)
 
     agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
@@ -180,12 +180,12 @@ def test_a_failing_world_is_told_with_the_iteration_and_closed():
     def fail(actions: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 40:  # an iteration is 30 steps of every copy: two phases of one episode each
-            raise WorldError("copy 3 fell over")
+        if steps == 40:  # an iteration is 30 steps of every env: two phases of one episode each
+            raise WorldError("env 3 fell over")
         return real(actions)
 
     worlds.train.step = fail  # type: ignore[method-assign]
-    with pytest.raises(WorldError, match="iteration 2: copy 3 fell over"):
+    with pytest.raises(WorldError, match="iteration 2: env 3 fell over"):
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0, worlds=worlds)
     assert worlds.train.closed
 

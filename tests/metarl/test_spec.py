@@ -11,13 +11,17 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl import envs
+from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.conformance import check_world
 from metarl.envs.classic.gridworld import GridWorldTasks
+from metarl.envs.film import Filmed
 from metarl.envs.tensor_world import TensorWorld
+from metarl.errors import ConfigError
 from metarl.spec import WorldSpec
 from metarl.task_distribution import about, built_spec, spec_of
 from metarl.tasks import Tasks
 from metarl.world import World
+from tests.agents.toy_world import toy_trial
 from tests.metarl.line_world import Line
 
 PLANE, PUSH = spaces.Box(-9.0, 9.0, (2,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -121,6 +125,22 @@ def test_a_world_written_before_there_was_a_spec_works_for_one_release_and_is_to
     world.set_tasks(Tasks.of("wind", wind=torch.zeros(3, 2)))
     world.reset(seed=0)
     assert world.step(torch.full((3, 2), 0.5))[0].tolist() == [[0.5, 0.5]] * 3
+
+
+def test_the_old_names_of_sizes_work_for_one_release() -> None:
+    world = envs.make("gridworld").make_world(6)
+    with pytest.warns(DeprecationWarning, match=r"World\.n_copies is now num_envs"):
+        assert world.n_copies == 6
+    with pytest.warns(DeprecationWarning, match=r"check_world\(n_copies=\.\.\.\) is now num_envs="):
+        assert check_world(envs.make("gridworld"), n_copies=5, only=["api"])[-1].status == "pass"
+    rollout = toy_trial(RandomConfig(), n=4)[1].query
+    with pytest.warns(DeprecationWarning, match=r"Rollout\.n_copies is now envs_per_task"):
+        assert rollout.n_copies == rollout.envs_per_task == 1
+    with (
+        pytest.warns(DeprecationWarning, match=r"copy=\.\.\.\) is now env="),
+        pytest.raises(ConfigError, match=r"env in 0\.\.5"),
+    ):
+        Filmed(world, "a.gif", copy=6)  # type: ignore[call-arg]
 
 
 def test_the_spec_of_a_world_is_its_own_attribute_and_the_old_way_to_it_warns() -> None:

@@ -157,7 +157,7 @@ def test_as_many_copies_as_divide_every_phase(phases, parallel, limit, expected)
 
 def test_copies_that_tasks_cannot_share_are_refused():
     world = envs.make("navigation").make_world(4)
-    with pytest.raises(ConfigError, match="4 copies, which 3 tasks cannot share evenly; build it with a multiple of 3"):
+    with pytest.raises(ConfigError, match="4 envs, which 3 tasks cannot share evenly; build it with a multiple of 3"):
         navigate((1,), world=world)
 
 
@@ -172,7 +172,7 @@ def test_an_agent_with_memory_is_refused_several_copies():
 
 
 def test_episodes_that_copies_cannot_share_are_refused():
-    with pytest.raises(ConfigError, match="3 episodes per task cannot be shared by 2 copies"):
+    with pytest.raises(ConfigError, match="3 episodes per task cannot be shared by 2 envs"):
         navigate((2, 3), copies=2, parallel=True)
 
 
@@ -200,13 +200,13 @@ def test_a_reward_that_is_not_a_number_names_task_copy_phase_and_step():
             return torch.full((len(step.obs),), 2)
 
     agent = Right(world.spec, parallel=True)
-    # Walking right for two steps reaches (2, 0) in the second task's two copies.
-    with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"):
+    # Walking right for two steps reaches (2, 0) in the second task's two envs.
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', env 2, step 1"):
         run_trial(world, agent, tasks, (2, 2), seed=0)
 
 
 class Dazzled(GridWorld):
-    """Shows NaN in the first observation of one episode of copy 1, and nowhere else."""
+    """Shows NaN in the first observation of one episode of env 1, and nowhere else."""
 
     def __init__(self, episode: int) -> None:
         super().__init__(2)
@@ -235,7 +235,7 @@ def test_a_first_observation_that_is_not_a_number_is_the_worlds_fault(episode, s
     world = Dazzled(episode)
     agent = Uniform(world.spec, parallel=parallel)
     message = (
-        rf"gave a first observation that is not finite: task '.*', copy 1, step {step} of the phase, entry \[1\] is nan"
+        rf"gave a first observation that is not finite: task '.*', env 1, step {step} of the phase, entry \[1\] is nan"
     )
     with pytest.raises(WorldError, match=message):
         run_trial(world, agent, tasks, (2, 1), seed=0)
@@ -250,14 +250,14 @@ def test_of_several_numbers_that_are_not_finite_the_earliest_is_named():
     obs, reward, valid = torch.zeros(4, 3, 2), torch.zeros(4, 3), torch.ones(4, 3, dtype=torch.bool)
     numbers = {"first observation": obs, "reward": reward, "observation": obs.clone()}
     refuse_non_finite(world, numbers, valid)
-    reward[0, 0], valid[0, 0] = torch.nan, False  # an idle copy may hold anything
+    reward[0, 0], valid[0, 0] = torch.nan, False  # an idle env may hold anything
     refuse_non_finite(world, numbers, valid)
     reward[1:, 2] = torch.inf
     numbers["observation"][1, 2, 0] = torch.nan
-    with pytest.raises(WorldError, match=r"gave a reward that is not finite: .* copy 2, step 1 of the phase;"):
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: .* env 2, step 1 of the phase;"):
         refuse_non_finite(world, numbers, valid)
     obs[1, 2, 1] = -torch.inf
-    with pytest.raises(WorldError, match=r"a first observation .* copy 2, step 1 of the phase, entry \[1\] is -inf;"):
+    with pytest.raises(WorldError, match=r"a first observation .* env 2, step 1 of the phase, entry \[1\] is -inf;"):
         refuse_non_finite(world, numbers, valid)
 
 
@@ -269,7 +269,7 @@ def test_trials_count_steps_over_all_phases_and_copies():
 
 @pytest.mark.parametrize("phases", [(5, 1), (2, 3, 1), (1, 1, 1, 1, 1, 1)])
 def test_where_something_outlives_an_episode_phases_make_no_difference(phases: tuple[int, ...]) -> None:
-    """Dialogues end early, and the next one opens with the last reaction: idle copies must neither move nor draw."""
+    """Dialogues end early, and the next one opens with the last reaction: idle envs must neither move nor draw."""
     family = envs.make("npc/assistant")
     tasks = family.sample("train", 7, generator=torch.Generator().manual_seed(0))
 
@@ -290,7 +290,7 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
         return obs, reward
 
     whole, split = play((6,)), play(phases)
-    assert len({len(o) for o in whole[0]}) > 1, "all copies end together, so nothing was shown"
+    assert len({len(o) for o in whole[0]}) > 1, "all envs end together, so nothing was shown"
     for a, b in zip(whole[0] + whole[1], split[0] + split[1], strict=True):
         assert torch.equal(a, b)
 

@@ -144,7 +144,7 @@ class AssetsWorld(MarketWorld):
 
     @staticmethod
     def _pick(values: Tensor, version: Tensor) -> Tensor:
-        """Return each copy's present row of [B, V, n]."""
+        """Return each env's present row of [B, V, n]."""
         if values.shape[1] == 1:
             return values[:, 0]
         index = version[:, None, None].expand(-1, 1, values.shape[2])

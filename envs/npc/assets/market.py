@@ -150,29 +150,29 @@ class MarketWorld(NpcWorld):
         """Return what can be held."""
         return [[*(f"parcel {'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[j % 26]}" for j in range(self.n_assets)), "cash"]]
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return prices since the episode began (if seen), signals, position, wealth; under "hidden" the truth."""
         state = self.state
-        passed = int(state["t"][copy])
-        growth = state["paths"][copy, :passed, 3].cumsum(0).exp()
+        passed = int(state["t"][env])
+        growth = state["paths"][env, :passed, 3].cumsum(0).exp()
         return {
             "step": passed,
             "horizon": self.horizon,
-            "episode": int(self.episode[copy]),
+            "episode": int(self.episode[env]),
             "feedback": self.feedback,
-            "signal": state["signal"][copy].tolist(),
-            "shown": [r if s else None for r, s in zip(state["shown"][copy].tolist(), state["seen"][copy].tolist(),
+            "signal": state["signal"][env].tolist(),
+            "shown": [r if s else None for r, s in zip(state["shown"][env].tolist(), state["seen"][env].tolist(),
                                                        strict=True)],
             "prices": growth.tolist() if self.feedback == "full" else None,
-            "position": int(state["position"][copy]),
-            "wealth": float(state["wealth"][copy].exp()),
-            "drawdown": float(state["worst"][copy]),
-            "hidden": {k: v[copy].tolist() for k, v in self.latent().items()} | {"prices": growth.tolist()},
+            "position": int(state["position"][env]),
+            "wealth": float(state["wealth"][env].exp()),
+            "drawdown": float(state["worst"][env]),
+            "hidden": {k: v[env].tolist() for k, v in self.latent().items()} | {"prices": growth.tolist()},
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return the price lines of an episode so far, signals as bars, and what is held."""
-        frame = self.frame(copy)
+        frame = self.frame(env)
         return draw_market(
             np.asarray(frame["hidden"]["prices"], dtype=np.float64).reshape(-1, self.n_assets),
             np.asarray(frame["signal"], dtype=np.float64),

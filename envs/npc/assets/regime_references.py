@@ -74,9 +74,9 @@ class Filtered(Trader):
         if self.forget:
             self.filter.reset(ended)
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return "good", the chance of each asset's good mood, and "mean", its expected next return."""
-        p = self.filter.p[copy]
+        p = self.filter.p[env]
         return {"good": p[:, : p.shape[1] // 2].sum(1).tolist(), "mean": (p @ self.filter.mean).tolist()}
 
     def learned(self) -> dict[str, Tensor]:

@@ -265,7 +265,7 @@ class AssistantWorld(NpcWorld):
         return (beta - self.mean[domain]) / self.sd[domain]
 
     def standard_of(self, people: Tensor) -> Tensor:
-        """Return the same for a bank of people per copy, [B, P, 6]; not for anonymous columns."""
+        """Return the same for a bank of people per env, [B, P, 6]; not for anonymous columns."""
         domain = self.params["domain"]
         return (people - self.mean[domain][:, None]) / self.sd[domain][:, None]
 
@@ -377,9 +377,9 @@ class AssistantWorld(NpcWorld):
         about = self.standard(self._beta(self.state["version"]), self.params["domain"])
         return torch.cat([about, torch.nn.functional.one_hot(self.state["intent"], self.config.n_intents).float()], 1)
 
-    def attributes(self, copy: int) -> list[str]:
+    def attributes(self, env: int) -> list[str]:
         """Return the names of the columns that a visitor's domain has."""
-        domain = DOMAINS[self.domains[int(self.params["domain"][copy])]]
+        domain = DOMAINS[self.domains[int(self.params["domain"][env])]]
         if self.config.anonymise:
             return [f"attribute {a + 1}" for a in range(N_ATTRIBUTES)]
         return list(domain.attributes)
@@ -389,7 +389,7 @@ class AssistantWorld(NpcWorld):
         asks = [*(f"ask attribute {a + 1}" for a in range(N_ATTRIBUTES)), "ask category", "ask limit"]
         return [[*(f"offer {j + 1}" for j in range(self.config.n_offers)), *asks[: self.config.n_questions]]]
 
-    def asks(self, copy: int, action: Tensor) -> list[str]:
+    def asks(self, env: int, action: Tensor) -> list[str]:
         """Return what a visitor can say to a proposal or a question."""
         kind, number = int(self._kinds[action]), int(action) - self.config.n_offers
         if kind == _PROPOSED:
@@ -399,39 +399,39 @@ class AssistantWorld(NpcWorld):
         categories = [f"category {'ABCD'[c]}" for c in range(self.config.n_categories)]
         return categories if number == N_ATTRIBUTES else ["no limit", "limit"]
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return the catalogue, the last turn in words, and under "hidden" the visitor."""
         state, hidden = self.state, self.latent()
-        kind, answer = int(state["kind"][copy]), int(state["answer"][copy])
-        names = self.attributes(copy)
+        kind, answer = int(state["kind"][env]), int(state["answer"][env])
+        names = self.attributes(env)
         questions = [*names, *[""] * (N_ATTRIBUTES - len(names)), "category", "limit"]
-        asked = questions[int(state["last_question"][copy].argmax())] if kind >= _ASKED else None
+        asked = questions[int(state["last_question"][env].argmax())] if kind >= _ASKED else None
         replies = ["less than most", "like most", "more than most", *(f"category {c}" for c in range(max(2, self.config.n_categories))), "accepted", "refused"]  # noqa: E501  # fmt: skip
         if asked == "limit":
             replies[N_LEVELS : N_LEVELS + 2] = ["no limit", "limit"]
         return {
-            "episode": int(self.episode[copy]),
-            "turn": int(state["turn"][copy]),
+            "episode": int(self.episode[env]),
+            "turn": int(state["turn"][env]),
             "horizon": self.horizon,
             "attributes": names,
             "offers": [
                 {"values": row[: len(names)], "category": int(c), "refused": bool(t)}
-                for row, c, t in zip(state["offers"][copy].tolist(), self.category.tolist(),
-                                     state["tried"][copy].tolist(), strict=True)
+                for row, c, t in zip(state["offers"][env].tolist(), self.category.tolist(),
+                                     state["tried"][env].tolist(), strict=True)
             ],
             "last": ["nothing", "proposal", "question", "question"][kind],
             "question": asked,
             "answer": replies[answer] if answer < len(replies) else None,
-            "cost": float(state["cost"][copy]),
+            "cost": float(state["cost"][env]),
             "hidden": {
-                "beta": hidden["beta"][copy, : len(names)].tolist(),
-                "intent": int(hidden["intent"][copy]),
-                "utility": hidden["utility"][copy].tolist(),
-                "admissible": state["admissible"][copy].tolist(),
+                "beta": hidden["beta"][env, : len(names)].tolist(),
+                "intent": int(hidden["intent"][env]),
+                "utility": hidden["utility"][env].tolist(),
+                "admissible": state["admissible"][env].tolist(),
             },
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return the offers as cards: bars for attributes, a frame in the colour of the category."""
-        frame = self.frame(copy)
+        frame = self.frame(env)
         return draw_catalogue(frame)

@@ -10,7 +10,7 @@ the mood shown last (one-hot, the last entry "none yet"), the action it answers 
 encounter is in the first observation of the next one, beside the next visitor's glyph.
 
 A ring says: do not remember me; what its wearer showed last is not in the next encounter's observation. Glyphs, rings
-and the order of visitors follow from the copy's streams, not from the task, whose styles are in no first observation.
+and the order of visitors follow from the env's streams, not from the task, whose styles are in no first observation.
 """
 
 from __future__ import annotations
@@ -240,31 +240,31 @@ class CompanionWorld(NpcWorld):
         """Return what the choices of an action are called."""
         return self.styles.names()
 
-    def asks(self, copy: int, action: Tensor) -> list[str]:
+    def asks(self, env: int, action: Tensor) -> list[str]:
         """Return the moods that a visitor can show."""
         return mood_names(self.styles.moods)
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return who is there, the last mood and action, and under "hidden" the visitor's number and style."""
         state, styles = self.state, self.styles
-        mood, last = int(state["mood"][copy]), int(state["last"][copy])
-        glyph = (state["glyph"][copy] * 255).round().int().tolist() if "glyph" in state else None
-        style = int(state["style"][copy])
+        mood, last = int(state["mood"][env]), int(state["last"][env])
+        glyph = (state["glyph"][env] * 255).round().int().tolist() if "glyph" in state else None
+        style = int(state["style"][env])
         return {
-            "encounter": int(self.episode[copy]) % self.n_episodes, "encounters": self.n_episodes,
-            "turn": int(state["turn"][copy]), "turns": self.horizon,
-            "visitor": int(state["visitor"][copy]) if glyph is None else None, "visitors": self.settings.n_visitors,
-            "glyph": glyph, "ring": bool(state["ring"][copy]),
+            "encounter": int(self.episode[env]) % self.n_episodes, "encounters": self.n_episodes,
+            "turn": int(state["turn"][env]), "turns": self.horizon,
+            "visitor": int(state["visitor"][env]) if glyph is None else None, "visitors": self.settings.n_visitors,
+            "glyph": glyph, "ring": bool(state["ring"][env]),
             "mood": mood if mood < styles.moods else None, "moods": styles.moods,
             "mood_names": mood_names(styles.moods),
             "action": styles.factors[last].tolist() if last < styles.n else None,
-            "cost": float(state["cost"][copy]),
+            "cost": float(state["cost"][env]),
             "hidden": {
-                "visitor": int(state["visitor"][copy]), "style": styles.factors[style].tolist(),
-                "style_name": styles.name(style), "engagement": round(float(state["engagement"][copy]), 4),
+                "visitor": int(state["visitor"][env]), "style": styles.factors[style].tolist(),
+                "style_name": styles.name(style), "engagement": round(float(state["engagement"][env]), 4),
             },
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return a picture of the encounter (uint8 [240, 360, 3])."""
-        return draw_encounter(self.frame(copy), self.styles.sizes)
+        return draw_encounter(self.frame(env), self.styles.sizes)

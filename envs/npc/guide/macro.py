@@ -97,12 +97,12 @@ class GuideMacro(GuideWorld):
         reward = torch.where(arrives, felt, self._zero)
         return reached, reward, ~arrives | changes["seen"].all(1), None
 
-    def would_show(self, copy: int, action: int) -> bool:
+    def would_show(self, env: int, action: int) -> bool:
         """Return whether the visitor has the patience to go there and look."""
-        state = {k: v[copy] for k, v in self.state.items()}
+        state = {k: v[env] for k, v in self.state.items()}
         if action >= self.n_exhibits or bool(state["seen"][action]):
             return False
-        way = float(self.distances(self.state)[copy, action]) * float(self.latent()["pace"][copy])
+        way = float(self.distances(self.state)[env, action]) * float(self.latent()["pace"][env])
         return float(state["patience"]) >= way + self.settings.look_ticks
 
     def observe(self, state: EpisodeState) -> dict[str, Tensor]:

@@ -151,10 +151,10 @@ class GuideMicro(GuideWorld):
         reward = torch.where(enjoyed, felt, self._zero)
         return reached, reward, (patience <= 0) | changes["seen"].all(1), None
 
-    def would_show(self, copy: int, action: int) -> bool:
+    def would_show(self, env: int, action: int) -> bool:
         """Return whether something can be presented here and now, and there is time to look."""
         can, _ = self.present_at(self.state)
-        return action == PRESENT and bool(can[copy] & (self.state["patience"][copy] >= self.settings.look_ticks))
+        return action == PRESENT and bool(can[env] & (self.state["patience"][env] >= self.settings.look_ticks))
 
     def observe(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what lies around the guide and what it knows besides."""

@@ -239,21 +239,21 @@ class GuideWorld(NpcWorld):
         return found | {"felt": self.felt(state)}
 
     @abstractmethod
-    def would_show(self, copy: int, action: int) -> bool:
-        """Return whether `action` (what is done, whatever the wiring) lets the visitor of `copy` look at an exhibit."""
+    def would_show(self, env: int, action: int) -> bool:
+        """Return whether `action` (what is done, whatever the wiring) lets the visitor of `env` look at an exhibit."""
 
-    def asks(self, copy: int, action: Tensor) -> list[str] | None:
+    def asks(self, env: int, action: Tensor) -> list[str] | None:
         """Return the faces that the visitor can make, if it is shown something."""
         names, wiring = REACTION_NAMES[self.settings.reactions], self.wiring(self.state)
-        does = int(action) if wiring is None else int(wiring[copy, int(action)])
-        return list(names) if names and self.would_show(copy, does) else None
+        does = int(action) if wiring is None else int(wiring[env, int(action)])
+        return list(names) if names and self.would_show(env, does) else None
 
-    def picture(self, copy: int) -> Any:
-        """Return an RGB picture (uint8 [H, W, 3]) of one copy."""
-        return paint(self.frame(copy))
+    def picture(self, env: int) -> Any:
+        """Return an RGB picture (uint8 [H, W, 3]) of one env."""
+        return paint(self.frame(env))
 
-    def frame(self, copy: int) -> dict[str, Any]:
-        """Return what a page needs to draw one copy now, as JSON-able values.
+    def frame(self, env: int) -> dict[str, Any]:
+        """Return what a page needs to draw one env now, as JSON-able values.
 
         "size" [rows, columns]; "walls", a string per row, "#" where nobody walks; "guide" and "visitor" (cells, [row,
         column]); "trail", cells from the visitor to the guide; "exhibits", each with "cell", "themes" {name: weight},
@@ -261,10 +261,10 @@ class GuideWorld(NpcWorld):
         "shown", the exhibit that it is about, or null; "speed" in cells per tick, 0 if not seen yet; "episode" of
         "episodes". Under "hidden": "interests" {theme: number}, "pace", "aversion", and "felt", g at each exhibit.
         """
-        state = {k: v[copy] for k, v in self.state.items()}
+        state = {k: v[env] for k, v in self.state.items()}
         wall = self.places.layouts.wall[int(state["layout"])]
         reaction = int(state["reaction"])
-        hidden = {k: v[copy].tolist() for k, v in self.latent().items()}
+        hidden = {k: v[env].tolist() for k, v in self.latent().items()}
         return {
             "size": list(wall.shape),
             "walls": ["".join("#" if w else "." for w in row) for row in wall.tolist()],
@@ -281,7 +281,7 @@ class GuideWorld(NpcWorld):
         }
 
     def _exhibits(self, state: EpisodeState) -> list[dict[str, Any]]:
-        """Return each exhibit of one copy's state for its `frame`."""
+        """Return each exhibit of one env's state for its `frame`."""
         points = self.places.layouts.points[state["layout"]].tolist()
         rows = self.places.themes.rows[state["theme"]]
         return [
@@ -297,7 +297,7 @@ class GuideWorld(NpcWorld):
 
     @abstractmethod
     def walkers(self, state: EpisodeState) -> dict[str, Any]:
-        """Return where guide and visitor are in one copy's state, and the "trail" between them, for its `frame`."""
+        """Return where guide and visitor are in one env's state, and the "trail" between them, for its `frame`."""
 
     def cell(self, number: Tensor | int) -> list[int]:
         """Return [row, column] of a cell."""

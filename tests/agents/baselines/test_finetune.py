@@ -121,7 +121,7 @@ def test_each_task_adapts_to_its_own_episodes_only() -> None:
     agent, trial = _trial(n=4)
     rollout, state = trial.query, agent.init(4)
     changed = replace(rollout, reward=rollout.reward.clone())
-    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two copies
+    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two envs
     a, b = agent.adapt(state, rollout), agent.adapt(state, changed)
     for key in a:
         assert torch.equal(a[key][[0, 2, 3]], b[key][[0, 2, 3]])

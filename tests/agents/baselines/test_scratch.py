@@ -90,7 +90,7 @@ def test_each_task_learns_from_its_own_episodes_only() -> None:
     agent, trial = _trial()
     rollout, state = trial.query, agent.init(4)
     changed = replace(rollout, reward=rollout.reward.clone())
-    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two copies
+    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two envs
     a, b = agent.adapt(state, rollout), agent.adapt(state, changed)
     assert all(torch.equal(a[key][[0, 2, 3]], b[key][[0, 2, 3]]) for key in a)
     assert any(not torch.equal(a[key][1], b[key][1]) for key in a)

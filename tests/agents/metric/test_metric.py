@@ -190,7 +190,7 @@ def _replayed(agent: Metric, trial: Trial, *, shift: float) -> Trial:
     batch = agent._batch(query)
     out = agent.net(agent.library.rows(slots), batch.obs, batch.action_mask)
     log_prob = agent.net.distribution.log_prob(out, batch.action)
-    n, m, steps = query.n_tasks, query.n_copies, len(query.obs)
+    n, m, steps = query.n_tasks, query.envs_per_task, len(query.obs)
     back = log_prob.reshape(n, steps, m).transpose(0, 1).reshape(steps, n * m)
     return Trial(trial.tasks, (trial.rollouts[0], replace(query, log_prob=back.detach() + shift)))
 

@@ -30,12 +30,12 @@ class Lamps(TensorWorld):
     more: Mapping[str, Any] = {}
     """Further entries of its spec."""
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
         spec = WorldSpec(
             self.observation, self.actions, self.length, name="lamps", fixed_horizon=not self.ends,
             has_success=self.knows_success, **self.more,
         )  # fmt: skip
-        super().__init__(spec, n_copies, device)
+        super().__init__(spec, num_envs, device)
 
     def begin(self, streams: Any, episode: Tensor) -> Any:
         return {"place": 2.0 * streams.uniform(episode, 2) - 1.0}
@@ -101,8 +101,8 @@ class Family(FiniteFamily):
         lamps = torch.linspace(-3.0, 3.0, 40)
         super().__init__("lamps", Tasks.of("lamps", lamp=lamps), shuffled_cuts("lamps", 40, 10), {"n": 40})
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        return self.world(n_copies, device)  # type: ignore[call-arg,arg-type]
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        return self.world(num_envs, device)  # type: ignore[call-arg,arg-type]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         return {}

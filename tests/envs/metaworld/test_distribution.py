@@ -320,7 +320,7 @@ def test_a_mid_episode_snapshot_continues_bit_for_bit_in_another_environment(nam
     used.reset()
     restore(used, state)
     assert np.array_equal(drive(used, steps[20:]), expected)
-    if name == "pick-place-v3":  # the trap: rewards read MuJoCo's memory through views; copies give other rewards
+    if name == "pick-place-v3":  # the trap: rewards read MuJoCo's memory through views; envs give other rewards
         restore(used, state)
         for pad in ("init_left_pad", "init_right_pad"):
             assert pad in state["views"]

@@ -40,7 +40,7 @@ def toy(lengths: list[float], actions: str = "discrete", seed: int = 0) -> World
 
 
 def still(env: WorldVecEnv) -> np.ndarray[Any, Any]:
-    """Return a legal action for each copy."""
+    """Return a legal action for each env."""
     return np.zeros((env.num_envs, *(env.action_space.shape or ())), dtype=env.action_space.dtype)
 
 

@@ -112,11 +112,11 @@ def seven_actions(held_out: int) -> object:
         def spec(self) -> WorldSpec:
             return dataclasses.replace(super().spec, action_space=Discrete(7))
 
-        def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
-            world: Any = super().make_world(n_copies, device=device)
+        def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> Any:
+            world: Any = super().make_world(num_envs, device=device)
             world.spec = dataclasses.replace(world.spec, action_space=Discrete(7))
             world.single_action_space = Discrete(7)
-            world.action_space = batch_space(world.single_action_space, n_copies)
+            world.action_space = batch_space(world.single_action_space, num_envs)
             honest = world.advance
             world.advance = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
             return world

@@ -75,7 +75,7 @@ def test_tables_of_themes_hold_weights_that_sum_to_one() -> None:
 
 @pytest.mark.parametrize(("name", "options"), [("npc/guide", {"patience": 14}), ("npc/guide-macro", {})])
 def test_worlds_keep_the_contract(name: str, options: dict[str, Any]) -> None:
-    findings = check_world(lambda: envs.make(name, **options), n_copies=4, n_steps=24)
+    findings = check_world(lambda: envs.make(name, **options), num_envs=4, n_steps=24)
     assert [f for f in findings if f.status == "fail"] == []
 
 

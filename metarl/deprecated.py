@@ -1,0 +1,49 @@
+"""Names that changed go on working for one release; whoever uses one is told by a DeprecationWarning."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def deprecated(text: str) -> None:
+    """Warn whoever called the function that calls this one."""
+    warnings.warn(f"{text} (the old way goes with the next release)", DeprecationWarning, stacklevel=3)
+
+
+class OldName:
+    """An attribute that is called otherwise by now: `n_copies = OldName("num_envs")`."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._text = f"{owner.__name__}.{name} is now {self._new}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Return what the new name gives."""
+        if instance is None:
+            return self
+        deprecated(self._text)
+        return getattr(instance, self._new)
+
+
+def renamed(**names: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """Let a function take keywords by their old names as well: `@renamed(n_copies="num_envs")`."""
+
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
+        @functools.wraps(function)
+        def either(*args: P.args, **kwargs: P.kwargs) -> Result:
+            for old in names.keys() & kwargs.keys():
+                deprecated(f"{function.__qualname__}({old}=...) is now {names[old]}=...")
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return either
+
+    return decorate
