@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.deprecated import bridge
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive
 from metarl.spec import WorldSpec, takes_old_form
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
-from .tensor_checks import check_extras, check_mask, check_observation, check_state, checked_advance
+from .tensor_checks import check_extras, check_mask, check_observation, check_state, checked_transition
 
 EpisodeState = dict[str, Tensor]
+_OLD_METHODS = {"begin": "initial", "advance": "transition", "observe": "observation", "carry": "persist"}
 
 
 class TensorWorld(World):
@@ -25,13 +27,13 @@ class TensorWorld(World):
 
     A subclass writes three functions over all B envs at once:
 
-    * `begin(streams, episode)`: the state of a fresh episode, a dict of tensors [B, ...]. Randomness comes from
+    * `initial(streams, episode)`: the state of a fresh episode, a dict of tensors [B, ...]. Randomness comes from
       `streams.uniform(episode, n)`, so that episode e of env i is always the same draw;
-    * `advance(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode never
-      ends by itself) and success [B] (or None). `clock` counts this env's steps since the seed: random dynamics draw
-      once from `streams` with it, all the lanes they need. These streams are not those of `begin`;
-    * `observe(state)`: the observation, in tensors of its own (not those of `state`);
-    * `carry(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
+    * `transition(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode
+      never ends by itself) and success [B] (or None). `clock` counts this env's steps since the seed: random dynamics
+      draw once from `streams` with it, all the lanes they need. These streams are not those of `initial`;
+    * `observation(state)`: the observation, in tensors of its own (not those of `state`);
+    * `persist(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
 
     `self.params` holds the tasks' tensors, one row per env. This class does the rest: time limits, SAME_STEP
     autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place. During the first episode of a world it
@@ -56,18 +58,22 @@ class TensorWorld(World):
         self._episode = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._clock = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bridge(cls, _OLD_METHODS)
+
     @abstractmethod
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Return the state at the start of episode number `episode` (int64 [B]) of each env."""
 
     @abstractmethod
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Return next state, reward, terminated and success; must not write into its arguments."""
 
     @abstractmethod
-    def observe(self, state: EpisodeState) -> Obs:
+    def observation(self, state: EpisodeState) -> Obs:
         """Return the observation of `state`."""
 
     def action_mask(self, state: EpisodeState) -> Tensor | None:
@@ -78,10 +84,10 @@ class TensorWorld(World):
         """Return further entries of `info` about the state a step reached, before any reset."""
         return {}
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Return what an episode begins with when the one before it ended in `ended`, for what outlives an episode.
 
-        `fresh` is what `begin` gave. Rows of envs whose episode has not ended are ignored.
+        `fresh` is what `initial` gave. Rows of envs whose episode has not ended are ignored.
         """
         return fresh
 
@@ -115,14 +121,14 @@ class TensorWorld(World):
 
     def _fresh(self) -> EpisodeState:
         """Return the states that episodes begin with."""
-        state = self.begin(self._begin_streams, self._episode)
+        state = self.initial(self._begin_streams, self._episode)
         if self._to_check:
-            check_state(self, "begin", state, None)
+            check_state(self, "initial", state, None)
         return state
 
     def _observed(self, state: EpisodeState) -> Obs:
         """Return the observation of `state`."""
-        obs = self.observe(state)
+        obs = self.observation(state)
         if self._to_check:
             check_observation(self, obs)
         return obs
@@ -185,7 +191,9 @@ class TensorWorld(World):
         given = (self._state, self.check_actions(actions), self._step_streams, self._clock)
         # Kinds are checked with the first episode, and trusted from then on.
         state, reward, terminated, success = (
-            checked_advance(self, self.advance, self.params, *given) if self._to_check else self.advance(*given)
+            checked_transition(self, self.transition, self.params, *given)
+            if self._to_check
+            else self.transition(*given)
         )
         if self._idle is None:
             self._clock = self._clock + 1
@@ -239,9 +247,9 @@ class TensorWorld(World):
 
     def _carried(self, ended: EpisodeState) -> EpisodeState:
         """Return the states in which the next episodes begin."""
-        state = self.carry(ended, self._fresh())
+        state = self.persist(ended, self._fresh())
         if self._to_check:
-            check_state(self, "carry", state, ended)
+            check_state(self, "persist", state, ended)
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -272,6 +280,9 @@ class TensorWorld(World):
         self._begin_streams.keys, self._step_streams.keys = here["begin_keys"], here["step_keys"]
         self._age = here["age"] if "age" in here else state["age"]
         self._waiting, self._episode, self._clock = here["waiting"], here["episode"], here["clock"]
+
+
+bridge(TensorWorld, _OLD_METHODS)
 
 
 def choose_rows(chosen: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> EpisodeState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -47,3 +47,27 @@ def renamed(**names: str) -> Callable[[Callable[P, Result]], Callable[P, Result]
         return either
 
     return decorate
+
+
+def bridge(owner: type, names: Mapping[str, str]) -> None:
+    """Let methods that `owner` writes be found by their old names and by their new ones, {old: new}.
+
+    A class that overrides the old name overrides the new one, with a warning; one that writes the new one can be asked
+    by the old, as `super().begin(...)` of a class derived from it does.
+    """
+    own = vars(owner)
+    for old, new in names.items():
+        if old in own and new not in own:
+            deprecated(f"{owner.__name__}.{old} is now {new}; rename it")
+            setattr(owner, new, own[old])
+        elif new in own and old not in own:
+            setattr(owner, old, _asked_by(old, new, own[new]))
+
+
+def _asked_by(old: str, new: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def warned(self: Any, *args: Any, **kwargs: Any) -> Any:
+        deprecated(f"{type(self).__name__}.{old} is now {new}")
+        return method(self, *args, **kwargs)
+
+    return warned

@@ -35,18 +35,18 @@ class BanditWorld(TensorWorld):
         """Return what such a bandit is: there is nothing to see, and an episode is one pull."""
         return WorldSpec(spaces.Box(0.0, 0.0, (1,), np.float32), spaces.Discrete(n_arms), 1, name="bandit")
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Nothing to prepare."""
         return self._nothing
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay 1 with the chosen arm's probability."""
         p = self.params["p"].gather(1, actions[:, None])
         return state, (streams.uniform(clock) < p).squeeze(1).to(torch.float32), None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return zeros [B, 1]."""
         return state["nothing"].clone()
 

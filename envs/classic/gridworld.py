@@ -50,11 +50,11 @@ class GridWorld(TensorWorld):
         where = spaces.Box(0.0, SIZE - 1.0, (2,), np.float32)
         return WorldSpec(where, spaces.Discrete(len(MOVES)), HORIZON, name="gridworld")
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Stand on (0, 0)."""
         return {"cell": self._corner}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, stay inside, and pay by the cell reached."""
@@ -62,7 +62,7 @@ class GridWorld(TensorWorld):
         reward = torch.where(cell == self.params["goal"], GOAL_REWARD, STEP_REWARD)
         return {"cell": cell}, reward, None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return (x, y) as float32 [B, 2]."""
         return self._xy.index_select(0, state["cell"])
 

@@ -50,13 +50,13 @@ class PointWorld(TensorWorld):
         self._scale, self._start = scale, start
         self._origin = torch.zeros(num_envs, 2, device=self.device)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Stand at the start."""
         if self._start == 0.0:
             return {"position": self._origin}
         return {"position": (2.0 * streams.uniform(episode, 2) - 1.0) * self._start}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, then pay."""
@@ -69,7 +69,7 @@ class PointWorld(TensorWorld):
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the reward [B] of a move, and whether it ends the episode (None: never)."""
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the position."""
         return state["position"].clone()
 

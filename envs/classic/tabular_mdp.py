@@ -35,11 +35,11 @@ class TabularMDPWorld(TensorWorld):
         """Return what such an MDP is."""
         return WorldSpec(spaces.Discrete(n_states), spaces.Discrete(n_actions), horizon, name="tabular-mdp")
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Start in state 0."""
         return self._start
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay the noisy reward of (s, a) and draw the next state."""
@@ -52,7 +52,7 @@ class TabularMDPWorld(TensorWorld):
         after = draw(transition.reshape(-1, n_states).index_select(0, row), where)
         return {"state": after}, reward, None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the state's number, int64 [B]."""
         return state["state"].clone()
 

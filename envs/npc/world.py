@@ -110,8 +110,8 @@ class NpcWorld(TensorWorld):
     def asks(self, env: int, action: Tensor) -> list[str] | None:
         """Return the reactions that the visitor of `env` can show to an action; None if it would show none.
 
-        A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and `advance`
-        shows it in place of what the model would.
+        A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and
+        `transition` shows it in place of what the model would.
         """
         return None
 

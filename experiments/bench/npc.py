@@ -111,7 +111,7 @@ class Runner:
         """Return the bytes that an env holds, and those of an observation."""
         snapshot = self.world.state_dict()
         held = sum(v.numel() * v.element_size() for v in _tensors(snapshot))
-        obs = _tensors(self.world.observe(self.world.state))
+        obs = _tensors(self.world.observation(self.world.state))
         return {"held": held / self.n, "observation": sum(v.numel() * v.element_size() for v in obs) / self.n}
 
 

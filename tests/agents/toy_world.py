@@ -38,10 +38,10 @@ class ToyWorld(TensorWorld):
         seen = spaces.Box(0.0, float(horizon), (1,), np.float32)
         super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), num_envs)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"age": torch.zeros(self.num_envs)}
 
-    def advance(
+    def transition(
         self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         age = state["age"] + 1
@@ -49,7 +49,7 @@ class ToyWorld(TensorWorld):
         ended = over & (age < self.horizon)
         return {"age": age}, over * self.params["prize"], ended if self.ends else None, None
 
-    def observe(self, state: dict[str, Tensor]) -> Tensor:
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
         return state["age"][:, None].clone()
 
     def action_mask(self, state: dict[str, Tensor]) -> Tensor | None:

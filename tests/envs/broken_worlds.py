@@ -33,12 +33,12 @@ def world(base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
 
 
 def begin(change: Callable[[Any], Any]) -> Callable[[], Any]:
-    return world(begin=lambda self, streams, episode: change(Lamps.begin(self, streams, episode)))
+    return world(initial=lambda self, streams, episode: change(Lamps.initial(self, streams, episode)))
 
 
 def advance(change: Callable[[Any, Any, Any, Any], Any], base: type[Lamps] = Lamps) -> Callable[[], Any]:
     """Replace (state, reward, terminated, success) by what `change` makes of them."""
-    return world(base, advance=lambda self, *given: change(*base.advance(self, *given)))
+    return world(base, transition=lambda self, *given: change(*base.transition(self, *given)))
 
 
 def state_of(change: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -50,7 +50,7 @@ def reward_of(change: Callable[[Tensor], Any]) -> Callable[[], Any]:
 
 
 def observe(change: Callable[[Any], Any], base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
-    return world(base, observe=lambda self, state: change(base.observe(self, state)), **members)
+    return world(base, observation=lambda self, state: change(base.observation(self, state)), **members)
 
 
 def step(change: Callable[..., Any], base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
@@ -61,9 +61,9 @@ def step(change: Callable[..., Any], base: type[Lamps] = Lamps, **members: Any) 
 def writes_into(name: str) -> Callable[[], Any]:
     def spoiling(self: Lamps, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
         {"state": state["place"], "params": self.params["lamp"], "actions": actions}[name].mul_(1)
-        return Lamps.advance(self, state, actions, streams, clock)
+        return Lamps.transition(self, state, actions, streams, clock)
 
-    return world(advance=spoiling)
+    return world(transition=spoiling)
 
 
 class LateBuffer(Lamps):
@@ -158,7 +158,7 @@ def counting(self: Family) -> str:
 
 def moving_away(self: Lamps, state: Any) -> Any:
     os.chdir("/")
-    return Lamps.observe(self, state)
+    return Lamps.observation(self, state)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -200,12 +200,12 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: begin returns a number for all": begin(lambda s: {"place": torch.tensor(0.0)}),
     "api: begin returns gradients": begin(lambda s: {"place": s["place"].requires_grad_()}),
     "api: begin raises": world(begin=raising(IndexError("no such row"))),
-    "api: it moves to another folder": world(observe=moving_away),
+    "api: it moves to another folder": world(observation=moving_away),
     "api: begin ends the process": world(begin=raising(SystemExit(0))),
     # What `advance` returns.
-    "api: advance returns nothing": advance(lambda *all: None),
-    "api: advance returns three values": advance(lambda *all: all[:3]),
-    "api: advance returns a list": advance(lambda *all: list(all)),
+    "api: transition returns nothing": advance(lambda *all: None),
+    "api: transition returns three values": advance(lambda *all: all[:3]),
+    "api: transition returns a list": advance(lambda *all: list(all)),
     "api: the state loses an entry": state_of(lambda s: {}),
     "api: the state has an entry more": state_of(lambda s: {**s, "more": s["place"]}),
     "api: the state has another dtype": state_of(lambda s: {"place": s["place"].double()}),
@@ -227,11 +227,11 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: success promised, not given": advance(lambda s, r, e, w: (s, r, e, None), Rooms),
     "api: success as 0.0 and 1.0": advance(lambda s, r, e, w: (s, r, e, w.float()), Rooms),
     "api: success not announced": advance(lambda s, r, e, w: (s, r, e, r > 0)),
-    "api: advance writes into the state": writes_into("state"),
-    "api: advance writes into the tasks": writes_into("params"),
-    "api: advance writes into the actions": writes_into("actions"),
-    "api: advance multiplies what does not fit": world(advance=lambda self, s, a, *_: s["place"] @ s["place"]),
-    "api: advance uses what is not there": world(advance=lambda self, *given: self.no_such_thing),
+    "api: transition writes into the state": writes_into("state"),
+    "api: transition writes into the tasks": writes_into("params"),
+    "api: transition writes into the actions": writes_into("actions"),
+    "api: transition multiplies what does not fit": world(transition=lambda self, s, a, *_: s["place"] @ s["place"]),
+    "api: transition uses what is not there": world(transition=lambda self, *given: self.no_such_thing),
     # What `observe` returns.
     "api: observation [B] for (2,)": observe(lambda o: o[:, 0]),
     "api: observation of another width": observe(lambda o: torch.cat([o, o], 1)),
@@ -262,7 +262,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: cost negative": world(more={"has_cost": True}, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
     "api: cost not announced": world(extras=lambda self, s: {"cost": torch.ones(self.num_envs)}),
     "api: shaped reward announced only": world(more={"has_dense_reward": True}),
-    "api: a reaction that is lost": world(more={"carries": True}, carry=lambda self, ended, fresh: None),
+    "api: a reaction that is lost": world(more={"carries": True}, persist=lambda self, ended, fresh: None),
     "api: hidden numbers promised": world(more={"n_hidden": 2}),
     "api: one hidden number in place of two": world(more={"n_hidden": 2}, hidden=lambda self: self.params["lamp"]),
     "api: minus one hidden number": world(more={"n_hidden": -1}),

@@ -25,15 +25,15 @@ class Dice(TensorWorld):
         spec = WorldSpec(box, push, horizon, name="dice", fixed_horizon=fixed_horizon, has_success=True)
         super().__init__(spec, num_envs)
 
-    def begin(self, streams, episode):
+    def initial(self, streams, episode):
         return {"sum": streams.uniform(episode).squeeze(1)}
 
-    def advance(self, state, actions, streams, clock):
+    def transition(self, state, actions, streams, clock):
         total = state["sum"] + actions[:, 0] + streams.uniform(clock).squeeze(1)
         over = total > self.params["limit"]
         return {"sum": total}, total, None if self.fixed_horizon else over, over
 
-    def observe(self, state):
+    def observation(self, state):
         return state["sum"].clone()[:, None]
 
 

@@ -169,11 +169,11 @@ class Tiring(Lamps):
 
     steps = 0
 
-    def advance(self, state: Any, actions: torch.Tensor, streams: Any, clock: torch.Tensor) -> Any:
+    def transition(self, state: Any, actions: torch.Tensor, streams: Any, clock: torch.Tensor) -> Any:
         self.steps += 1
         if self.num_envs == 4 * 2 and self.steps > 3:
             return torch.zeros(3) + torch.zeros(4)
-        return super().advance(state, actions, streams, clock)
+        return super().transition(state, actions, streams, clock)
 
 
 def tiring() -> Any:
@@ -202,10 +202,10 @@ def test_what_a_strangers_world_raises_is_one_line_that_names_world_method_and_p
 
 
 def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(self: Any, *given: Any) -> Any:
+    def transition(self: Any, *given: Any) -> Any:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("metarl.envs.classic.gridworld.GridWorld.advance", advance)
+    monkeypatch.setattr("metarl.envs.classic.gridworld.GridWorld.transition", transition)
     monkeypatch.setattr("metarl.experiments.build.try_out", lambda source, **_: source())
     with pytest.raises(RuntimeError, match="ours"):
         main(["train", "tests.experiments.tiny_presets:tiny", "--run-dir", str(tmp_path / "run")])

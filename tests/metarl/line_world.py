@@ -29,17 +29,17 @@ class LineWorld(TensorWorld):
         super().__init__(spec, num_envs, device)
         self.ends = ends
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"x": torch.zeros(self.num_envs, device=self.device)}
 
-    def advance(
+    def transition(
         self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         x = state["x"] + actions
         success = x == self.params["goal"]
         return {"x": x}, success.float() - 1.0, success if self.ends else None, success
 
-    def observe(self, state: dict[str, Tensor]) -> Tensor:
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
         return state["x"][:, None]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl import envs
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.conformance import check_world
-from metarl.envs.classic.gridworld import GridWorldTasks
+from metarl.envs.classic.gridworld import GridWorld, GridWorldTasks
 from metarl.envs.film import Filmed
 from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError
@@ -87,37 +87,45 @@ def test_doctor_finds_a_spec_that_is_not_its_worlds() -> None:
     assert check_world(lambda: honest(5), only=["api"])[-1].status == "pass"
 
 
-class Wind(TensorWorld):
-    """Written before there was a spec."""
+def wind() -> type[TensorWorld]:
+    class Wind(TensorWorld):
+        """Written before there was a spec."""
 
-    has_cost = True
+        has_cost = True
 
-    def __init__(self, n_copies: int) -> None:
-        super().__init__("wind", n_copies, PLANE, PUSH, horizon=20, fixed_horizon=False, device="cpu")
-        self.n_hidden = 2
+        def __init__(self, n_copies: int) -> None:
+            super().__init__("wind", n_copies, PLANE, PUSH, horizon=20, fixed_horizon=False, device="cpu")
+            self.n_hidden = 2
 
-    def begin(self, streams: Any, episode: Tensor) -> dict[str, Tensor]:
-        return {"position": torch.zeros(self.num_envs, 2)}
+        def begin(self, streams: Any, episode: Tensor) -> dict[str, Tensor]:
+            return {"position": torch.zeros(self.num_envs, 2)}
 
-    def advance(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
-        position = state["position"] + actions
-        return {"position": position}, -position.norm(dim=1), None, None
+        def advance(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
+            position = state["position"] + actions
+            return {"position": position}, -position.norm(dim=1), None, None
 
-    def observe(self, state: dict[str, Tensor]) -> Tensor:
-        return state["position"].clone()
+        def observe(self, state: dict[str, Tensor]) -> Tensor:
+            return state["position"].clone()
 
-    def extras(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"cost": state["position"].norm(dim=1)}
+        def extras(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"cost": state["position"].norm(dim=1)}
+
+    return Wind
 
 
 def test_a_world_written_before_there_was_a_spec_works_for_one_release_and_is_told() -> None:
     with pytest.warns(DeprecationWarning, match="the old way goes") as told:
-        world = Wind(3)
-    texts = [str(w.message) for w in told]
-    assert [any(part in t for t in texts) for part in ("(spec, num_envs, device)", "has_cost=True", "n_hidden=2")] == [
-        True, True, True,
-    ]  # fmt: skip
-    assert all(w.filename == __file__ for w in told if "has_cost" not in str(w.message))
+        world = wind()(3)
+    texts = "\n".join(str(w.message) for w in told)
+    for part in (
+        "pass (spec, num_envs, device)",
+        "has_cost=True",
+        "n_hidden=2",
+        "begin is now initial",
+        "observe is now",
+    ):
+        assert part in texts
+    assert [w.filename for w in told if "(spec, num_envs" in str(w.message)] == [__file__]
     assert world.spec == WorldSpec(
         PLANE, PUSH, 20, name="wind", fixed_horizon=False, has_cost=True, n_hidden=2
     )  # fmt: skip
@@ -125,6 +133,32 @@ def test_a_world_written_before_there_was_a_spec_works_for_one_release_and_is_to
     world.set_tasks(Tasks.of("wind", wind=torch.zeros(3, 2)))
     world.reset(seed=0)
     assert world.step(torch.full((3, 2), 0.5))[0].tolist() == [[0.5, 0.5]] * 3
+
+
+def test_old_and_new_names_of_methods_go_together_in_a_class_and_its_base() -> None:
+    with pytest.warns(DeprecationWarning, match="is now") as told:  # noqa: PT031
+
+        class Shy(GridWorld):
+            def begin(self, streams: Any, episode: Tensor) -> dict[str, Tensor]:
+                return super().begin(streams, episode) | {"age": torch.zeros(self.num_envs)}  # type: ignore[misc]
+
+            def transition(self, state: Any, *given: Any) -> Any:
+                reached, *rest = super().transition(state, *given)
+                return reached | {"age": state["age"] + 1}, *rest
+
+            def observe(self, state: Any) -> Tensor:
+                return torch.where(state["age"][:, None] > 0, super().observe(state), -1.0)  # type: ignore[misc]
+
+        world = Shy(2)
+        world.set_tasks(envs.make("gridworld").all("train")[:2])  # type: ignore[index]
+        seen = [world.reset(seed=0)[0], world.step(torch.tensor([2, 1]))[0]]
+    assert [o.tolist() for o in seen] == [[[-1.0, -1.0]] * 2, [[1.0, 0.0], [0.0, 1.0]]]
+    texts = {str(w.message).partition(" (")[0] for w in told}
+    assert {
+        "Shy.begin is now initial; rename it",
+        "Shy.begin is now initial",
+        "Shy.observe is now observation",
+    } <= texts
 
 
 def test_the_old_names_of_sizes_work_for_one_release() -> None:

@@ -184,8 +184,8 @@ def test_one_greedy_flag_too_few_is_refused():
 class Cracked(GridWorld):
     """Pays NaN on the goal."""
 
-    def advance(self, state, actions, streams, clock):
-        state, reward, terminated, success = super().advance(state, actions, streams, clock)
+    def transition(self, state, actions, streams, clock):
+        state, reward, terminated, success = super().transition(state, actions, streams, clock)
         return state, torch.where(reward == 1.0, float("nan"), reward), terminated, success
 
 
@@ -212,15 +212,15 @@ class Dazzled(GridWorld):
         super().__init__(2)
         self.episode = episode
 
-    def begin(self, streams, episode):
-        return super().begin(streams, episode) | {"episode": episode, "age": torch.zeros(2)}
+    def initial(self, streams, episode):
+        return super().initial(streams, episode) | {"episode": episode, "age": torch.zeros(2)}
 
-    def advance(self, state, actions, streams, clock):
-        following, *rest = super().advance(state, actions, streams, clock)
+    def transition(self, state, actions, streams, clock):
+        following, *rest = super().transition(state, actions, streams, clock)
         return following | {"episode": state["episode"], "age": state["age"] + 1}, *rest
 
-    def observe(self, state):
-        obs = super().observe(state)
+    def observation(self, state):
+        obs = super().observation(state)
         if "episode" not in state:
             return obs
         dazzled = (state["age"] == 0) & (state["episode"] == self.episode) & torch.tensor([False, True])

@@ -79,7 +79,7 @@ class MarketWorld(NpcWorld):
     def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Return "paths" and "fee" (float32 [B]) of fresh episodes, and what else a subclass keeps in its state."""
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw the paths and hold cash."""
         drawn = self.market(streams, episode)
         return drawn | {
@@ -96,11 +96,11 @@ class MarketWorld(NpcWorld):
             "first": self._nothing + 1.0,
         }
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep what the last step showed."""
         return fresh | {k: ended[k] for k in ("before", "shown", "seen")}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Hold what was chosen for one step."""
@@ -134,7 +134,7 @@ class MarketWorld(NpcWorld):
         """Return what the actions hold, int64 [B]; A is cash."""
         return actions
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the observation described above."""
         passed = state["t"].to(torch.float32) / self.horizon
         position = self._held.index_select(0, state["position"])

@@ -97,9 +97,9 @@ class RegimeWorld(MarketWorld):
         nothing = torch.zeros_like(returns)
         return torch.stack([nothing, nothing, returns, returns.log1p()], dim=2)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Go on in the moods of the last episode's end."""
-        fresh = super().carry(ended, fresh)
+        fresh = super().persist(ended, fresh)
         mood = fresh["mood"] * (fresh["mood"][:, :1] * ended["mood"][:, -1:])
         return fresh | {"mood": mood, "paths": self._paths(mood, fresh["noise"])}
 

@@ -194,7 +194,7 @@ class AssistantWorld(NpcWorld):
         )
         self._eye_action = torch.eye(j + q, device=self.device)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw a catalogue and an intent."""
         config, params, n = self.config, self.params, self.num_envs
         u = streams.uniform(episode, 3)
@@ -254,7 +254,7 @@ class AssistantWorld(NpcWorld):
         within = (first <= first.median(1, keepdim=True).values).reshape(len(offers), -1, 1)
         return torch.cat([fits, fits & within], dim=2)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep what the last turn showed."""
         return fresh | {k: ended[k] for k in ("kind", "answer", "last_offer", "last_question", "worst")}
 
@@ -269,7 +269,7 @@ class AssistantWorld(NpcWorld):
         domain = self.params["domain"]
         return (people - self.mean[domain][:, None]) / self.sd[domain][:, None]
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Take one turn."""
@@ -347,7 +347,7 @@ class AssistantWorld(NpcWorld):
         """Return which offers were not refused yet, and which questions make sense."""
         return torch.cat([state["tried"] == 0, self._askable.index_select(0, self.params["domain"])], dim=1)
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return catalogue and dialogue."""
         offers = torch.cat([state["offers"], self._category_seen, state["tried"][:, :, None]], dim=2)
         vec = [

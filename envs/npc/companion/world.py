@@ -118,7 +118,7 @@ class CompanionWorld(NpcWorld):
         self._shown = torch.cat([reactions, shown], dim=1).to(device)
         self._ids = torch.eye(self.settings.n_visitors, device=device)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Let a visitor in."""
         n_encounters, n_visitors = self.n_episodes, self.n_rows
         number = episode % n_encounters
@@ -186,12 +186,12 @@ class CompanionWorld(NpcWorld):
         columns = [p[:, self._factors[:, f]] for f, p in enumerate(parts)]
         return (torch.stack(columns, dim=-1) * self._strides).sum(-1)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep the last turn in sight, within a trial, unless the visitor wore a ring."""
         within = (self.episode % self.n_episodes > 0) & (ended["ring"] == 0)
         return fresh | {k: torch.where(within, ended[k], fresh[k]) for k in ("mood", "last")}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Play a turn: the visitor is as engaged as its style says and shows it, more or less."""
@@ -213,7 +213,7 @@ class CompanionWorld(NpcWorld):
         }  # fmt: skip
         return after, engagement.clone(), None, None
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return who is there and what was shown."""
         shown = self._shown.index_select(0, state["mood"] * (self.styles.n + 1) + state["last"])
         turn = state["turn"]

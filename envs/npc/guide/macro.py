@@ -70,7 +70,7 @@ class GuideMacro(GuideWorld):
         row = state["layout"] * (m + 1) + state["at"]
         return self._distance.view(-1, m + 1).index_select(0, row)[:, :m]
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Walk there, look, and see how the visitor takes it."""
@@ -105,7 +105,7 @@ class GuideMacro(GuideWorld):
         way = float(self.distances(self.state)[env, action]) * float(self.latent()["pace"][env])
         return float(state["patience"]) >= way + self.settings.look_ticks
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what is on show and how far it is, and what `last_step` tells."""
         b, m = state["seen"].shape
         themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1)).view(b, m, N_THEMES)

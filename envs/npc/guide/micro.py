@@ -123,7 +123,7 @@ class GuideMicro(GuideWorld):
         close = state["laid"] - state["eaten"] <= 1
         return here.any(1) & close, here.long().argmax(1)
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Let a tick pass, or the time of a look."""
@@ -156,7 +156,7 @@ class GuideMicro(GuideWorld):
         can, _ = self.present_at(self.state)
         return action == PRESENT and bool(can[env] & (self.state["patience"][env] >= self.settings.look_ticks))
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what lies around the guide and what it knows besides."""
         b, view, m = self.num_envs, self.settings.view, self.n_exhibits
         row, column = state["cell"] // self.width, state["cell"] % self.width

@@ -109,7 +109,7 @@ class GuideWorld(NpcWorld):
     def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
         """Return what such a world is."""
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw a layout of the visitor's kind of place and what is on show in it."""
         m, themes = self.n_exhibits, self.places.themes
         draw = streams.uniform(episode, 2 * m + 1)
@@ -160,7 +160,7 @@ class GuideWorld(NpcWorld):
         """Return what each action does, int64 [B, actions], where a shift has rewired them."""
         return self._current("wiring", state) if "wiring" in self.params else None
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Let the next episode begin with what the last step of this one showed."""
         return fresh | {k: ended[k] for k in ("reaction", "last_theme", "last_crowd", "speed")}
 

@@ -22,7 +22,7 @@ BOX = spaces.Box(-9.0, 9.0, (2,), np.float32)
 class Lamps(TensorWorld):
     """A hidden lamp on a line; the nearer, the better. Starts anywhere and shows place and a gust of wind."""
 
-    observation: spaces.Space[Any] = BOX
+    seen: spaces.Space[Any] = BOX
     actions: spaces.Space[Any] = spaces.Discrete(3)
     ends = False
     knows_success = False
@@ -32,18 +32,18 @@ class Lamps(TensorWorld):
 
     def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
         spec = WorldSpec(
-            self.observation, self.actions, self.length, name="lamps", fixed_horizon=not self.ends,
+            self.seen, self.actions, self.length, name="lamps", fixed_horizon=not self.ends,
             has_success=self.knows_success, **self.more,
         )  # fmt: skip
         super().__init__(spec, num_envs, device)
 
-    def begin(self, streams: Any, episode: Tensor) -> Any:
+    def initial(self, streams: Any, episode: Tensor) -> Any:
         return {"place": 2.0 * streams.uniform(episode, 2) - 1.0}
 
     def move(self, actions: Tensor) -> Tensor:
         return actions.float() - 1.0
 
-    def advance(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
+    def transition(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
         place = (state["place"] + 0.5 * torch.stack([self.move(actions), streams.normal(clock, 1)[:, 0]], 1)).clamp(
             -9, 9
         )
@@ -51,7 +51,7 @@ class Lamps(TensorWorld):
         near = far < 0.3
         return {"place": place}, -far, near if self.ends else None, near if self.knows_success else None
 
-    def observe(self, state: Any) -> Any:
+    def observation(self, state: Any) -> Any:
         return state["place"].clone()
 
 
@@ -76,10 +76,10 @@ class Drive(Lamps):
 class Rooms(Lamps):
     """Says in which third of the line it is, beside the place; ends at the lamp, which is a success."""
 
-    observation = spaces.Dict({"place": BOX, "third": spaces.Discrete(3)})
+    seen = spaces.Dict({"place": BOX, "third": spaces.Discrete(3)})
     ends = knows_success = True
 
-    def observe(self, state: Any) -> Any:
+    def observation(self, state: Any) -> Any:
         place = state["place"]
         return {"place": place.clone(), "third": ((place[:, 0] + 9.0) / 6.0).floor().long().clamp(0, 2)}
 

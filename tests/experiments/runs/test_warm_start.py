@@ -117,8 +117,8 @@ def seven_actions(held_out: int) -> object:
             world.spec = dataclasses.replace(world.spec, action_space=Discrete(7))
             world.single_action_space = Discrete(7)
             world.action_space = batch_space(world.single_action_space, num_envs)
-            honest = world.advance
-            world.advance = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
+            honest = world.transition
+            world.transition = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
             return world
 
     return Odd(held_out)

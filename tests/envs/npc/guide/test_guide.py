@@ -203,7 +203,7 @@ def test_presenting_needs_the_exhibits_cell_and_the_visitor_close_by() -> None:
 
 def test_the_map_shows_what_lies_around_the_guide() -> None:
     world = world_of(make(), 20)
-    chart = world.observe(world.state)["map"]
+    chart = world.observation(world.state)["map"]
     assert chart.shape == (20, 14, 9, 9)
     for i in range(20):
         row, column = divmod(int(world.state["cell"][i]), 15)
