@@ -82,13 +82,13 @@ class _Revealed(World):
         self._start(began)
         return self._shown(self._obs), info
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let envs stand still; see `World.hold`."""
-        self.inner.hold(idle)
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still; see `World.freeze`."""
+        self.inner.freeze(idle)
 
-    def hidden(self) -> Tensor:
-        """Return what is hidden; see `World.hidden`."""
-        return self.inner.hidden()
+    def privileged_info(self) -> Tensor:
+        """Return what is hidden; see `World.privileged_info`."""
+        return self.inner.privileged_info()
 
     def step(self, actions: Any) -> StepResult:
         """Advance all envs; see `World.step`."""

@@ -91,8 +91,8 @@ class TensorWorld(World):
         """
         return fresh
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let envs stand still; see `World.hold`."""
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still; see `World.freeze`."""
         # Standing still costs a little, so nobody is asked to unless somebody waits.
         self._idle = idle if idle is None or idle.device.type != "cpu" or bool(idle.any()) else None
 

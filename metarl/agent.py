@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .deprecated import deprecated
 from .registry import load_target
 from .rollout import Rollout, Step, Trial
 from .spec import WorldSpec
@@ -17,7 +18,7 @@ from .state import State
 
 __all__ = [
     "Agent", "Decision", "Savable", "SavableAgent", "State", "Step", "WorldSpec", "adapts_within_episode",
-    "learning_state", "needs_hidden",
+    "learning_state", "needs_privileged_info",
 ]  # fmt: skip
 
 
@@ -46,9 +47,10 @@ class Agent(Protocol):
     An agent with memory is taken to learn about the task while an episode goes on. One whose memory does not, because
     only `adapt` learns, says `adapts_within_episode = False`: its first episode is then one before any adaptation.
 
-    An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`;
-    and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run started from another one
-    does not take over: optimiser moments, counters of schedules, stored experience (`metarl.warm_start`)."""
+    An agent may also have `needs_privileged_info = True`: its training rollouts then say what was hidden, see
+    `World.privileged_info`; and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run
+    started from another one does not take over: optimiser moments, counters of schedules, stored experience
+    (`metarl.warm_start`)."""
     train_phases: tuple[int, ...]
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 
@@ -110,9 +112,12 @@ def adapts_within_episode(agent: Agent) -> bool:
     return bool(getattr(agent, "adapts_within_episode", not agent.parallel_episodes))
 
 
-def needs_hidden(agent: Agent) -> bool:
-    """Return whether training rollouts for the agent say what was hidden, see `World.hidden`."""
-    return bool(getattr(agent, "needs_hidden", False))
+def needs_privileged_info(agent: Agent) -> bool:
+    """Return whether training rollouts for the agent say what was hidden, see `World.privileged_info`."""
+    if getattr(agent, "needs_hidden", False):
+        deprecated(f"agent {agent.name!r} has needs_hidden; that is now needs_privileged_info")
+        return True
+    return bool(getattr(agent, "needs_privileged_info", False))
 
 
 def learning_state(agent: Agent) -> frozenset[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import spaces
-from .agent import Agent, needs_hidden
+from .agent import Agent, needs_privileged_info
 from .commandline import command
 from .errors import ConfigError, WorldError
 from .rollout import Rollout, Step
@@ -31,8 +31,8 @@ def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> Ste
 
 def _let_wait(world: World, idle: Tensor | None) -> None:
     """Let idle envs stand still in worlds where their steps would leave a trace."""
-    if world.carries and not world.fixed_horizon:
-        world.hold(idle)
+    if world.persists_across_episodes and not world.fixed_horizon:
+        world.freeze(idle)
 
 
 def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
@@ -56,8 +56,8 @@ def collect(
 ) -> tuple[State, Step, Rollout]:
     """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
 
-    Only with `training` does the rollout say what was hidden, to an agent that needs it (`Agent.needs_hidden`).
-    The M envs of a task share its episodes evenly. Raises ConfigError if they cannot.
+    Only with `training` does the rollout say what was hidden, to an agent with `needs_privileged_info`. The M envs of a
+    task share its episodes evenly. Raises ConfigError if they cannot.
     """
     b = world.num_envs
     copies = b // n_tasks
@@ -71,15 +71,15 @@ def collect(
     on_cpu = world.device.type == "cpu"
     # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
     free = not world.fixed_horizon
-    hidden = None if world.shows_reward else torch.zeros(b, device=world.device)
+    hidden = None if world.reward_observable else torch.zeros(b, device=world.device)
     start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
     extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
-    tells = training and world.n_hidden > 0 and needs_hidden(agent)
+    tells = training and world.n_privileged > 0 and needs_privileged_info(agent)
     for t in range(rounds * world.horizon):
         if tells:
-            _append(columns, {"hidden": world.hidden()})
+            _append(columns, {"privileged_info": world.privileged_info()})
         # Elsewhere it is what the step before reached, and has been looked at.
         if on_cpu and (free or t % world.horizon == 0) and not _surely_finite(step.obs):
             refuse_non_finite(world, {"first observation": step.obs[None]}, active[None], t)
@@ -136,8 +136,8 @@ def collect(
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
         cost=kept.get("cost"),
-        shows_reward=world.shows_reward,
-        hidden=kept.get("hidden"),
+        reward_observable=world.reward_observable,
+        privileged_info=kept.get("privileged_info"),
     )
     return state, step, rollout
 

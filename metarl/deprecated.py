@@ -32,6 +32,11 @@ class OldName:
         deprecated(self._text)
         return getattr(instance, self._new)
 
+    def __set__(self, instance: Any, value: Any) -> None:
+        """Set what the new name names."""
+        deprecated(self._text)
+        setattr(instance, self._new, value)
+
 
 def renamed(**names: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """Let a function take keywords by their old names as well: `@renamed(n_copies="num_envs")`."""

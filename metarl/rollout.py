@@ -28,7 +28,7 @@ class Step:
     prev_action: Tensor
     """float32 [B, action_dim], flat (one-hot for discrete spaces)."""
     prev_reward: Tensor
-    """float32 [B]; 0 in a world that does not show it (`World.shows_reward`)."""
+    """float32 [B]; 0 in a world that does not show it (`World.reward_observable`)."""
     prev_done: Tensor
     """bool [B]: the previous step ended an episode."""
     action_mask: Tensor | None = None
@@ -69,10 +69,10 @@ class Rollout:
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
     cost: Tensor | None = None
     """float32 [T, B], or None if the world has none: what a step cost in safety, counted beside the return."""
-    shows_reward: bool = True
-    """False if the agent was not told the rewards while it acted, see `World.shows_reward`."""
-    hidden: Tensor | None = None
-    """float32 [T, B, n_hidden]: what was hidden before each step, for agents that need it in training."""
+    reward_observable: bool = True
+    """False if the agent was not told the rewards while it acted, see `World.reward_observable`."""
+    privileged_info: Tensor | None = None
+    """float32 [T, B, n_privileged]: what was hidden before each step, for agents that need it in training."""
 
     @property
     def envs_per_task(self) -> int:
@@ -80,11 +80,13 @@ class Rollout:
         return self.obs.shape[1] // self.n_tasks
 
     n_copies = OldName("envs_per_task")
+    shows_reward = OldName("reward_observable")
+    hidden = OldName("privileged_info")
 
     @property
     def shown_reward(self) -> Tensor:
         """float32 [T, B]: the reward where the agent was told it, else 0; what a memory or a belief may take in."""
-        return self.reward if self.shows_reward else torch.zeros_like(self.reward)
+        return self.reward if self.reward_observable else torch.zeros_like(self.reward)
 
     @property
     def last(self) -> Tensor:

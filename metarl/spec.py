@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 import gymnasium as gym
 
 from . import spaces
-from .deprecated import deprecated
+from .deprecated import OldName, deprecated, renamed
 
 P = ParamSpec("P")
 Entry = TypeVar("Entry")
@@ -29,11 +29,11 @@ class WorldSpec:
     """Longest possible episode, in env steps."""
     has_dense_reward: bool = False
     """True if `info`, and so a rollout, carries "dense_reward"."""
-    shows_reward: bool = True
+    reward_observable: bool = True
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
     agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
-    n_hidden: int = 0
-    """Numbers per env that `World.hidden` gives; 0: this world does not say what is hidden."""
+    n_privileged: int = 0
+    """Numbers per env that `World.privileged_info` gives; 0: this world does not say what is hidden."""
     name: str = "world"
     """For messages and results."""
     fixed_horizon: bool = True
@@ -42,10 +42,13 @@ class WorldSpec:
     """True if `info` carries "success"."""
     has_cost: bool = False
     """True if `info` carries "cost"."""
-    carries: bool = False
+    persists_across_episodes: bool = False
     """True if something outlives an episode: the first observation after its end also shows something of it (say, the
     last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
-    shows nothing of the kind, so a trial is never reset halfway; `World.hold` keeps envs in step instead."""
+    shows nothing of the kind, so a trial is never reset halfway; `World.freeze` keeps envs in step instead."""
+
+    shows_reward = OldName("reward_observable")
+    n_hidden = OldName("n_privileged")
 
     @classmethod
     def of(cls, world: Any) -> WorldSpec:
@@ -63,6 +66,10 @@ class WorldSpec:
     def action_dim(self) -> int:
         """Length of a flat action (one-hot for discrete spaces)."""
         return spaces.flat_dim(self.action_space)
+
+
+OLD_ENTRIES = {"shows_reward": "reward_observable", "n_hidden": "n_privileged", "carries": "persists_across_episodes"}
+WorldSpec.__init__ = renamed(**OLD_ENTRIES)(WorldSpec.__init__)  # type: ignore[method-assign]
 
 
 class FromSpec(Generic[Entry]):
@@ -92,8 +99,9 @@ class FromSpec(Generic[Entry]):
 
 def with_class_entries(spec: WorldSpec, world: type) -> WorldSpec:
     """Return `spec` with the entries that the class `world` assigns, as worlds did before there was a spec."""
-    names = {f.name for f in fields(spec)} - {"observation_space", "action_space"}
-    said: dict[str, Any] = {k: getattr(world, k) for k in names if not isinstance(getattr(world, k), FromSpec)}
+    names = {f.name: f.name for f in fields(spec) if not f.name.endswith("_space")} | OLD_ENTRIES
+    found = [(new, getattr(world, name)) for name, new in names.items()]
+    said: dict[str, Any] = {k: v for k, v in found if not isinstance(v, FromSpec | OldName)}
     if not said:
         return spec
     deprecated(f"{world.__name__} sets {', '.join(f'{k}={v!r}' for k, v in said.items())}; say so in its WorldSpec")

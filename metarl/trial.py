@@ -68,7 +68,7 @@ def run_trial(
     for phase, (n_episodes, flag) in enumerate(zip(phases, flags, strict=True)):
         if phase:
             state = agent.adapt(state, rollouts[-1])
-            if not world.fixed_horizon and not world.carries:
+            if not world.fixed_horizon and not world.persists_across_episodes:
                 obs, info = world.reset(seed=derive(seed, "world", phase))
                 step = Step(
                     spaces.flatten(world.single_observation_space, obs),

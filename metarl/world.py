@@ -12,13 +12,14 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .action_check import ActionCheck
-from .deprecated import OldName
+from .deprecated import OldName, bridge
 from .errors import ConfigError, WorldError
 from .spaces import check_spaces
 from .spec import FromSpec, WorldSpec, takes_old_form, with_class_entries
 from .tasks import Tasks
 
 Obs = Tensor | dict[str, Tensor]
+_OLD_METHODS = {"hidden": "privileged_info", "hold": "freeze"}
 StepResult = tuple[Obs, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
@@ -54,11 +55,18 @@ class World(VectorEnv[Any, Any, Any]):
     has_success = FromSpec[bool]()
     has_dense_reward = FromSpec[bool]()
     has_cost = FromSpec[bool]()
-    shows_reward = FromSpec[bool]()
-    carries = FromSpec[bool]()
-    n_hidden = FromSpec[int]()
+    reward_observable = FromSpec[bool]()
+    persists_across_episodes = FromSpec[bool]()
+    n_privileged = FromSpec[int]()
     tasks: Tasks | None
     n_copies = OldName("num_envs")
+    shows_reward = OldName("reward_observable")
+    n_hidden = OldName("n_privileged")
+    carries = OldName("persists_across_episodes")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bridge(cls, _OLD_METHODS)
 
     @takes_old_form
     def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
@@ -86,22 +94,22 @@ class World(VectorEnv[Any, Any, Any]):
         envs; those outside the mask are where they were.
         """
 
-    def hidden(self) -> Tensor:
-        """Return what is hidden of each env's present task and episode, float32 [B, n_hidden], of about unit size.
+    def privileged_info(self) -> Tensor:
+        """Return what is hidden of each env's present task and episode, float32 [B, n_privileged], of about unit size.
 
-        For lessons in training only (`Agent.needs_hidden`); never part of an observation.
+        For lessons in training only (`Agent.needs_privileged_info`); never part of an observation.
         """
-        raise WorldError(f"world {self.name!r} does not say what is hidden: its n_hidden is {self.n_hidden}")
+        raise WorldError(f"world {self.name!r} does not say what is hidden: its n_privileged is {self.n_privileged}")
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let the envs of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let the envs of `idle` (bool [B]) stand still in all further steps, until `freeze(None)` lets them go on.
 
         For worlds that carry: such an env has finished a phase before the others and waits. Its rewards are 0, nothing
         ends, and nothing random is drawn.
         """
         raise WorldError(
-            f"world {self.name!r} says that it carries, so trials of several phases need its envs to wait for each "
-            f"other; write hold(idle), or leave carries at False"
+            f"world {self.name!r} persists across episodes, so trials of several phases need its envs to wait for each "
+            f"other; write freeze(idle), or leave persists_across_episodes at False"
         )
 
     @abstractmethod
@@ -137,3 +145,6 @@ class World(VectorEnv[Any, Any, Any]):
                 f"world {self.name!r} has {self.num_envs} envs but set_tasks got {len(tasks)} tasks; "
                 f"pass tasks.repeat(k) or build it with num_envs={len(tasks)}"
             )
+
+
+bridge(World, _OLD_METHODS)

@@ -20,7 +20,7 @@ class Onlooker:
 
     At each step: `ready()`, the world's step, `see(...)`, then `belief` within `NpcWorld.as_reached()` is about the
     state that was reached, before a filter forgets, drifts or turns to the next visitor; after `move_on(...)` it is
-    about the present state. Envs that stand still (`World.hold`) teach nothing.
+    about the present state. Envs that stand still (`World.freeze`) teach nothing.
     """
 
     def __init__(self, policy: Policy | None) -> None:

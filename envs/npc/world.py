@@ -32,8 +32,8 @@ def npc_spec(
 ) -> WorldSpec:
     """Return what an NPC's world is; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
     return WorldSpec(
-        observation_space, action_space, horizon, name=name, shows_reward=reward_in_obs, carries=True, has_cost=True,
-        **more,
+        observation_space, action_space, horizon, name=name, reward_observable=reward_in_obs,
+        persists_across_episodes=True, has_cost=True, **more,
     )  # fmt: skip
 
 

@@ -54,9 +54,9 @@ class Recorder:
             episodes[:] = [_episode(self._frame(env))]
         return found
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let envs stand still, see `World.hold`: nothing of them is kept meanwhile."""
-        self._world.hold(idle)
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still, see `World.freeze`: nothing of them is kept meanwhile."""
+        self._world.freeze(idle)
         self._idle = torch.zeros_like(self._idle) if idle is None else idle
 
     def step(self, actions: Any) -> StepResult:

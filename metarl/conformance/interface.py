@@ -33,8 +33,8 @@ METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "step": (1, ()),
     "state_dict": (0, ()),
     "load_state_dict": (1, ()),
-    "hidden": (0, ()),
-    "hold": (1, ()),
+    "privileged_info": (0, ()),
+    "freeze": (1, ()),
     "close": (0, ()),
 }
 """How a world's methods are called: how many positional arguments, which keywords."""
@@ -99,11 +99,20 @@ def _check_constants(world: object, probe: Probe) -> None:
         raise Fault(f"horizon is {world.horizon!r}; give the longest episode in steps, a whole number of at least 1")
     if not isinstance(world.name, str) or not world.name:
         raise Fault(f"name is {world.name!r}; give the world a name")
-    for flag in ("fixed_horizon", "has_success", "has_dense_reward", "has_cost", "shows_reward", "carries"):
+    for flag in (
+        "fixed_horizon",
+        "has_success",
+        "has_dense_reward",
+        "has_cost",
+        "reward_observable",
+        "persists_across_episodes",
+    ):
         if not isinstance(getattr(world, flag), bool):
             raise Fault(f"{flag} is {getattr(world, flag)!r}; set it to True or False")
-    if isinstance(world.n_hidden, bool) or not isinstance(world.n_hidden, int) or world.n_hidden < 0:
-        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per env, 0 if none")
+    if isinstance(world.n_privileged, bool) or not isinstance(world.n_privileged, int) or world.n_privileged < 0:
+        raise Fault(
+            f"n_privileged is {world.n_privileged!r}; say how many numbers privileged_info() gives per env, 0 if none"
+        )
     if torch.device(world.device).type != torch.device(probe.device).type:
         raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
     check_calls("world", world, METHODS)
@@ -149,11 +158,11 @@ def check_tasks(probe: Probe) -> str:
 
 def _check_offers(world: World) -> None:
     """Check what a world offers only if it says so: numbers that are hidden, envs that wait."""
-    if world.n_hidden:
-        _check_array(world, "hidden()", world.hidden(), torch.float32, (world.n_hidden,))
-    if world.carries and not world.fixed_horizon:
-        world.hold(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
-        world.hold(None)
+    if world.n_privileged:
+        _check_array(world, "privileged_info()", world.privileged_info(), torch.float32, (world.n_privileged,))
+    if world.persists_across_episodes and not world.fixed_horizon:
+        world.freeze(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
+        world.freeze(None)
 
 
 def _check_extras(world: World, info: dict[str, Any]) -> None:

@@ -127,10 +127,10 @@ def _check_restart(probe: Probe, world: World, rows: list[Row], over: Tensor) ->
     if not probe.thorough:
         return  # what follows compares samples, and a small one may mislead
     starts = _first_observations(world, _RESETS)
-    if not _all_like(restarted, starts, carries=world.carries):
+    if not _all_like(restarted, starts, carries=world.persists_across_episodes):
         # Some worlds begin in a rare way now and then, which a few resets need not show.
         starts = torch.cat([starts, _first_observations(world, _MANY_RESETS)])
-        if not _all_like(restarted, starts, carries=world.carries):
+        if not _all_like(restarted, starts, carries=world.persists_across_episodes):
             raise Fault("an observation after an episode's end looks like no first observation; reset in the same step")
 
 

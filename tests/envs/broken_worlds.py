@@ -122,7 +122,7 @@ class Clipping(Unchecked):
 class Restless(Unchecked):
     """Says that something outlives an episode, and cannot hold an env."""
 
-    more: Mapping[str, Any] = {"carries": True, "fixed_horizon": False}
+    more: Mapping[str, Any] = {"persists_across_episodes": True, "fixed_horizon": False}
 
 
 class Late(Unchecked):
@@ -199,9 +199,9 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: begin returns a row too many": begin(lambda s: {"place": torch.cat([s["place"], s["place"][:1]])}),
     "api: begin returns a number for all": begin(lambda s: {"place": torch.tensor(0.0)}),
     "api: begin returns gradients": begin(lambda s: {"place": s["place"].requires_grad_()}),
-    "api: begin raises": world(begin=raising(IndexError("no such row"))),
+    "api: begin raises": world(initial=raising(IndexError("no such row"))),
     "api: it moves to another folder": world(observation=moving_away),
-    "api: begin ends the process": world(begin=raising(SystemExit(0))),
+    "api: begin ends the process": world(initial=raising(SystemExit(0))),
     # What `advance` returns.
     "api: transition returns nothing": advance(lambda *all: None),
     "api: transition returns three values": advance(lambda *all: all[:3]),
@@ -262,10 +262,14 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: cost negative": world(more={"has_cost": True}, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
     "api: cost not announced": world(extras=lambda self, s: {"cost": torch.ones(self.num_envs)}),
     "api: shaped reward announced only": world(more={"has_dense_reward": True}),
-    "api: a reaction that is lost": world(more={"carries": True}, persist=lambda self, ended, fresh: None),
-    "api: hidden numbers promised": world(more={"n_hidden": 2}),
-    "api: one hidden number in place of two": world(more={"n_hidden": 2}, hidden=lambda self: self.params["lamp"]),
-    "api: minus one hidden number": world(more={"n_hidden": -1}),
+    "api: a reaction that is lost": world(
+        more={"persists_across_episodes": True}, persist=lambda self, ended, fresh: None
+    ),
+    "api: hidden numbers promised": world(more={"n_privileged": 2}),
+    "api: one hidden number in place of two": world(
+        more={"n_privileged": 2}, privileged_info=lambda self: self.params["lamp"]
+    ),
+    "api: minus one hidden number": world(more={"n_privileged": -1}),
     # What `step` and `reset` return, where a world writes its own.
     "api: step returns four values": step(lambda o, r, e, t, i: (o, r, e | t, i)),
     "api: info is nothing": step(lambda o, r, e, t, i: (o, r, e, t, None)),

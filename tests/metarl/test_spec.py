@@ -44,7 +44,11 @@ def test_a_family_says_what_its_worlds_are_and_builds_none_to_do_so(
     world = family.make_world(2)
     monkeypatch.setattr(World, "__init__", lambda *_: pytest.fail("a world was built"))
     assert spec_of(family) == world.spec
-    assert (world.name, world.horizon, world.carries) == (world.spec.name, world.spec.horizon, world.spec.carries)
+    assert (world.name, world.horizon, world.n_privileged) == (
+        world.spec.name,
+        world.spec.horizon,
+        world.spec.n_privileged,
+    )
 
 
 @pytest.mark.metaworld
@@ -91,11 +95,14 @@ def wind() -> type[TensorWorld]:
     class Wind(TensorWorld):
         """Written before there was a spec."""
 
-        has_cost = True
+        has_cost = carries = True
 
         def __init__(self, n_copies: int) -> None:
             super().__init__("wind", n_copies, PLANE, PUSH, horizon=20, fixed_horizon=False, device="cpu")
             self.n_hidden = 2
+
+        def hidden(self) -> Tensor:
+            return self.params["wind"]
 
         def begin(self, streams: Any, episode: Tensor) -> dict[str, Tensor]:
             return {"position": torch.zeros(self.num_envs, 2)}
@@ -120,19 +127,27 @@ def test_a_world_written_before_there_was_a_spec_works_for_one_release_and_is_to
     for part in (
         "pass (spec, num_envs, device)",
         "has_cost=True",
-        "n_hidden=2",
+        "n_hidden is now n_privileged",
+        "persists_across_episodes=True",
         "begin is now initial",
         "observe is now",
     ):
         assert part in texts
     assert [w.filename for w in told if "(spec, num_envs" in str(w.message)] == [__file__]
     assert world.spec == WorldSpec(
-        PLANE, PUSH, 20, name="wind", fixed_horizon=False, has_cost=True, n_hidden=2
+        PLANE, PUSH, 20, name="wind", fixed_horizon=False, has_cost=True, n_privileged=2, persists_across_episodes=True
     )  # fmt: skip
-    assert (world.num_envs, world.has_cost, world.n_hidden, world.horizon) == (3, True, 2, 20)
+    assert (world.num_envs, world.has_cost, world.n_privileged, world.horizon) == (3, True, 2, 20)
     world.set_tasks(Tasks.of("wind", wind=torch.zeros(3, 2)))
     world.reset(seed=0)
     assert world.step(torch.full((3, 2), 0.5))[0].tolist() == [[0.5, 0.5]] * 3
+    assert world.privileged_info().tolist() == [[0.0, 0.0]] * 3
+    with pytest.warns(DeprecationWarning, match="Wind.hold is now freeze|TensorWorld.hold is now freeze"):
+        world.hold(None)  # type: ignore[attr-defined]
+    with pytest.warns(DeprecationWarning, match="shows_reward=...\\) is now reward_observable"):
+        spec = WorldSpec(PLANE, PUSH, 20, shows_reward=False)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="WorldSpec.shows_reward is now reward_observable"):
+        assert spec.shows_reward is spec.reward_observable is False
 
 
 def test_old_and_new_names_of_methods_go_together_in_a_class_and_its_base() -> None:

@@ -297,7 +297,7 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
 
 def test_a_world_that_carries_but_cannot_wait_is_refused() -> None:
     world = envs.make("navigation").make_world(3)
-    world.spec = replace(world.spec, carries=True)
-    world.hold = lambda idle: World.hold(world, idle)  # type: ignore[method-assign]
-    with pytest.raises(WorldError, match=r"navigation.*hold"):
+    world.spec = replace(world.spec, persists_across_episodes=True)
+    world.freeze = lambda idle: World.freeze(world, idle)  # type: ignore[method-assign]
+    with pytest.raises(WorldError, match=r"navigation.*freeze"):
         navigate((2, 1), world=world)

@@ -137,7 +137,7 @@ def assistant_spec(name: str, config: AssistantConfig) -> WorldSpec:
     })  # fmt: skip
     return npc_spec(
         name, seen, spaces.Discrete(j + q), config.horizon, reward_in_obs=config.reward_in_obs, fixed_horizon=False,
-        has_success=True, n_hidden=N_ATTRIBUTES + config.n_intents,
+        has_success=True, n_privileged=N_ATTRIBUTES + config.n_intents,
     )  # fmt: skip
 
 
@@ -372,7 +372,7 @@ class AssistantWorld(NpcWorld):
         state = self.state
         return {"beta": self._beta(state["version"]), "intent": state["intent"], "utility": state["utility"]}
 
-    def hidden(self) -> Tensor:
+    def privileged_info(self) -> Tensor:
         """Return what answers are about, [B, 6], and the intent of this dialogue, one-hot."""
         about = self.standard(self._beta(self.state["version"]), self.params["domain"])
         return torch.cat([about, torch.nn.functional.one_hot(self.state["intent"], self.config.n_intents).float()], 1)

@@ -173,7 +173,7 @@ def test_who_stands_still_teaches_nothing() -> None:
     assert int(w.world.state["reaction"][0]) > 0  # a second look at the same face would count twice
     known = [w.now(i) for i in range(8)]
     idle = torch.arange(8) == 0
-    w.world.hold(idle)
+    w.world.freeze(idle)
     w.step(torch.full((8,), 1), idle)
     assert w.reached(0) == known[0]
     assert any(w.reached(i) != known[i] for i in range(1, 8))

@@ -84,7 +84,7 @@ def test_nothing_is_given_away_and_a_copy_does_not_mind_its_neighbours(make_fami
     family = make_family()
     assert no_leak(family).holds
     assert alone_as_among_many(family).holds
-    assert not family.make_world(1).shows_reward
+    assert not family.make_world(1).reward_observable
 
 
 def test_a_leg_takes_pace_times_way_and_a_look_and_longer_where_it_is_disliked() -> None:
