@@ -101,7 +101,7 @@ def with_class_entries(spec: WorldSpec, world: type) -> WorldSpec:
     """Return `spec` with the entries that the class `world` assigns, as worlds did before there was a spec."""
     names = {f.name: f.name for f in fields(spec) if not f.name.endswith("_space")} | OLD_ENTRIES
     found = [(new, getattr(world, name)) for name, new in names.items()]
-    said: dict[str, Any] = {k: v for k, v in found if not isinstance(v, FromSpec | OldName)}
+    said: dict[str, Any] = {k: v for k, v in found if not hasattr(v, "__get__")}  # no FromSpec, OldName or property
     if not said:
         return spec
     deprecated(f"{world.__name__} sets {', '.join(f'{k}={v!r}' for k, v in said.items())}; say so in its WorldSpec")

@@ -139,7 +139,7 @@ def test_a_run_whose_world_broke_since_is_neither_continued_nor_evaluated(
     for words in (["train", "--run-dir", *longer], ["evaluate", str(folder)]):
         assert main(words) == 2
         said = capsys.readouterr().err
-        assert "observe(): the observation is torch.float32 (4,), expected torch.float32 (4, 2)" in said
+        assert "observation(): the observation is torch.float32 (4,), expected torch.float32 (4, 2)" in said
         assert said.count("\n") == 1
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     monkeypatch.undo()
