@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 
 class Seen(NamedTuple):
-    """One step of B copies, as an agent sees it."""
+    """One step of B envs, as an agent sees it."""
 
     obs: Tensor
     """float32 [B, d], flat."""

@@ -12,7 +12,8 @@ import torch
 
 from metarl.errors import ConfigError
 from metarl.seeding import generator as stream
-from metarl.task_distribution import check_split
+from metarl.spec import WorldSpec
+from metarl.task_distribution import built_spec, check_split
 from metarl.tasks import Tasks
 from metarl.world import World
 
@@ -73,9 +74,18 @@ class Family(ABC):
         text = "\x1f".join((self.name, json.dumps(self.settings, sort_keys=True), *parts))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    _spec: WorldSpec | None = None
+
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are. By default one is built to ask, once; a family that knows says it without."""
+        if self._spec is None:
+            self._spec = built_spec(self)
+        return self._spec
+
     @abstractmethod
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `n_copies`."""
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        """Build a world of `num_envs`."""
 
     @abstractmethod
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Films of a world at work: a picture of one copy after each step, written to a GIF or MP4 file as they come."""
+"""Films of a world at work: a picture of one env after each step, written to a GIF or MP4 file as they come."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metarl.checkpoint import check_replaceable
 from metarl.commandline import pip_command
+from metarl.deprecated import renamed
 from metarl.errors import ConfigError
 from metarl.world import StepResult, World
 
@@ -30,12 +31,13 @@ class Filmed:
     next one. Frames go to the file at once, so a film may be as long as the disk allows.
     """
 
+    @renamed(copy="env")
     def __init__(
         self,
         world: World,
         path: str | Path,
         *,
-        copy: int = 0,
+        env: int = 0,
         every: int = 1,
         fps: float = 25.0,
         **view: Any,
@@ -43,26 +45,26 @@ class Filmed:
         """Open the file.
 
         Args:
-            world: one that can draw itself; other copies than 0 and `view` need a `render_copy`.
+            world: one that can draw itself; other envs than 0 and `view` need a `render_env`.
             path: where the film goes, a .gif or .mp4 file (MP4 needs `imageio[ffmpeg]`).
-            copy: which copy to film.
+            env: which env to film.
             every: steps of the world per frame.
             fps: frames per second when played. Meta-World lives 80 steps per second: `every=2, fps=40` is real time.
-            view: passed on to `render_copy`, e.g. `camera="corner"`.
+            view: passed on to `render_env`, e.g. `camera="corner"`.
 
-        Raises: ConfigError for another kind of file, a copy that does not exist, or a missing encoder.
+        Raises: ConfigError for another kind of file, an env that does not exist, or a missing encoder.
         """
         self.path = Path(path)
         if self.path.suffix.lower() not in SUFFIXES:
             raise ConfigError(f"film {self.path}: a film is a {' or '.join(SUFFIXES)} file, got {self.path.suffix!r}")
-        if every < 1 or fps <= 0 or not 0 <= copy < world.num_envs:
+        if every < 1 or fps <= 0 or not 0 <= env < world.num_envs:
             raise ConfigError(
-                f"film {self.path}: needs every >= 1, fps > 0 and a copy in 0..{world.num_envs - 1}, got {every}, "
-                f"{fps} and {copy}"
+                f"film {self.path}: needs every >= 1, fps > 0 and an env in 0..{world.num_envs - 1}, got {every}, "
+                f"{fps} and {env}"
             )
-        if (copy or view) and not hasattr(world, "render_copy"):
-            raise ConfigError(f"film {self.path}: world {world.name!r} draws copy 0 from one side only")
-        self._world, self._copy, self._view, self._every = world, copy, view, every
+        if (env or view) and not hasattr(world, "render_env"):
+            raise ConfigError(f"film {self.path}: world {world.name!r} draws env 0 from one side only")
+        self._world, self._env, self._view, self._every = world, env, view, every
         self._writer = _writer(self.path, fps)
         self._n_steps = 0
         self.n_frames = 0
@@ -103,7 +105,7 @@ class Filmed:
 
     def _picture(self) -> NDArray[np.uint8]:
         world: Any = self._world
-        drawn = world.render_copy(self._copy, **self._view) if self._copy or self._view else world.render()
+        drawn = world.render_env(self._env, **self._view) if self._env or self._view else world.render()
         return np.asarray(drawn, np.uint8)
 
 

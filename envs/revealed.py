@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from metarl import spaces as flat
 from metarl.errors import ConfigError
-from metarl.task_distribution import TaskDistribution
+from metarl.spec import WorldSpec
+from metarl.task_distribution import TaskDistribution, about, spec_of
 from metarl.tasks import Tasks
 from metarl.world import Obs, StepResult, World
 
@@ -35,24 +36,12 @@ What = Literal["task", "belief"]
 class _Revealed(World):
     """A world whose observation has further numbers behind its own; everything else is the inner world's.
 
-    Subclasses say which numbers. `_began` hears which copies have started an episode, `_saw` of each step.
+    Subclasses say which numbers. `_began` hears which envs have started an episode, `_saw` of each step.
     """
 
     def __init__(self, inner: World, name: str, n_extra: int) -> None:
-        super().__init__(
-            name,
-            inner.num_envs,
-            _widened(inner.single_observation_space, n_extra),
-            inner.single_action_space,
-            horizon=inner.horizon,
-            fixed_horizon=inner.fixed_horizon,
-            has_success=inner.has_success,
-            device=inner.device,
-        )
-        self.inner, self.has_dense_reward = inner, inner.has_dense_reward
-        self.has_cost = inner.has_cost
-        self.shows_reward, self.carries = inner.shows_reward, inner.carries
-        self.n_hidden = inner.n_hidden
+        super().__init__(widened(inner.spec, name, n_extra), inner.num_envs, inner.device)
+        self.inner = inner
         self._obs = torch.zeros(0)
         self._waiting = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
 
@@ -61,10 +50,10 @@ class _Revealed(World):
         """Return the numbers to show now, [B, n_extra]."""
 
     def _began(self, began: Tensor, fresh: Tensor) -> None:
-        """Copies `began` [B] have started an episode; those of them that are `fresh` have a new task."""
+        """Envs `began` [B] have started an episode; those of them that are `fresh` have a new task."""
 
     def _saw(self, seen: Seen) -> None:
-        """Every copy has taken a step; called before any of them starts another episode."""
+        """Every env has taken a step; called before any of them starts another episode."""
 
     def _flat(self, obs: Obs) -> Tensor:
         return flat.flatten(self.inner.single_observation_space, obs)
@@ -79,7 +68,7 @@ class _Revealed(World):
         self._began(began, fresh)
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on; a trial begins there."""
+        """Give env i task i from its next reset on; a trial begins there."""
         self.inner.set_tasks(tasks)
         self._waiting = torch.ones_like(self._waiting)
 
@@ -93,16 +82,16 @@ class _Revealed(World):
         self._start(began)
         return self._shown(self._obs), info
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let copies stand still; see `World.hold`."""
-        self.inner.hold(idle)
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still; see `World.freeze`."""
+        self.inner.freeze(idle)
 
-    def hidden(self) -> Tensor:
-        """Return what is hidden; see `World.hidden`."""
-        return self.inner.hidden()
+    def privileged_info(self) -> Tensor:
+        """Return what is hidden; see `World.privileged_info`."""
+        return self.inner.privileged_info()
 
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`."""
+        """Advance all envs; see `World.step`."""
         obs, reward, terminated, truncated, info = self.inner.step(actions)
         reached = self._flat(info["final_obs"])
         self._saw(Seen(self._obs, torch.as_tensor(actions, device=self.device), reward, reached))
@@ -136,7 +125,7 @@ class _Revealed(World):
 
 
 class TaskWorld(_Revealed):
-    """Shows the task of each copy's episode."""
+    """Shows the task of each env's episode."""
 
     def __init__(self, inner: World, name: str, family: Any, n_features: int) -> None:
         """`family.task_features` says what a task looks like."""
@@ -160,7 +149,7 @@ class TaskWorld(_Revealed):
 
 
 class BeliefWorld(_Revealed):
-    """Shows what Bayes' rule knows of each copy's task, and the clock: how much of episode and trial is over."""
+    """Shows what Bayes' rule knows of each env's task, and the clock: how much of episode and trial is over."""
 
     def __init__(self, inner: World, name: str, belief: Belief, n_episodes: int) -> None:
         """`n_episodes` is the length of a trial, the unit of the clock."""
@@ -189,8 +178,9 @@ class BeliefWorld(_Revealed):
         return {**super()._own(), "belief": self._belief, "age": self._age, "episode": self._episode}
 
 
-def _widened(space: gym.Space[Any], n_extra: int) -> spaces.Box:
-    """Return the flat view of `space` with `n_extra` unbounded numbers behind it."""
+def widened(spec: WorldSpec, name: str, n_extra: int) -> WorldSpec:
+    """Return `spec` under another name, its observation flat and with `n_extra` unbounded numbers behind it."""
+    space = spec.observation_space
     n = flat.flat_dim(space)
     if isinstance(space, spaces.Box):
         low, high = space.low.ravel(), space.high.ravel()
@@ -199,11 +189,8 @@ def _widened(space: gym.Space[Any], n_extra: int) -> spaces.Box:
         if isinstance(space, spaces.Dict):
             low, high = np.full(n, -np.inf), np.full(n, np.inf)
     more = np.full(n_extra, np.inf)
-    return spaces.Box(
-        np.concatenate([low, -more]).astype(np.float32),
-        np.concatenate([high, more]).astype(np.float32),
-        dtype=np.float32,
-    )
+    ends = (np.concatenate([low, -more]).astype(np.float32), np.concatenate([high, more]).astype(np.float32))
+    return replace(spec, name=name, observation_space=spaces.Box(*ends, dtype=np.float32))
 
 
 class RevealedTasks:
@@ -214,7 +201,7 @@ class RevealedTasks:
         self._inner, self._what, self._n_episodes = inner, what, n_episodes
         self.name, self.exhaustive, self.splits = f"{inner.name}+{what}", inner.exhaustive, inner.splits
         shown = {"reveals": what} | ({} if n_episodes is None else {"trial_episodes": n_episodes})
-        self.settings: Mapping[str, Any] = {**getattr(inner, "settings", {}), **shown}
+        self.settings: Mapping[str, Any] = {**about(inner).settings, **shown}
         sample = inner.sample("train", 1, torch.Generator().manual_seed(0))
         self._n_features = cast(Any, inner).task_features(sample).shape[1] if what == "task" else 0
         self.visible_parameters = tuple(sample.values) if what == "task" else ()
@@ -232,9 +219,15 @@ class RevealedTasks:
         text = f"{self.name}\x1f{self._n_episodes}\x1f{self._inner.fingerprint()}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `n_copies`."""
-        inner = self._inner.make_world(n_copies, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are: the inner family's, and the numbers shown."""
+        n_extra = self._n_features if self._what == "task" else cast(Any, self._inner).belief("cpu").n_features + 2
+        return widened(spec_of(self._inner), self.name, n_extra)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        """Build a world of `num_envs`."""
+        inner = self._inner.make_world(num_envs, device=device)
         if self._what == "task":
             return TaskWorld(inner, self.name, self._inner, self._n_features)
         return BeliefWorld(inner, self.name, cast(Any, self._inner).belief(inner.device), cast(int, self._n_episodes))

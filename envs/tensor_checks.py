@@ -23,9 +23,9 @@ def check_state(world: World, method: str, state: Any, like: Mapping[str, Tensor
 
 
 def check_observation(world: World, obs: Any) -> None:
-    """Raise WorldError unless `obs` is what the observation space says, one row per copy."""
+    """Raise WorldError unless `obs` is what the observation space says, one row per env."""
     space = world.single_observation_space
-    _refuse(world, "observe", observation_fault("the observation", space, obs, world.num_envs, world.device))
+    _refuse(world, "observation", observation_fault("the observation", space, obs, world.num_envs, world.device))
 
 
 def check_mask(world: World, mask: Any) -> None:
@@ -41,15 +41,15 @@ def check_extras(world: World, extras: Any) -> None:
     _refuse(world, "extras", "" if isinstance(extras, dict) else f"it gave {kind_of(extras)}, expected a dict")
 
 
-def checked_advance(
+def checked_transition(
     world: World,
-    advance: Callable[..., Any],
+    transition: Callable[..., Any],
     params: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     actions: Tensor,
     *rest: Any,
 ) -> Any:
-    """Return what `advance` does; raises WorldError unless it is a state, reward, ends and successes of the right kind.
+    """Return what `transition` does; raises WorldError unless state, reward, ends and successes are of the right kind.
 
     And unless it left alone what it was given, the tasks' `params` included.
     """
@@ -57,14 +57,14 @@ def checked_advance(
     given |= {"actions": actions}
     given = {name: value for name, value in given.items() if not value.is_inference()}  # those count no writes
     versions = [value._version for value in given.values()]
-    answer = advance(state, actions, *rest)
+    answer = transition(state, actions, *rest)
     for (name, value), version in zip(given.items(), versions, strict=True):
         if value._version != version:
-            _refuse(world, "advance", f"it wrote into {name}; return new tensors and leave alone what you are given")
+            _refuse(world, "transition", f"it wrote into {name}; return new tensors and leave alone what you are given")
     if not isinstance(answer, tuple) or len(answer) != 4:
         got = f"{len(answer)} values" if isinstance(answer, tuple) else kind_of(answer)
-        _refuse(world, "advance", f"it gave {got}; return (state, reward, terminated or None, success or None)")
-    check_state(world, "advance", answer[0], state)
+        _refuse(world, "transition", f"it gave {got}; return (state, reward, terminated or None, success or None)")
+    check_state(world, "transition", answer[0], state)
     _check_numbers(world, *answer[1:])
     return answer
 
@@ -77,10 +77,10 @@ def _check_numbers(world: World, reward: Any, terminated: Any, success: Any) -> 
     }
     for name, (value, dtype) in kinds.items():
         if value is not None or name == "the reward":
-            _refuse(world, "advance", array_fault(name, value, world.num_envs, dtype, (), world.device))
+            _refuse(world, "transition", array_fault(name, value, world.num_envs, dtype, (), world.device))
     if (success is not None) != world.has_success:
         got = "None" if success is None else "a tensor"
-        _refuse(world, "advance", f"success is {got}, but has_success is {world.has_success}; make them agree")
+        _refuse(world, "transition", f"success is {got}, but has_success is {world.has_success}; make them agree")
 
 
 def _refuse(world: World, method: str, fault: str) -> None:

@@ -6,87 +6,74 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
+from metarl.deprecated import bridge
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive
+from metarl.spec import WorldSpec, takes_old_form
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
-from .tensor_checks import check_extras, check_mask, check_observation, check_state, checked_advance
+from .tensor_checks import check_extras, check_mask, check_observation, check_state, checked_transition
 
 EpisodeState = dict[str, Tensor]
+_OLD_METHODS = {"begin": "initial", "advance": "transition", "observe": "observation", "carry": "persist"}
 
 
 class TensorWorld(World):
-    """A World made of tensor operations on `device`: no loop over copies, static shapes.
+    """A World made of tensor operations on `device`: no loop over envs, static shapes.
 
-    A subclass writes three functions over all B copies at once:
+    A subclass writes three functions over all B envs at once:
 
-    * `begin(streams, episode)`: the state of a fresh episode, a dict of tensors [B, ...]. Randomness comes from
-      `streams.uniform(episode, n)`, so that episode e of copy i is always the same draw;
-    * `advance(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode never
-      ends by itself) and success [B] (or None). `clock` counts this copy's steps since the seed: random dynamics draw
-      once from `streams` with it, all the lanes they need. These streams are not those of `begin`;
-    * `observe(state)`: the observation, in tensors of its own (not those of `state`);
-    * `carry(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
+    * `initial(streams, episode)`: the state of a fresh episode, a dict of tensors [B, ...]. Randomness comes from
+      `streams.uniform(episode, n)`, so that episode e of env i is always the same draw;
+    * `transition(state, actions, streams, clock)`: the next state, reward [B], terminated [B] (or None if an episode
+      never ends by itself) and success [B] (or None). `clock` counts this env's steps since the seed: random dynamics
+      draw once from `streams` with it, all the lanes they need. These streams are not those of `initial`;
+    * `observation(state)`: the observation, in tensors of its own (not those of `state`);
+    * `persist(ended, fresh)`, if something of an episode outlives it (the last reaction, say).
 
-    `self.params` holds the tasks' tensors, one row per copy. This class does the rest: time limits, SAME_STEP
+    `self.params` holds the tasks' tensors, one row per env. This class does the rest: time limits, SAME_STEP
     autoreset, `final_obs`, masks, seeds, snapshots. Nothing is written in place. During the first episode of a world it
     checks the kinds of all that these functions return (`tensor_checks`).
     """
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    @takes_old_form
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
         """See `World`."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=has_success,
-            device=device,
-        )
+        super().__init__(spec, num_envs, device)
         self.params: Mapping[str, Tensor] = {}
         self._pending: Tasks | None = None
-        self._waiting = torch.ones(n_copies, dtype=torch.bool, device=self.device)
+        self._waiting = torch.ones(num_envs, dtype=torch.bool, device=self.device)
         self._state: EpisodeState = {}
         self._begin_streams, self._step_streams = self._new_streams(0)
         self._idle: Tensor | None = None
         # Steps left of the first episode, in which what the subclass returns is checked.
-        self._to_check = horizon
-        self._false = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
-        # Age of each copy's episode. While all copies are in step it is a plain number, which costs nothing to compare.
+        self._to_check = self.horizon
+        self._false = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        # Age of each env's episode. While all envs are in step it is a plain number, which costs nothing to compare.
         self._age: int | Tensor = 0
-        self._episode = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
-        self._clock = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._episode = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._clock = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bridge(cls, _OLD_METHODS)
 
     @abstractmethod
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
-        """Return the state at the start of episode number `episode` (int64 [B]) of each copy."""
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+        """Return the state at the start of episode number `episode` (int64 [B]) of each env."""
 
     @abstractmethod
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Return next state, reward, terminated and success; must not write into its arguments."""
 
     @abstractmethod
-    def observe(self, state: EpisodeState) -> Obs:
+    def observation(self, state: EpisodeState) -> Obs:
         """Return the observation of `state`."""
 
     def action_mask(self, state: EpisodeState) -> Tensor | None:
@@ -97,20 +84,20 @@ class TensorWorld(World):
         """Return further entries of `info` about the state a step reached, before any reset."""
         return {}
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Return what an episode begins with when the one before it ended in `ended`, for what outlives an episode.
 
-        `fresh` is what `begin` gave. Rows of copies whose episode has not ended are ignored.
+        `fresh` is what `initial` gave. Rows of envs whose episode has not ended are ignored.
         """
         return fresh
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let copies stand still; see `World.hold`."""
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still; see `World.freeze`."""
         # Standing still costs a little, so nobody is asked to unless somebody waits.
         self._idle = idle if idle is None or idle.device.type != "cpu" or bool(idle.any()) else None
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on, be that a call of `reset` or the end of its episode."""
+        """Give env i task i from its next reset on, be that a call of `reset` or the end of its episode."""
         self.check_tasks(tasks)
         self._pending, self._waiting = tasks.to(self.device), torch.ones_like(self._waiting)
 
@@ -134,20 +121,20 @@ class TensorWorld(World):
 
     def _fresh(self) -> EpisodeState:
         """Return the states that episodes begin with."""
-        state = self.begin(self._begin_streams, self._episode)
+        state = self.initial(self._begin_streams, self._episode)
         if self._to_check:
-            check_state(self, "begin", state, None)
+            check_state(self, "initial", state, None)
         return state
 
     def _observed(self, state: EpisodeState) -> Obs:
         """Return the observation of `state`."""
-        obs = self.observe(state)
+        obs = self.observation(state)
         if self._to_check:
             check_observation(self, obs)
         return obs
 
     def _mask(self, options: Mapping[str, Any]) -> Tensor | None:
-        """Return the copies to reset, or None for all; the first reset is for all."""
+        """Return the envs to reset, or None for all; the first reset is for all."""
         mask = options.get("mask")
         if mask is None:
             return None
@@ -155,7 +142,7 @@ class TensorWorld(World):
         if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise ConfigError(
                 f"world {self.name!r} got a reset mask of {mask.dtype} {tuple(mask.shape)}; "
-                f"pass bool [{self.num_envs}], True where a copy shall start anew"
+                f"pass bool [{self.num_envs}], True where an env shall start anew"
             )
         return mask if self._state else None
 
@@ -165,7 +152,7 @@ class TensorWorld(World):
         return begin, step
 
     def _reseed(self, seed: int, mask: Tensor | None) -> None:
-        """Start the random streams of the chosen copies afresh."""
+        """Start the random streams of the chosen envs afresh."""
         begin, step = self._new_streams(seed)
         if mask is None:
             self._episode, self._clock = torch.zeros_like(self._episode), torch.zeros_like(self._clock)
@@ -176,7 +163,7 @@ class TensorWorld(World):
         self._begin_streams, self._step_streams = begin, step
 
     def _take_tasks(self, mask: Tensor | None) -> None:
-        """Let the copies that start an episode now have their new task, if one is waiting."""
+        """Let the envs that start an episode now have their new task, if one is waiting."""
         if self._pending is None:
             return
         if mask is None or self.tasks is None:
@@ -198,13 +185,15 @@ class TensorWorld(World):
         return info
 
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`."""
+        """Advance all envs; see `World.step`."""
         if not self._state:
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
         given = (self._state, self.check_actions(actions), self._step_streams, self._clock)
         # Kinds are checked with the first episode, and trusted from then on.
         state, reward, terminated, success = (
-            checked_advance(self, self.advance, self.params, *given) if self._to_check else self.advance(*given)
+            checked_transition(self, self.transition, self.params, *given)
+            if self._to_check
+            else self.transition(*given)
         )
         if self._idle is None:
             self._clock = self._clock + 1
@@ -226,7 +215,7 @@ class TensorWorld(World):
             truncated = self._end_in_step(state)
         else:
             truncated = self._end_one_by_one(state, terminated)
-        # The same values as final_obs unless a copy began anew, but never the same memory.
+        # The same values as final_obs unless an env began anew, but never the same memory.
         result = self._observed(self._state), reward, terminated, truncated, self._info(info)
         self._to_check = max(0, self._to_check - 1)
         return result
@@ -258,9 +247,9 @@ class TensorWorld(World):
 
     def _carried(self, ended: EpisodeState) -> EpisodeState:
         """Return the states in which the next episodes begin."""
-        state = self.carry(ended, self._fresh())
+        state = self.persist(ended, self._fresh())
         if self._to_check:
-            check_state(self, "carry", state, ended)
+            check_state(self, "persist", state, ended)
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -282,7 +271,7 @@ class TensorWorld(World):
         n = len(state["episode"])
         if n != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but the snapshot has {n}; build it with n_copies={n}"
+                f"world {self.name!r} has {self.num_envs} envs but the snapshot has {n}; build it with num_envs={n}"
             )
         here = {k: v.clone().to(self.device) for k, v in state.items() if isinstance(v, Tensor)}
         self._state = {k: v.to(self.device) for k, v in _clone(state["state"]).items()}
@@ -291,6 +280,9 @@ class TensorWorld(World):
         self._begin_streams.keys, self._step_streams.keys = here["begin_keys"], here["step_keys"]
         self._age = here["age"] if "age" in here else state["age"]
         self._waiting, self._episode, self._clock = here["waiting"], here["episode"], here["clock"]
+
+
+bridge(TensorWorld, _OLD_METHODS)
 
 
 def choose_rows(chosen: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> EpisodeState:

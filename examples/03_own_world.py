@@ -13,24 +13,28 @@ from gymnasium import spaces
 import metarl
 from metarl.envs.families import ContinuousFamily
 from metarl.envs.tensor_world import TensorWorld
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
+
+SPEC = WorldSpec(  # what an agent sees, what it does, how many steps an episode has at most
+    spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32), horizon=20, name="wind"
+)
 
 
 class Wind(TensorWorld):
     """Stay near the origin of a plane, in a wind that is never shown."""
 
-    def __init__(self, n_copies, *, device="cpu"):
-        plane, push = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32)
-        super().__init__("wind", n_copies, plane, push, horizon=20, device=device)
+    def __init__(self, num_envs, device="cpu"):
+        super().__init__(SPEC, num_envs, device)
 
-    def begin(self, streams, episode):  # a fresh episode in all copies at once
+    def initial(self, streams, episode):  # a fresh episode in all envs at once
         return {"position": 0.1 * streams.normal(episode, 2)}
 
-    def advance(self, state, actions, streams, clock):  # next state, reward, terminated, success
+    def transition(self, state, actions, streams, clock):  # next state, reward, terminated, success
         position = state["position"] + 0.1 * (actions + self.params["wind"])
         return {"position": position}, -position.norm(dim=1), None, None
 
-    def observe(self, state):
+    def observation(self, state):
         return state["position"].clone()
 
 
@@ -40,8 +44,8 @@ class WindTasks(ContinuousFamily):
     def draw(self, n, generator):
         return Tasks.of("wind", wind=2 * torch.rand(n, 2, generator=generator) - 1)
 
-    def make_world(self, n_copies, *, device="cpu"):
-        return Wind(n_copies, device=device)
+    def make_world(self, num_envs, *, device="cpu"):
+        return Wind(num_envs, device)
 
     def references(self, split, n_episodes):
         return {}  # return per episode of policies whose value is known

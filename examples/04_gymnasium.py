@@ -30,8 +30,8 @@ class Poles(ContinuousFamily):
         side = torch.randint(2, (n,), generator=generator) * 2 - 1
         return Tasks.of("pole", force=side * (5 + 10 * torch.rand(n, generator=generator)))
 
-    def make_world(self, n_copies, *, device="cpu"):
-        return GymWorld(build, put, n_copies, horizon=100, example=self.all("test")[:1], name="poles", device=device)
+    def make_world(self, num_envs, *, device="cpu"):
+        return GymWorld(build, put, num_envs, horizon=100, example=self.all("test")[:1], name="poles", device=device)
 
     def references(self, split, n_episodes):
         return {}

@@ -9,7 +9,7 @@ import sys
 import torch
 
 import metarl
-from metarl.agent import Decision, WorldSpec
+from metarl.agent import Decision
 
 
 class EmpiricalBayes:
@@ -51,7 +51,7 @@ class EmpiricalBayes:
 
 
 tasks = metarl.make_tasks("bandit", n_test=100 if "--quick" in sys.argv else 1000)
-agent = EmpiricalBayes(WorldSpec.of(tasks.make_world(1)))
+agent = EmpiricalBayes(tasks.spec)
 for moment in ("before", "after"):
     curve = metarl.evaluate(agent, tasks, adapt_episodes=99, n_seeds=1).curve
     print(f"{moment} training: {sum(pull.mean for pull in curve):.1f} of 100 pulls win; prior {agent.prior.tolist()}")

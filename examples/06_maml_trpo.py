@@ -8,7 +8,7 @@ import sys
 from torch.func import grad, jvp, vjp, vmap
 
 from metarl import episodes, make_tasks, seeding, trial
-from metarl.agent import Decision, WorldSpec
+from metarl.agent import Decision
 from metarl.agents.maml import inner_loop, trust_region
 from metarl.agents.nn.functional import PolicyNet
 
@@ -52,7 +52,7 @@ class MAML:
 
 n_iterations, n_tasks, n_episodes = (4, 8, 8) if "--quick" in sys.argv else (50, 20, 20)
 tasks = make_tasks("navigation")
-agent, world = MAML(WorldSpec.of(tasks.make_world(1))), tasks.make_world(n_tasks * n_episodes)
+agent, world = MAML(tasks.spec), tasks.make_world(n_tasks * n_episodes)
 for i in range(n_iterations):  # always new goals: each line says how well it adapts to goals it has never seen
     chosen = tasks.sample("train", n_tasks, seeding.generator(0, "tasks", i))
     phases = trial.run_trial(world, agent, chosen, (n_episodes, n_episodes), seed=i)

@@ -9,7 +9,7 @@ import torch
 
 from metarl import episodes, make_tasks, returns, seeding, trial
 from metarl.action_distributions import Categorical
-from metarl.agent import Decision, WorldSpec
+from metarl.agent import Decision
 from metarl.agents.ppo import surrogate, value_error
 
 
@@ -53,7 +53,7 @@ class RL2(torch.nn.Module):
 torch.manual_seed(0)
 n_iterations, n_tasks = (16, 64) if "--quick" in sys.argv else (240, 256)
 tasks = make_tasks("gridworld")
-agent, world = RL2(WorldSpec.of(tasks.make_world(1))), tasks.make_world(n_tasks)
+agent, world = RL2(tasks.spec), tasks.make_world(n_tasks)
 for i in range(n_iterations):  # sample tasks, run a trial on each (one phase of four episodes), learn from all
     phases = trial.run_trial(world, agent, tasks.sample("train", n_tasks, seeding.generator(i, "tasks")), (4,), seed=i)
     print(i, episodes.pre_post(phases, agent), flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from metarl import envs, run
-from metarl.agent import Agent, WorldSpec
+from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore
 from metarl.collect import first_step
 from metarl.commandline import path_word
@@ -20,7 +20,7 @@ from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.loop import not_finite
 from metarl.reading import check_kind
 from metarl.seeding import generator
-from metarl.task_distribution import TaskDistribution, check_split
+from metarl.task_distribution import TaskDistribution, check_split, spec_of
 from metarl.torch_settings import fast_defaults
 from metarl.world import World
 
@@ -70,12 +70,7 @@ def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device
 
 def agent_for(config: Any, tasks: TaskDistribution, seed: int, device: torch.device) -> Agent:
     """Build an agent config's agent for the worlds of `tasks`; raises ConfigError if it cannot see or act there."""
-    world = tasks.make_world(1, device=device)
-    try:
-        spec = WorldSpec.of(world)
-    finally:
-        world.close()
-    agent: Agent = config.build(spec, seed=seed, device=device)
+    agent: Agent = config.build(spec_of(tasks), seed=seed, device=device)
     return agent
 
 
@@ -86,7 +81,7 @@ def try_together(agent: Agent, tasks: TaskDistribution, world: World, n_tasks: i
     not fit.
     """
     batch = tasks.sample("train", n_tasks, generator(0, "try-out"))
-    world.set_tasks(batch.repeat(world.n_copies // n_tasks).to(world.device))
+    world.set_tasks(batch.repeat(world.num_envs // n_tasks).to(world.device))
     obs, info = world.reset(seed=0)
     step = first_step(world, obs, info.get("action_mask"))
     with torch.no_grad():

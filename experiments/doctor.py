@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     source = find_family(arguments.world, parse_options(arguments.option))
     findings = check_world(
         source,
-        n_copies=arguments.copies,
+        num_envs=arguments.copies,
         n_steps=arguments.steps,
         seed=arguments.seed,
         device=check_device(arguments.device),

@@ -48,7 +48,7 @@ def _parser() -> Parser:
     parser.add_argument("--eval-episodes", type=whole(1), metavar="E", help="episodes to score afterwards, per task")
     parser.add_argument("--n-seeds", type=whole(1), metavar="S", help="times each task is played from scratch")
     parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks to play (default: all of a finite split)")
-    parser.add_argument("--max-copies", type=whole(1), metavar="B", help="most world copies side by side")
+    parser.add_argument("--max-copies", type=whole(1), metavar="B", help="most envs side by side")
     parser.add_argument("--seed", type=seed, help="root of the evaluation's noise")
     parser.add_argument("--greedy", action=argparse.BooleanOptionalAction, help="scored episodes take the mode")
     parser.add_argument(

@@ -26,7 +26,7 @@ from metarl.provenance import kernels, package_versions, provenance
 from metarl.recorder import RunRecorder
 from metarl.run_lock import RunLock
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
-from metarl.task_distribution import TaskDistribution
+from metarl.task_distribution import TaskDistribution, about
 from metarl.torch_settings import usable_cpus
 
 from . import codec, sinks
@@ -75,7 +75,7 @@ def start(request: Request, signals: StopSignals) -> int:
     device = configure_torch(config)
     sinks.check(config.log)
     tasks = build_tasks(config, device)
-    for text in getattr(tasks, "notes", ()):
+    for text in about(tasks).notes:
         note(text)
     agent = build_agent(config, tasks, device)
     job = _Job(config, folder, tasks, agent, signals)

@@ -13,7 +13,7 @@ from metarl.commandline import command
 from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.task_distribution import TaskDistribution, check_split
+from metarl.task_distribution import TaskDistribution, about, check_split, spec_of
 from metarl.tasks import Tasks
 
 from .cli.parser import Parser, whole
@@ -68,7 +68,7 @@ def show(argv: Sequence[str]) -> int:
 
         measure_references(family, arguments.measure, arguments.split, console, write=arguments.write)
     elif arguments.references:
-        episodes = arguments.episodes or getattr(family, "n_episodes", 4)
+        episodes = arguments.episodes or about(family).n_episodes or 4
         print_references(family, episodes, console, arguments.split or "test")
     return 0
 
@@ -86,23 +86,20 @@ def list_table(entries: dict[str, Entry]) -> Table:
 
 def details(family: TaskDistribution, entry: Entry) -> Table:
     """Return a two-column table of everything a user may want to know before training."""
-    world = family.make_world(1)
-    try:
-        rows: dict[str, Any] = {
-            "world": f"{family.name}: {entry.summary}" if entry.summary else family.name,
-            "factory": f"{entry.target} of {entry.origin}",
-            "observations": world.single_observation_space,
-            "actions": world.single_action_space,
-            "horizon": f"{world.horizon} env steps, {'exactly' if world.fixed_horizon else 'at most'}",
-            "success": "reported at each step" if world.has_success else "no such notion",
-        }
-    finally:
-        world.close()
+    spec = spec_of(family)
+    rows: dict[str, Any] = {
+        "world": f"{family.name}: {entry.summary}" if entry.summary else family.name,
+        "factory": f"{entry.target} of {entry.origin}",
+        "observations": spec.observation_space,
+        "actions": spec.action_space,
+        "horizon": f"{spec.horizon} env steps, {'exactly' if spec.fixed_horizon else 'at most'}",
+        "success": "reported at each step" if spec.has_success else "no such notion",
+    }
     rows["splits"] = "each split is the whole family" if family.exhaustive else "disjoint"
     for split in family.splits:
         rows[f"  {split}"] = describe_split(family, split)
     rows["fingerprint"] = family.fingerprint()
-    for note in getattr(family, "notes", ()):
+    for note in about(family).notes:
         rows[f"note {sum(k.startswith('note') for k in rows) + 1}"] = note
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():

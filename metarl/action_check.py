@@ -14,7 +14,7 @@ from .kinds import kind_of
 
 
 class ActionCheck:
-    """Holds the actions of the `n` copies of a world to their space."""
+    """Holds the actions of the `n` envs of a world to their space."""
 
     def __init__(self, name: str, space: gym.Space[Any], n: int, device: torch.device) -> None:
         """Raises ConfigError for a space that holds no actions."""
@@ -36,7 +36,7 @@ class ActionCheck:
         if actions.shape != self.shape:
             raise WorldError(
                 f"world {self.name!r} got actions of shape {tuple(actions.shape)}, expected {self.shape}: "
-                f"one row per copy"
+                f"one row per env"
             )
         if self.dtype is torch.float32:
             actions = actions.to(torch.float32)
@@ -55,9 +55,9 @@ class ActionCheck:
     def _refuse(self, bad: Tensor, actions: Tensor, what: str, expected: str) -> None:
         at = bad.reshape(len(bad), -1).any(1).nonzero()
         if len(at):  # a sum of finite numbers may overflow
-            copy = int(at[0])
+            env = int(at[0])
             raise WorldError(
-                f"world {self.name!r} got {what} for copy {copy}: {actions[copy].tolist()}; expected {expected}"
+                f"world {self.name!r} got {what} for env {env}: {actions[env].tolist()}; expected {expected}"
             )
 
 

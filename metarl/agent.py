@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
-from . import spaces
+from .deprecated import deprecated
 from .registry import load_target
 from .rollout import Rollout, Step, Trial
+from .spec import WorldSpec
 from .state import State
-from .world import World
 
 __all__ = [
     "Agent", "Decision", "Savable", "SavableAgent", "State", "Step", "WorldSpec", "adapts_within_episode",
+    "learning_state", "needs_privileged_info",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WorldSpec:
-    """What an agent may know of a world before it meets one."""
-
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    horizon: int
-    """Longest episode, in env steps."""
-    has_dense_reward: bool = False
-    """True if rollouts carry `dense_reward`."""
-    shows_reward: bool = True
-    """False if an agent that acts is not told the reward, see `World.shows_reward`."""
-    n_hidden: int = 0
-    """Numbers that say what is hidden, for lessons in training, see `World.hidden`."""
-
-    @classmethod
-    def of(cls, world: World) -> WorldSpec:
-        """Return the spec of one copy of `world`."""
-        return cls(
-            world.single_observation_space,
-            world.single_action_space,
-            world.horizon,
-            world.has_dense_reward,
-            world.shows_reward,
-            world.n_hidden,
-        )
-
-    @property
-    def obs_dim(self) -> int:
-        """Length of a flat observation."""
-        return spaces.flat_dim(self.observation_space)
-
-    @property
-    def action_dim(self) -> int:
-        """Length of a flat action (one-hot for discrete spaces)."""
-        return spaces.flat_dim(self.action_space)
 
 
 class Decision(NamedTuple):
@@ -79,14 +40,17 @@ class Agent(Protocol):
     spec: WorldSpec
     parallel_episodes: bool
     """True if the episodes between two adaptations are independent given the state: `act` returns the state unchanged
-    and a trial may run on several copies at once. False for agents with memory: one copy per trial.
+    and a trial may run on several envs at once. False for agents with memory: one env per trial.
+
+    Three more attributes may be left out; the functions of these names in this file say what holds then.
 
     An agent with memory is taken to learn about the task while an episode goes on. One whose memory does not, because
     only `adapt` learns, says `adapts_within_episode = False`: its first episode is then one before any adaptation.
 
-    An agent may also have `needs_hidden = True`: its training rollouts then say what was hidden, see `World.hidden`;
-    and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run started from another one
-    does not take over: optimiser moments, counters of schedules, stored experience (`metarl.warm_start`)."""
+    An agent may also have `needs_privileged_info = True`: its training rollouts then say what was hidden, see
+    `World.privileged_info`; and `learning_state`, the entries ("name" or "outer/inner") of its `state_dict` that a run
+    started from another one does not take over: optimiser moments, counters of schedules, stored experience
+    (`metarl.warm_start`)."""
     train_phases: tuple[int, ...]
     """Episodes per phase of a training trial; `adapt` runs between phases. The last phase is the query."""
 
@@ -104,7 +68,7 @@ class Agent(Protocol):
     def act(
         self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
     ) -> tuple[State, Decision]:
-        """Choose actions for B = N * M rows (M copies per task, neighbours); greedy takes the mode."""
+        """Choose actions for B = N * M rows (M envs per task, neighbours); greedy takes the mode."""
         ...
 
     def adapt(self, state: State, rollout: Rollout) -> State:
@@ -146,3 +110,16 @@ class Savable:
 def adapts_within_episode(agent: Agent) -> bool:
     """Return whether the agent adapts while an episode goes on, so that its very first score has adaptation in it."""
     return bool(getattr(agent, "adapts_within_episode", not agent.parallel_episodes))
+
+
+def needs_privileged_info(agent: Agent) -> bool:
+    """Return whether training rollouts for the agent say what was hidden, see `World.privileged_info`."""
+    if getattr(agent, "needs_hidden", False):
+        deprecated(f"agent {agent.name!r} has needs_hidden; that is now needs_privileged_info")
+        return True
+    return bool(getattr(agent, "needs_privileged_info", False))
+
+
+def learning_state(agent: Agent) -> frozenset[str]:
+    """Return what a run started from another one does not take over from the agent's `state_dict`."""
+    return frozenset(getattr(agent, "learning_state", ()))

@@ -1,4 +1,4 @@
-"""The loop that collects a rollout: one phase of N trials, an agent acting in B copies of a world."""
+"""The loop that collects a rollout: one phase of N trials, an agent acting in B envs of a world."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import spaces
-from .agent import Agent
+from .agent import Agent, needs_privileged_info
 from .commandline import command
 from .errors import ConfigError, WorldError
 from .rollout import Rollout, Step
@@ -30,9 +30,9 @@ def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> Ste
 
 
 def _let_wait(world: World, idle: Tensor | None) -> None:
-    """Let idle copies stand still in worlds where their steps would leave a trace."""
-    if world.carries and not world.fixed_horizon:
-        world.hold(idle)
+    """Let idle envs stand still in worlds where their steps would leave a trace."""
+    if world.persists_across_episodes and not world.fixed_horizon:
+        world.freeze(idle)
 
 
 def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
@@ -56,15 +56,14 @@ def collect(
 ) -> tuple[State, Step, Rollout]:
     """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
 
-    Only with `training` does the rollout say what was hidden, to an agent that needs it (`Agent.needs_hidden`).
-    The M copies of a task share its episodes evenly. Raises ConfigError if they cannot.
+    Only with `training` does the rollout say what was hidden, to an agent with `needs_privileged_info`. The M envs of a
+    task share its episodes evenly. Raises ConfigError if they cannot.
     """
     b = world.num_envs
     copies = b // n_tasks
     if n_episodes % copies:
         raise ConfigError(
-            f"{n_episodes} episodes per task cannot be shared by {copies} copies; choose a number of copies that "
-            f"divides it"
+            f"{n_episodes} episodes per task cannot be shared by {copies} envs; choose a number of envs that divides it"
         )
     rounds = n_episodes // copies
     obs_space, action_space = world.single_observation_space, world.single_action_space
@@ -72,15 +71,15 @@ def collect(
     on_cpu = world.device.type == "cpu"
     # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
     free = not world.fixed_horizon
-    hidden = None if world.shows_reward else torch.zeros(b, device=world.device)
+    hidden = None if world.reward_observable else torch.zeros(b, device=world.device)
     start, columns, aux_columns = step, dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     episode = torch.zeros(b, dtype=torch.int64, device=world.device)
     active = torch.ones(b, dtype=torch.bool, device=world.device)
     extras = [k for k in ("success", "dense_reward", "cost") if getattr(world, f"has_{k}")]
-    tells = training and world.n_hidden > 0 and getattr(agent, "needs_hidden", False)
+    tells = training and world.n_privileged > 0 and needs_privileged_info(agent)
     for t in range(rounds * world.horizon):
         if tells:
-            _append(columns, {"hidden": world.hidden()})
+            _append(columns, {"privileged_info": world.privileged_info()})
         # Elsewhere it is what the step before reached, and has been looked at.
         if on_cpu and (free or t % world.horizon == 0) and not _surely_finite(step.obs):
             refuse_non_finite(world, {"first observation": step.obs[None]}, active[None], t)
@@ -111,7 +110,7 @@ def collect(
         if not free:
             state, step = new_state, new_step
             continue
-        # A copy that has finished its episodes keeps the step after its last one until the phase ends.
+        # An env that has finished its episodes keeps the step after its last one until the phase ends.
         state = new_state if agent.parallel_episodes else choose_rows(active, new_state, state)
         step = _hold_step(step, new_step, active)
         episode = episode + done.long()
@@ -137,8 +136,8 @@ def collect(
         n_episodes=n_episodes,
         dense_reward=kept.get("dense_reward"),
         cost=kept.get("cost"),
-        shows_reward=world.shows_reward,
-        hidden=kept.get("hidden"),
+        reward_observable=world.reward_observable,
+        privileged_info=kept.get("privileged_info"),
     )
     return state, step, rollout
 
@@ -156,30 +155,30 @@ def _surely_finite(*numbers: Tensor) -> bool:
 
 
 def refuse_non_finite(world: World, numbers: Mapping[str, Tensor], valid: Tensor, t: int = 0) -> None:
-    """Raise WorldError naming copy, task, step and entry of the first valid number that is not finite.
+    """Raise WorldError naming env, task, step and entry of the first valid number that is not finite.
 
     `numbers` are [T, B] (rewards) or [T, B, obs_dim] (observations) by what they are called, in the order in which the
     numbers of one step come about; `valid` is [T, B]; `t` is the number of the first row. Called where the world is to
     blame, before an agent turns the NaN into a NaN action or a NaN loss.
     """
     whole = [value.isfinite() if value.dim() == 2 else value.isfinite().all(dim=-1) for value in numbers.values()]
-    bad = (~torch.stack(whole, dim=1) & valid[:, None]).nonzero()  # [n, (row, kind, copy)], the earliest first
+    bad = (~torch.stack(whole, dim=1) & valid[:, None]).nonzero()  # [n, (row, kind, env)], the earliest first
     if not len(bad):
         return
-    row, kind, copy = bad[0].tolist()
+    row, kind, env = bad[0].tolist()
     name, value = list(numbers.items())[kind]
-    task, entry = world.tasks.names[copy] if world.tasks is not None else "unknown", ""
+    task, entry = world.tasks.names[env] if world.tasks is not None else "unknown", ""
     if value.dim() > 2:
-        index = int((~value[row, copy].isfinite()).nonzero()[0])
-        entry = f", {spaces.entry_at(world.single_observation_space, index)} is {float(value[row, copy, index])}"
+        index = int((~value[row, env].isfinite()).nonzero()[0])
+        entry = f", {spaces.entry_at(world.single_observation_space, index)} is {float(value[row, env, index])}"
     raise WorldError(
-        f"world {world.name!r} gave a {name} that is not finite: task {task!r}, copy {copy}, step {t + row} of the "
+        f"world {world.name!r} gave a {name} that is not finite: task {task!r}, env {env}, step {t + row} of the "
         f"phase{entry}; check the world with `{command('doctor', 'NAME')}`"
     )
 
 
 def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:
-    """Return `new` where a copy is active and `kept` where it idles."""
+    """Return `new` where an env is active and `kept` where it idles."""
     before = vars(kept)
     both = {k: v for k, v in vars(new).items() if v is not None and before[k] is not None}
     return Step(**choose_rows(active, both, before))

@@ -33,7 +33,7 @@ class EpisodeTable:
 def episode_table(rollout: Rollout) -> EpisodeTable:
     """Sum a rollout up per episode, each episode counted exactly once.
 
-    Episode e of copy m stands in column e * M + m: copies play side by side, so those columns share their age.
+    Episode e of env m stands in column e * M + m: envs play side by side, so those columns share their age.
     """
     has = rollout.success
     return EpisodeTable(
@@ -47,14 +47,14 @@ def episode_table(rollout: Rollout) -> EpisodeTable:
 
 
 def _by_age(rollout: Rollout, value: Tensor) -> Tensor:
-    """Reorder [B, episodes per copy] to [N, episodes per task], oldest first."""
-    n, m = rollout.n_tasks, rollout.n_copies
+    """Reorder [B, episodes per env] to [N, episodes per task], oldest first."""
+    n, m = rollout.n_tasks, rollout.envs_per_task
     return value.reshape(n, m, -1).transpose(1, 2).reshape(n, -1)
 
 
 def _total(rollout: Rollout, value: Tensor) -> Tensor:
     """Sum `value` [T, B] over the valid steps of each episode: float64 [N, E]."""
-    shape = (value.shape[1], rollout.n_episodes // rollout.n_copies)
+    shape = (value.shape[1], rollout.n_episodes // rollout.envs_per_task)
     out = torch.zeros(shape, dtype=torch.float64, device=value.device)
     out.scatter_add_(1, rollout.episode.T, (value * rollout.valid).T.to(torch.float64))
     return _by_age(rollout, out)
@@ -66,7 +66,7 @@ def _first_success(rollout: Rollout, success: Tensor) -> Tensor:
     at = torch.arange(never, device=success.device)[:, None].expand_as(success)
 
     def earliest(chosen: Tensor) -> Tensor:
-        shape = (success.shape[1], rollout.n_episodes // rollout.n_copies)
+        shape = (success.shape[1], rollout.n_episodes // rollout.envs_per_task)
         out = torch.full(shape, never, device=success.device)
         return out.scatter_reduce_(1, rollout.episode.T, torch.where(chosen, at, never).T, "amin")
 

@@ -23,7 +23,7 @@ class NumericalError(MetarlError, ArithmeticError):
 
 
 class WorldError(MetarlError, RuntimeError):
-    """A world that failed in the middle of its work: names copy, task and step where known."""
+    """A world that failed in the middle of its work: names env, task and step where known."""
 
 
 MOST = 2**31 - 1

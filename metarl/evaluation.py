@@ -23,7 +23,7 @@ from .protocol import Protocol
 from .provenance import package_versions
 from .results import Episodes, Evaluation
 from .seeding import derive, generator
-from .task_distribution import TaskDistribution, check_split, checked_references
+from .task_distribution import TaskDistribution, about, check_split, checked_references
 from .tasks import Tasks
 from .trial import copies_per_task, run_trial
 from .world import World
@@ -174,17 +174,17 @@ class _Player:
         return Episodes.of(per_seed)
 
     def _batches(self, agent: Agent, tasks: Tasks, phases: Sequence[int]) -> tuple[int, list[list[int]]]:
-        """Return copies per task, and equally long batches of task rows, the last one filled up from the front."""
+        """Return envs per task, and equally long batches of task rows, the last one filled up from the front."""
         copies = copies_per_task(agent, phases, self.protocol.max_copies)
         n = len(tasks)
         n_batches = math.ceil(n / max(1, self.protocol.max_copies // copies))
         size = math.ceil(n / n_batches)
         return copies, [[i % n for i in range(b * size, (b + 1) * size)] for b in range(math.ceil(n / size))]
 
-    def _world(self, n_copies: int) -> World:
-        if self.world is None or self.world.num_envs != n_copies:
+    def _world(self, num_envs: int) -> World:
+        if self.world is None or self.world.num_envs != num_envs:
             self.close()
-            self.world = self.tasks.make_world(n_copies, device=self.device)
+            self.world = self.tasks.make_world(num_envs, device=self.device)
         return self.world
 
     def facts(self) -> dict[str, Any]:
@@ -215,14 +215,14 @@ def _first_rows(table: EpisodeTable, n: int) -> EpisodeTable:
 
 def _about(tasks: TaskDistribution) -> dict[str, Any]:
     """Return what identifies a distribution; `settings`, `notes` and `upstream_counting` where it has them."""
-    settings = getattr(tasks, "settings", {})
+    said = about(tasks)
     return {
         "name": tasks.name,
         "fingerprint": tasks.fingerprint(),
         "exhaustive": tasks.exhaustive,
-        "settings": dict(settings() if callable(settings) else settings),
-        "notes": list(getattr(tasks, "notes", ())),
-        "upstream_counting": bool(getattr(tasks, "upstream_counting", False)),
+        "settings": dict(said.settings),
+        "notes": list(said.notes),
+        "upstream_counting": bool(said.upstream_counting),
     }
 
 

@@ -43,13 +43,13 @@ def observation_fault(name: str, space: gym.Space[Any], value: Any, n: int, devi
 def state_fault(name: str, state: Any, like: Mapping[str, Tensor] | None, n: int, device: torch.device | str) -> str:
     """Return what is wrong with `state` as tensors by name, `n` rows each, of the kinds that `like` has, or ""."""
     if not isinstance(state, dict) or not state:
-        return f"{name} is {kind_of(state)}, expected a dict of tensors with one row per copy"
+        return f"{name} is {kind_of(state)}, expected a dict of tensors with one row per env"
     if like is not None and state.keys() != like.keys():
         return f"{name} has the entries {sorted(state)}, expected {sorted(like)} as in a state of begin()"
     for key, value in state.items():
         known = None if like is None else like[key]
         if known is None and (not isinstance(value, Tensor) or not value.dim()):
-            return f"{name}[{key!r}] is {kind_of(value)}, expected a torch tensor with one row per copy ({n})"
+            return f"{name}[{key!r}] is {kind_of(value)}, expected a torch tensor with one row per env ({n})"
         model = value if known is None else known
         fault = array_fault(f"{name}[{key!r}]", value, n, model.dtype, tuple(model.shape[1:]), device)
         if fault:

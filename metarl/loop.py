@@ -32,7 +32,7 @@ class LoopSettings:
     n_tasks: int = 20
     """Meta-batch: training tasks per update, >= 1."""
     copies_per_task: int | None = None
-    """World copies that share one trial's episodes (None: as many as divide them evenly; 1 for agents with memory)."""
+    """Envs that share one trial's episodes (None: as many as divide them evenly; 1 for agents with memory)."""
     validate_every_iters: int = 10
     """Iterations between two looks at validation tasks (0: never); the last iteration always looks."""
     n_validation_tasks: int = 20
@@ -86,18 +86,18 @@ class Plan:
 
     train_phases: tuple[int, ...]
     train_copies: int
-    """Copies per training task."""
+    """Envs per training task."""
     validation_phases: tuple[int, ...]
     validation_copies: int
 
     @classmethod
     def of(cls, agent: Agent, settings: LoopSettings) -> Plan:
-        """Fit `settings` to `agent`; raises ConfigError for copies or phases that do not go together."""
+        """Fit `settings` to `agent`; raises ConfigError for envs or phases that do not go together."""
         wanted, phases = settings.copies_per_task, tuple(agent.train_phases)
         if wanted is not None and wanted > 1 and not agent.parallel_episodes:
             raise ConfigError(
                 f"train.copies_per_task={wanted}, but agent {agent.name!r} carries memory from episode to episode and "
-                f"needs exactly one copy per task; leave it at None and raise train.n_tasks instead"
+                f"needs exactly one env per task; leave it at None and raise train.n_tasks instead"
             )
         if wanted is not None and any(n % wanted for n in phases):
             raise ConfigError(
@@ -233,7 +233,7 @@ def check_log_probs(trial: Trial, iteration: int) -> None:
             t, b = bad[0].tolist()
             raise NumericalError(
                 f"iteration {iteration}: log_prob is {float(rollout.log_prob[t, b])} for task "
-                f"{trial.tasks.names[b // rollout.n_copies]!r}, phase {phase}, step {t}; {_REMEDY}"
+                f"{trial.tasks.names[b // rollout.envs_per_task]!r}, phase {phase}, step {t}; {_REMEDY}"
             )
 
 

@@ -23,7 +23,7 @@ class Protocol:
     n_tasks: int | None = None
     """N: tasks to play, evenly over classes; None means all of a finite split."""
     max_copies: int = 256
-    """Most world copies to run side by side; memory grows with it. Part of the noise streams: 1 or more."""
+    """Most envs to run side by side; memory grows with it. Part of the noise streams: 1 or more."""
     greedy: bool = False
     """True: scored episodes take the policy's mode; False: they sample."""
     greedy_adaptation: bool = False

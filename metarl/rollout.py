@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .deprecated import OldName
 from .moved import moved
 from .tasks import Tasks
 
@@ -27,7 +28,7 @@ class Step:
     prev_action: Tensor
     """float32 [B, action_dim], flat (one-hot for discrete spaces)."""
     prev_reward: Tensor
-    """float32 [B]; 0 in a world that does not show it (`World.shows_reward`)."""
+    """float32 [B]; 0 in a world that does not show it (`World.reward_observable`)."""
     prev_done: Tensor
     """bool [B]: the previous step ended an episode."""
     action_mask: Tensor | None = None
@@ -36,9 +37,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of B = N * M copies: N tasks, M neighbouring copies each. All tensors are [T, B, ...] on one device.
+    """T steps of B = N * M envs: N tasks, M neighbouring envs each. All tensors are [T, B, ...] on one device.
 
-    A row is meaningful only where `valid`: a copy that has finished its episodes before the others idles.
+    A row is meaningful only where `valid`: an env that has finished its episodes before the others idles.
     """
 
     obs: Tensor
@@ -52,7 +53,7 @@ class Rollout:
     next_obs: Tensor
     """float32 [T, B, obs_dim]: the observation reached, before any reset (for bootstrapping)."""
     episode: Tensor
-    """int64 [T, B]: which episode of its copy a step belongs to, from 0."""
+    """int64 [T, B]: which episode of its env a step belongs to, from 0."""
     valid: Tensor
     """bool [T, B]."""
     success: Tensor | None
@@ -63,25 +64,29 @@ class Rollout:
     """The step before the first action: carries previous action, reward and done into the phase."""
     n_tasks: int
     n_episodes: int
-    """Episodes per task (over all its copies)."""
+    """Episodes per task (over all its envs)."""
     dense_reward: Tensor | None = None
     """float32 [T, B], or None if the world has none: for training only, never part of a return."""
     cost: Tensor | None = None
     """float32 [T, B], or None if the world has none: what a step cost in safety, counted beside the return."""
-    shows_reward: bool = True
-    """False if the agent was not told the rewards while it acted, see `World.shows_reward`."""
-    hidden: Tensor | None = None
-    """float32 [T, B, n_hidden]: what was hidden before each step, for agents that need it in training."""
+    reward_observable: bool = True
+    """False if the agent was not told the rewards while it acted, see `World.reward_observable`."""
+    privileged_info: Tensor | None = None
+    """float32 [T, B, n_privileged]: what was hidden before each step, for agents that need it in training."""
 
     @property
-    def n_copies(self) -> int:
-        """Copies per task, M."""
+    def envs_per_task(self) -> int:
+        """Envs per task, M."""
         return self.obs.shape[1] // self.n_tasks
+
+    n_copies = OldName("envs_per_task")
+    shows_reward = OldName("reward_observable")
+    hidden = OldName("privileged_info")
 
     @property
     def shown_reward(self) -> Tensor:
         """float32 [T, B]: the reward where the agent was told it, else 0; what a memory or a belief may take in."""
-        return self.reward if self.shows_reward else torch.zeros_like(self.reward)
+        return self.reward if self.reward_observable else torch.zeros_like(self.reward)
 
     @property
     def last(self) -> Tensor:
@@ -90,7 +95,7 @@ class Rollout:
 
     @property
     def n_steps(self) -> int:
-        """Environment steps that count, over all copies."""
+        """Environment steps that count, over all envs."""
         return int(self.valid.sum())
 
 
@@ -113,5 +118,5 @@ class Trial:
 
     @property
     def n_steps(self) -> int:
-        """Environment steps over all phases and copies."""
+        """Environment steps over all phases and envs."""
         return sum(r.n_steps for r in self.rollouts)

@@ -40,15 +40,15 @@ def mix(z: Tensor) -> Tensor:
 
 
 class CopyStreams:
-    """Counter-based random numbers, one independent stream per copy of a world.
+    """Counter-based random numbers, one independent stream per env of a world.
 
-    Draw number `counter` of copy i depends on (seed, i, counter) and nothing else: not on how many copies there are,
-    nor on what the other copies drew. All arrays stay on `device`; there is no state besides the counters that the
+    Draw number `counter` of env i depends on (seed, i, counter) and nothing else: not on how many envs there are,
+    nor on what the other envs drew. All arrays stay on `device`; there is no state besides the counters that the
     world itself keeps.
     """
 
-    def __init__(self, n_copies: int, seed: int, device: torch.device | str = "cpu") -> None:
-        copies = torch.arange(1, n_copies + 1, dtype=torch.int64, device=device)
+    def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu") -> None:
+        copies = torch.arange(1, num_envs + 1, dtype=torch.int64, device=device)
         self.keys = mix(mix(torch.full_like(copies, derive(seed, "copy-streams"))) + copies * _GOLDEN)
 
     def _bits(self, counter: Tensor | int, n: int) -> Tensor:
@@ -59,11 +59,11 @@ class CopyStreams:
         return mix(base[:, None] + lane)
 
     def uniform(self, counter: Tensor | int, n: int = 1) -> Tensor:
-        """Return draw `counter` (an int, or int64 [B]) of each copy: float32 [B, n], uniform on [0, 1)."""
+        """Return draw `counter` (an int, or int64 [B]) of each env: float32 [B, n], uniform on [0, 1)."""
         return _shift_right(self._bits(counter, n), 40).to(torch.float32) * 2.0**-24
 
     def normal(self, counter: Tensor | int, n: int = 1) -> Tensor:
-        """Return draw `counter` of each copy: float32 [B, n], standard normal (Box and Muller 1958)."""
+        """Return draw `counter` of each env: float32 [B, n], standard normal (Box and Muller 1958)."""
         pairs = (n + 1) // 2
         u = self.uniform(counter, 2 * pairs)
         radius = (-2.0 * torch.log1p(-u[:, :pairs])).sqrt()

@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from .agent import WorldSpec
 from .errors import CheckpointError
+from .spec import WorldSpec
 
 
 def spec_to_json(spec: WorldSpec) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 
 from .errors import ConfigError
 from .kinds import kind_of
+from .spec import WorldSpec
 from .tasks import Tasks
 from .world import World
 
@@ -25,6 +27,8 @@ class TaskDistribution(Protocol):
 
     name: str
     exhaustive: bool
+    """What it may also have, and what holds where it does not: `spec`, see `spec_of`, and attributes of the names that
+    `About` lists."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -43,8 +47,8 @@ class TaskDistribution(Protocol):
         """Return a digest of everything that defines the family and its splits."""
         ...
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `n_copies` that can run any task of the family."""
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        """Build a world of `num_envs` that can run any task of the family."""
         ...
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
@@ -53,6 +57,51 @@ class TaskDistribution(Protocol):
         Empty for a family where none is known. Units: undiscounted return per episode.
         """
         ...
+
+
+@dataclass(frozen=True)
+class About:
+    """What a task distribution may say of itself in attributes of these names; one that does not has these values."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What defines it besides its name, as JSON-able values; stored with every evaluation."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know; printed when training begins and stored with every evaluation."""
+    upstream_counting: bool = False
+    """True if published scores count successes as `metarl.upstream_counting` does; evaluation then gives both."""
+    visible_parameters: tuple[str, ...] = ()
+    """Entries of its tasks that observations show, by design."""
+    n_episodes: int | None = None
+    """Episodes that a trial is meant to have, where the family fixes them."""
+
+
+def about(tasks: TaskDistribution) -> About:
+    """Return what `tasks` says of itself; not examined, that is `doctor`'s part."""
+    said = {f.name: getattr(tasks, f.name) for f in fields(About) if hasattr(tasks, f.name)}
+    if callable(said.get("settings")):
+        said["settings"] = said["settings"]()
+    return About(**said)
+
+
+def spec_of(tasks: TaskDistribution) -> WorldSpec:
+    """Return what the worlds of `tasks` are: its `spec`, or that of a world built to ask, where it has none."""
+    return said_spec(tasks) or built_spec(tasks)
+
+
+def said_spec(tasks: TaskDistribution) -> WorldSpec | None:
+    """Return the `spec` of `tasks`, an attribute or a property; None where it has none, or a `spec` of another kind."""
+    spec = getattr(tasks, "spec", None)
+    return spec if isinstance(spec, WorldSpec) else None
+
+
+def built_spec(tasks: Any) -> WorldSpec:
+    """Return the spec of a world of one environment, which is closed again."""
+    world = tasks.make_world(1)
+    try:
+        spec: WorldSpec = world.spec
+        return spec
+    finally:
+        world.close()
 
 
 _MEMBERS = ("name", "exhaustive", "splits", "sample", "all", "fingerprint", "make_world", "references")

@@ -18,7 +18,7 @@ from .world import World
 
 
 def copies_per_task(agent: Agent, phases: Sequence[int], limit: int = 1_000_000) -> int:
-    """Return the most copies (at most `limit`) that share each phase's episodes evenly; 1 for agents with memory."""
+    """Return the most envs (at most `limit`) that share each phase's episodes evenly; 1 for agents with memory."""
     if not agent.parallel_episodes:
         return 1
     common = gcd(*phases)
@@ -37,23 +37,23 @@ def run_trial(
 ) -> Trial:
     """Run one trial on each task: `phases[0]` episodes, adapt, `phases[1]` episodes, adapt, ..., the query.
 
-    Training and evaluation both go through here. Everything random follows from `seed`: copy i of the world and the
+    Training and evaluation both go through here. Everything random follows from `seed`: env i of the world and the
     policy's noise. Where episodes may end early each phase starts with a fresh reset, so that idle steps of other
-    copies leave no trace; in worlds where something outlives an episode idle copies stand still instead. With
+    envs leave no trace; in worlds where something outlives an episode idle envs stand still instead. With
     `training` the trial is for `Agent.update`, and may hold what the world hides from an agent that acts.
 
-    Raises: ConfigError if copies, tasks and the agent do not fit; WorldError if a reward or observation is not finite.
+    Raises: ConfigError if envs, tasks and the agent do not fit; WorldError if a reward or observation is not finite.
     """
     n_tasks = len(tasks)
     if n_tasks == 0 or world.num_envs % n_tasks:
         raise ConfigError(
-            f"world {world.name!r} has {world.num_envs} copies, which {n_tasks} tasks cannot share evenly; "
-            f"build it with a multiple of {n_tasks} copies"
+            f"world {world.name!r} has {world.num_envs} envs, which {n_tasks} tasks cannot share evenly; "
+            f"build it with a multiple of {n_tasks} envs"
         )
     copies = world.num_envs // n_tasks
     if copies > 1 and not agent.parallel_episodes:
         raise ConfigError(
-            f"agent {agent.name!r} carries memory from episode to episode, so a trial needs exactly one copy; "
+            f"agent {agent.name!r} carries memory from episode to episode, so a trial needs exactly one env; "
             f"world {world.name!r} has {copies} per task. Set copies_per_task=1"
         )
     if not phases or min(phases) < 1:
@@ -68,7 +68,7 @@ def run_trial(
     for phase, (n_episodes, flag) in enumerate(zip(phases, flags, strict=True)):
         if phase:
             state = agent.adapt(state, rollouts[-1])
-            if not world.fixed_horizon and not world.carries:
+            if not world.fixed_horizon and not world.persists_across_episodes:
                 obs, info = world.reset(seed=derive(seed, "world", phase))
                 step = Step(
                     spaces.flatten(world.single_observation_space, obs),

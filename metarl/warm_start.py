@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .agent import Agent
+from .agent import Agent, learning_state
 from .errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def warm_state(agent: Agent, stored: Any) -> Any:
     ConfigError naming the first entry that differs in kind or shape, or if nothing at all was learnt.
     """
     own: Any = agent.state_dict()
-    merged, n_tensors = _merge(own, stored, "", frozenset(getattr(agent, "learning_state", ())))
+    merged, n_tensors = _merge(own, stored, "", learning_state(agent))
     if not n_tensors:
         raise ConfigError(f"agent {agent.name!r} keeps nothing between tasks that another run could start from")
     return merged

@@ -1,4 +1,4 @@
-"""The World contract: B copies of an environment that step together, arrays as tensors on one device."""
+"""The World contract: B environments that step together, arrays as tensors on one device."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
-import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .action_check import ActionCheck
+from .deprecated import OldName, bridge
 from .errors import ConfigError, WorldError
 from .spaces import check_spaces
+from .spec import FromSpec, WorldSpec, takes_old_form, with_class_entries
 from .tasks import Tasks
 
 Obs = Tensor | dict[str, Tensor]
+_OLD_METHODS = {"hidden": "privileged_info", "hold": "freeze"}
 StepResult = tuple[Obs, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 class World(VectorEnv[Any, Any, Any]):
-    """A gymnasium VectorEnv whose arrays are torch tensors on `device`.
+    """A gymnasium VectorEnv whose arrays are torch tensors on `device`. Its `spec` says what it is; see `WorldSpec`.
 
-    Life: `set_tasks` (one task per copy), `reset`, then `step` for ever. A copy whose episode ended is reset in the
+    Life: `set_tasks` (one task per env), `reset`, then `step` for ever. An env whose episode ended is reset in the
     same step (SAME_STEP): `obs` is then the first observation of the next episode, and
 
-    * `info["final_obs"]` is, for *every* copy, the observation reached by this step before any reset,
+    * `info["final_obs"]` is, for *every* env, the observation reached by this step before any reset,
     * `info["success"]` (bool [B], only if `has_success`) belongs to this step, before any reset,
     * `info["dense_reward"]` (float32 [B], only if `has_dense_reward`) is a shaped reward of this step for learners that
       train on it. Returns, scores and what an agent adapts on are those of `reward`,
@@ -35,7 +37,7 @@ class World(VectorEnv[Any, Any, Any]):
     * `info["action_mask"]` (bool [B, n], only for Discrete actions that are sometimes illegal) belongs to `obs`.
 
     Reward, `terminated` (the task ended: do not bootstrap) and `truncated` (time ran out: bootstrap) belong to this
-    step too. New tasks take effect at the next reset. Task parameters never appear in the observation. Copy i's results
+    step too. New tasks take effect at the next reset. Task parameters never appear in the observation. Env i's results
     depend on the seed, i, its task and its actions only: not on B, nor on threads or processes. Returned tensors are
     never written to again.
     """
@@ -45,91 +47,74 @@ class World(VectorEnv[Any, Any, Any]):
         "render_modes": [],
     }
 
-    name: str
+    spec: WorldSpec  # type: ignore[assignment] # gymnasium keeps there what its registry knows
     device: torch.device
-    horizon: int
-    """Longest possible episode, in env steps."""
-    fixed_horizon: bool
-    """True if every episode lasts exactly `horizon` steps, so that unmasked copies stay in step."""
-    has_success: bool
-    """True if `info` carries "success"."""
-    has_dense_reward: bool = False
-    """True if `info` carries "dense_reward"."""
-    has_cost: bool = False
-    """True if `info` carries "cost"."""
-    shows_reward: bool = True
-    """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
-    agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
-    carries: bool = False
-    """True if something outlives an episode: the first observation after its end also shows something of it (say, the
-    last reaction, which agents with memory would not see otherwise), or the number of an episode matters. A plain reset
-    shows nothing of the kind, so a trial is never reset halfway; `hold` keeps copies in step instead."""
-    n_hidden: int = 0
-    """Numbers per copy that `hidden` gives; 0: this world does not say what is hidden."""
+    name = FromSpec[str]()
+    horizon = FromSpec[int]()
+    fixed_horizon = FromSpec[bool]()
+    has_success = FromSpec[bool]()
+    has_dense_reward = FromSpec[bool]()
+    has_cost = FromSpec[bool]()
+    reward_observable = FromSpec[bool]()
+    persists_across_episodes = FromSpec[bool]()
+    n_privileged = FromSpec[int]()
     tasks: Tasks | None
+    n_copies = OldName("num_envs")
+    shows_reward = OldName("reward_observable")
+    n_hidden = OldName("n_privileged")
+    carries = OldName("persists_across_episodes")
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Record the contract's constants; raises ConfigError for a size or horizon below 1, or an unusable space."""
-        check_spaces(name, observation_space, action_space)
-        if n_copies < 1 or horizon < 1:
-            raise ConfigError(f"world {name!r} needs n_copies >= 1 and horizon >= 1, got {n_copies} and {horizon}")
-        self.name, self.num_envs, self.horizon = name, n_copies, horizon
-        self.fixed_horizon, self.has_success = fixed_horizon, has_success
-        self.device = torch.device(device)
-        self.single_observation_space, self.single_action_space = observation_space, action_space
-        self.observation_space = batch_space(observation_space, n_copies)
-        self.action_space = batch_space(action_space, n_copies)
-        self.tasks = None
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bridge(cls, _OLD_METHODS)
 
-    @property
-    def n_copies(self) -> int:
-        """Return B."""
-        return self.num_envs
+    @takes_old_form
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu") -> None:
+        """Build B = `num_envs` environments; raises ConfigError for a size or horizon below 1, or an unusable space."""
+        self.spec = with_class_entries(spec, type(self))
+        check_spaces(self.name, spec.observation_space, spec.action_space)
+        if num_envs < 1 or self.horizon < 1:
+            raise ConfigError(
+                f"world {self.name!r} needs num_envs >= 1 and horizon >= 1, got {num_envs} and {self.horizon}"
+            )
+        self.num_envs, self.device, self.tasks = num_envs, torch.device(device), None
+        self.single_observation_space, self.single_action_space = spec.observation_space, spec.action_space
+        self.observation_space = batch_space(spec.observation_space, num_envs)
+        self.action_space = batch_space(spec.action_space, num_envs)
 
     @abstractmethod
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on; raises ConfigError unless there are exactly B tasks."""
+        """Give env i task i from its next reset on; raises ConfigError unless there are exactly B tasks."""
 
     @abstractmethod
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start new episodes, in all copies or in those of `options["mask"]` (bool [B]).
+        """Start new episodes, in all envs or in those of `options["mask"]` (bool [B]).
 
-        With a seed the copies' random streams start afresh; without, they go on. The returned observation holds all
-        copies; those outside the mask are where they were.
+        With a seed the envs' random streams start afresh; without, they go on. The returned observation holds all
+        envs; those outside the mask are where they were.
         """
 
-    def hidden(self) -> Tensor:
-        """Return what is hidden of each copy's present task and episode, float32 [B, n_hidden], of about unit size.
+    def privileged_info(self) -> Tensor:
+        """Return what is hidden of each env's present task and episode, float32 [B, n_privileged], of about unit size.
 
-        For lessons in training only (`Agent.needs_hidden`); never part of an observation.
+        For lessons in training only (`Agent.needs_privileged_info`); never part of an observation.
         """
-        raise WorldError(f"world {self.name!r} does not say what is hidden: its n_hidden is {self.n_hidden}")
+        raise WorldError(f"world {self.name!r} does not say what is hidden: its n_privileged is {self.n_privileged}")
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let the copies of `idle` (bool [B]) stand still in all further steps, until `hold(None)` lets them go on.
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let the envs of `idle` (bool [B]) stand still in all further steps, until `freeze(None)` lets them go on.
 
-        For worlds that carry: such a copy has finished a phase before the others and waits. Its rewards are 0, nothing
+        For worlds that carry: such an env has finished a phase before the others and waits. Its rewards are 0, nothing
         ends, and nothing random is drawn.
         """
         raise WorldError(
-            f"world {self.name!r} says that it carries, so trials of several phases need its copies to wait for each "
-            f"other; write hold(idle), or leave carries at False"
+            f"world {self.name!r} persists across episodes, so trials of several phases need its envs to wait for each "
+            f"other; write freeze(idle), or leave persists_across_episodes at False"
         )
 
     @abstractmethod
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies by one step.
+        """Advance all envs by one step.
 
         Actions outside a Box are clipped. NaN, a wrong shape and choices outside a Discrete or MultiDiscrete space
         raise WorldError; worlds of tensors on a GPU, which would have to be waited for, do not look at the numbers.
@@ -145,7 +130,7 @@ class World(VectorEnv[Any, Any, Any]):
         """Go back to where `state_dict` was taken, bit for bit."""
 
     def render(self) -> Any:
-        """Return one RGB image (uint8 [H, W, 3]) of copy 0, where the world can draw itself."""
+        """Return one RGB image (uint8 [H, W, 3]) of env 0, where the world can draw itself."""
         raise ConfigError(f"world {self.name!r} has no picture; its render modes are {self.metadata['render_modes']}")
 
     @cached_property
@@ -154,9 +139,12 @@ class World(VectorEnv[Any, Any, Any]):
         return ActionCheck(self.name, self.single_action_space, self.num_envs, self.device)
 
     def check_tasks(self, tasks: Tasks) -> None:
-        """Raise ConfigError unless there is one task per copy."""
+        """Raise ConfigError unless there is one task per env."""
         if len(tasks) != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but set_tasks got {len(tasks)} tasks; "
-                f"pass tasks.repeat(k) or build it with n_copies={len(tasks)}"
+                f"world {self.name!r} has {self.num_envs} envs but set_tasks got {len(tasks)} tasks; "
+                f"pass tasks.repeat(k) or build it with num_envs={len(tasks)}"
             )
+
+
+bridge(World, _OLD_METHODS)

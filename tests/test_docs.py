@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from metarl.agent import WorldSpec
 from metarl.conformance import check_world
 from metarl.episodes import episode_table
 from metarl.loop import LoopSettings, Silent, meta_train
@@ -75,7 +74,7 @@ def test_the_agent_of_one_page_adapts_because_of_adapt(plugged: dict[str, Any]) 
     tasks, config = plugged["make"](), plugged["DriftConfig"]()
     winds = tasks.sample("test", 50, generator(1, "tasks"))
     world = tasks.make_world(500)
-    agent = config.build(WorldSpec.of(world), seed=0)
+    agent = config.build(world.spec, seed=0)
 
     def gain() -> float:
         pre, post = (
@@ -90,7 +89,7 @@ def test_the_agent_of_one_page_adapts_because_of_adapt(plugged: dict[str, Any]) 
 
 def test_the_agent_of_one_page_goes_through_the_training_loop(plugged: dict[str, Any]) -> None:
     tasks = plugged["make"]()
-    agent = plugged["DriftConfig"](meta_rate=1.0).build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    agent = plugged["DriftConfig"](meta_rate=1.0).build(tasks.spec, seed=0)
     before = agent.state_dict()["theta"].clone()
     settings = LoopSettings(n_iterations=2, n_tasks=4, n_validation_tasks=4, validation_adapt_episodes=10)
     done = meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")

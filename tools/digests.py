@@ -126,7 +126,7 @@ def steps(world: Any, tasks: Tasks, n_steps: int) -> Iterator[Any]:
     yield obs, info
     for _ in range(n_steps):
         given = world.step(actions(world, info, generator))
-        yield given, world.hidden() if world.n_hidden else None
+        yield given, world.privileged_info() if world.n_privileged else None
         info = given[-1]
 
 

@@ -62,9 +62,9 @@ class Batch:
 
 def by_task(value: Tensor, n_tasks: int) -> Tensor:
     """Regroup [T, N * M, ...] as [N, T * M, ...]."""
-    n_steps, n_copies = value.shape[0], value.shape[1] // n_tasks
-    grouped = value.reshape(n_steps, n_tasks, n_copies, *value.shape[2:]).transpose(0, 1)
-    return grouped.reshape(n_tasks, n_steps * n_copies, *value.shape[2:])
+    n_steps, envs_per_task = value.shape[0], value.shape[1] // n_tasks
+    grouped = value.reshape(n_steps, n_tasks, envs_per_task, *value.shape[2:]).transpose(0, 1)
+    return grouped.reshape(n_tasks, n_steps * envs_per_task, *value.shape[2:])
 
 
 def advantages(rollout: Rollout, obs: Tensor, gamma: float, lam: float) -> Tensor:
@@ -84,7 +84,7 @@ def advantages(rollout: Rollout, obs: Tensor, gamma: float, lam: float) -> Tenso
     fitted = fit_predict(x, by_task(returns, n), valid_rows)
     value = fitted.reshape(n, len(reward), -1).transpose(0, 1).reshape(reward.shape)
     next_value = torch.cat([value[1:], torch.zeros_like(value[:1])])
-    # A copy that idles after its last episode has `last` set at that episode's end, so nothing leaks back from there.
+    # An env that idles after its last episode has `last` set at that episode's end, so nothing leaks back from there.
     advantage = gae(reward, value, next_value, last, last, gamma, lam)
     return standardise(by_task(advantage, n), valid_rows, dims=(1,))
 

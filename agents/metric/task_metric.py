@@ -23,14 +23,14 @@ _CLIP = 10.0
 
 
 def transitions(rollout: Rollout, spec: WorldSpec, *, next_obs: bool) -> tuple[Tensor, Tensor]:
-    """Return each task's steps, copy after copy, those that count first and in order: [N, R, width], int64 [N] of them.
+    """Return each task's steps, env after env, those that count first and in order: [N, R, width], int64 [N] of them.
 
     A row is observation, action (one-hot for discrete spaces), reward and, with `next_obs`, the observation reached.
     """
     parts = [rollout.obs, spaces.flatten(spec.action_space, rollout.action, batch_dims=2), rollout.reward[..., None]]
     rows = torch.cat([*parts, rollout.next_obs] if next_obs else parts, dim=-1)
     n, n_steps = rollout.n_tasks, len(rows)
-    rows = rows.transpose(0, 1).reshape(n, rollout.n_copies * n_steps, -1)
+    rows = rows.transpose(0, 1).reshape(n, rollout.envs_per_task * n_steps, -1)
     valid = rollout.valid.T.reshape(n, -1)
     order = (~valid).long().argsort(dim=1, stable=True)
     return rows.gather(1, order[..., None].expand_as(rows)), valid.sum(1)

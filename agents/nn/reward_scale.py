@@ -107,7 +107,7 @@ class ClassScale:
 
     @torch.no_grad()
     def update(self, reward: Tensor, valid: Tensor, groups: Sequence[str]) -> None:
-        """Take in the valid rewards of a batch, [T, B]; copy i belongs to class `groups[i]`."""
+        """Take in the valid rewards of a batch, [T, B]; env i belongs to class `groups[i]`."""
         for name in dict.fromkeys(groups):
             if name not in self.names:
                 self.names.append(name)

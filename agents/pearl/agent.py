@@ -7,7 +7,7 @@ critics learn from all transitions ever stored, the encoder reads those of the t
 it will be given what the present policy collects.
 
 Exploration is by posterior sampling: each episode has a z of its own, drawn from the belief when it begins, so that one
-episode follows one guess about the task. That z is memory, hence one copy per trial (`parallel_episodes` is False).
+episode follows one guess about the task. That z is memory, hence one env per trial (`parallel_episodes` is False).
 
 Deviations from the published code: no third network for V, the two critics have targets (arXiv:1812.05905); a trial is
 collected on all tasks of the meta-batch side by side.

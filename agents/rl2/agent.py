@@ -90,7 +90,7 @@ class RL2(Savable):
         self._lessons = Lessons(
             spec, self._head.n_outputs, foresight_coef=config.foresight_coef, inference_coef=config.inference_coef
         )
-        self.needs_hidden = config.inference_coef > 0
+        self.needs_privileged_info = config.inference_coef > 0
         self.adapts_within_episode = config.memory != "none"
         n_policy, n_times = self._lessons.inference.stop, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value

@@ -35,10 +35,10 @@ class Lessons:
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a world does not say what is hidden."""
-        if self.inference_coef > 0 and not self.spec.n_hidden:
+        if self.inference_coef > 0 and not self.spec.n_privileged:
             raise ConfigError(
                 f"rl2.inference_coef={self.inference_coef} trains the memory to tell what is hidden, which this world "
-                f"does not say (World.n_hidden is 0); set it to 0, or let the world say it"
+                f"does not say (World.n_privileged is 0); set it to 0, or let the world say it"
             )
 
     @property
@@ -49,7 +49,7 @@ class Lessons:
     @property
     def inference(self) -> slice:
         """Outputs that tell what is hidden."""
-        return slice(self.foresight.stop, self.foresight.stop + self.spec.n_hidden * (self.inference_coef > 0))
+        return slice(self.foresight.stop, self.foresight.stop + self.spec.n_privileged * (self.inference_coef > 0))
 
     @property
     def per_action(self) -> list[int]:
@@ -67,12 +67,12 @@ class Lessons:
             found["action"] = flat.flatten(self.spec.action_space, rollout.action, batch_dims=2)
             found["reward"] = reward / size
         if self.inference_coef > 0:
-            if rollout.hidden is None:
+            if rollout.privileged_info is None:
                 raise ConfigError(
                     "rl2.inference_coef > 0 needs rollouts that say what was hidden, and this one does not; collect it "
                     "with run_trial(..., training=True)"
                 )
-            found["hidden"] = rollout.hidden
+            found["hidden"] = rollout.privileged_info
         return found
 
     def loss(self, out: Tensor, targets: Targets, valid: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:

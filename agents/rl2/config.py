@@ -84,7 +84,7 @@ class RL2Settings:
     over the parts of a flat action. Trains what the memory keeps by regression, which is less noisy than advantages."""
     inference_coef: float = 0.0
     """Weight of a third lesson, >= 0: tell what is hidden (the visitor's tastes, say), by its mean squared error. For
-    worlds that say so in training (`World.hidden`); the agent that acts is told nothing of it."""
+    worlds that say so in training (`World.privileged_info`); the agent that acts is told nothing of it."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
 

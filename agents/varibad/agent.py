@@ -262,7 +262,7 @@ class VariBAD(Savable):
     def transitions(self, rows: Rows) -> Tensor:
         """Return what the encoder saw between the T decisions of trials: [T - 1, B, n_inputs]."""
         obs, action, reward, done = (rows[k][:-1] for k in ("obs", "action", "reward", "done"))
-        shown = reward if self.spec.shows_reward else torch.zeros_like(reward)
+        shown = reward if self.spec.reward_observable else torch.zeros_like(reward)
         return self._transition(obs, action, shown, done, rows["obs"][1:])
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from metarl.envs.beliefs import BetaBelief
 from metarl.envs.families import ContinuousFamily, check_count
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 from . import bandit_references as known
@@ -24,30 +25,28 @@ from . import bandit_references as known
 class BanditWorld(TensorWorld):
     """B bandits; `params["p"]` is float32 [B, k]."""
 
-    def __init__(self, n_copies: int, n_arms: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` copies with `n_arms` arms."""
-        super().__init__(
-            "bandit",
-            n_copies,
-            spaces.Box(0.0, 0.0, (1,), np.float32),
-            spaces.Discrete(n_arms),
-            horizon=1,
-            device=device,
-        )
-        self._nothing = {"nothing": torch.zeros(n_copies, 1, device=self.device)}
+    def __init__(self, num_envs: int, n_arms: int, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` environments with `n_arms` arms."""
+        super().__init__(self.spec_for(n_arms), num_envs, device)
+        self._nothing = {"nothing": torch.zeros(num_envs, 1, device=self.device)}
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    @staticmethod
+    def spec_for(n_arms: int) -> WorldSpec:
+        """Return what such a bandit is: there is nothing to see, and an episode is one pull."""
+        return WorldSpec(spaces.Box(0.0, 0.0, (1,), np.float32), spaces.Discrete(n_arms), 1, name="bandit")
+
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Nothing to prepare."""
         return self._nothing
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay 1 with the chosen arm's probability."""
         p = self.params["p"].gather(1, actions[:, None])
         return state, (streams.uniform(clock) < p).squeeze(1).to(torch.float32), None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return zeros [B, 1]."""
         return state["nothing"].clone()
 
@@ -66,9 +65,14 @@ class BanditTasks(ContinuousFamily):
         """Draw success probabilities, uniform on [0, 1)."""
         return Tasks.of("bandit", p=torch.rand(n, self.n_arms, generator=generator, device=generator.device))
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> BanditWorld:
-        """Build a world of `n_copies`."""
-        return BanditWorld(n_copies, self.n_arms, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return BanditWorld.spec_for(self.n_arms)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> BanditWorld:
+        """Build a world of `num_envs`."""
+        return BanditWorld(num_envs, self.n_arms, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the success probabilities: float32 [N, k]; see `metarl.envs.revealed`."""

@@ -16,6 +16,7 @@ from metarl.envs.beliefs import FiniteBelief, Seen
 from metarl.envs.families import FiniteFamily, check_count, shuffled_cuts
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 from .gridworld_references import (
@@ -35,26 +36,25 @@ from .gridworld_references import (
 class GridWorld(TensorWorld):
     """B gridworlds; `params["goal"]` is int64 [B], the goal's cell number 5 x + y."""
 
-    def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            "gridworld",
-            n_copies,
-            spaces.Box(0.0, SIZE - 1.0, (2,), np.float32),
-            spaces.Discrete(len(MOVES)),
-            horizon=HORIZON,
-            device=device,
-        )
+    def __init__(self, num_envs: int, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` environments."""
+        super().__init__(self.spec_for(), num_envs, device)
         self._next = torch.from_numpy(NEXT.ravel()).to(self.device)
-        self._corner = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._corner = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         cells = torch.arange(SIZE * SIZE, device=self.device)
         self._xy = torch.stack([cells // SIZE, cells % SIZE], dim=1).to(torch.float32)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    @staticmethod
+    def spec_for() -> WorldSpec:
+        """Return what a gridworld is."""
+        where = spaces.Box(0.0, SIZE - 1.0, (2,), np.float32)
+        return WorldSpec(where, spaces.Discrete(len(MOVES)), HORIZON, name="gridworld")
+
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Stand on (0, 0)."""
         return {"cell": self._corner}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, stay inside, and pay by the cell reached."""
@@ -62,7 +62,7 @@ class GridWorld(TensorWorld):
         reward = torch.where(cell == self.params["goal"], GOAL_REWARD, STEP_REWARD)
         return {"cell": cell}, reward, None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return (x, y) as float32 [B, 2]."""
         return self._xy.index_select(0, state["cell"])
 
@@ -79,9 +79,14 @@ class GridWorldTasks(FiniteFamily):
         cuts = shuffled_cuts("gridworld", len(GOALS), held_out) if held_out else None
         super().__init__("gridworld", tasks, cuts, settings)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GridWorld:
-        """Build a gridworld of `n_copies`."""
-        return GridWorld(n_copies, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return GridWorld.spec_for()
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> GridWorld:
+        """Build a gridworld of `num_envs`."""
+        return GridWorld(num_envs, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal's (x, y) as shares of the grid: float32 [N, 2]; see `metarl.envs.revealed`."""

@@ -22,7 +22,7 @@ _ROWS = 4000
 
 
 def play(make_world: Callable[[int], PointWorld], tasks: Tasks, policy: Policy) -> float:
-    """Return the mean return of `policy` over one episode each of about 4000 copies, every task equally often.
+    """Return the mean return of `policy` over one episode each of about 4000 envs, every task equally often.
 
     Exact up to rounding where start and policy are fixed; elsewhere a seeded average.
     """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.envs.families import ContinuousFamily, FiniteFamily
 from metarl.errors import ConfigError
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 from . import point_worlds as worlds
@@ -54,9 +55,14 @@ class NavigationTasks(ContinuousFamily):
         """Draw goals."""
         return Tasks.of("navigation", goal=torch.rand(n, 2, generator=generator, device=generator.device) - 0.5)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> NavigationWorld:
-        """Build a world of `n_copies`."""
-        return NavigationWorld(n_copies, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return NavigationWorld.spec_for()
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> NavigationWorld:
+        """Build a world of `num_envs`."""
+        return NavigationWorld(num_envs, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal as a share of the range of goals: float32 [N, 2]; see `metarl.envs.revealed`."""
@@ -81,9 +87,14 @@ class PointRobotTasks(ContinuousFamily):
         goal = 2.0 * torch.rand(n, 2, generator=generator, device=generator.device) - 1.0
         return Tasks.of("point-robot", goal=goal)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> PointRobotWorld:
-        """Build a world of `n_copies`."""
-        return PointRobotWorld(n_copies, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return PointRobotWorld.spec_for()
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> PointRobotWorld:
+        """Build a world of `num_envs`."""
+        return PointRobotWorld(num_envs, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal as a share of the range of goals: float32 [N, 2]; see `metarl.envs.revealed`."""
@@ -108,9 +119,14 @@ class SparsePointRobotTasks(FiniteFamily):
         super().__init__("sparse-point-robot", Tasks.of("sparse-point-robot", goal=goal), cuts, settings)
         self._references = _References(SparsePointRobotWorld, 1.0, worlds.ROBOT_STEP)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> SparsePointRobotWorld:
-        """Build a world of `n_copies`."""
-        return SparsePointRobotWorld(n_copies, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return SparsePointRobotWorld.spec_for()
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> SparsePointRobotWorld:
+        """Build a world of `num_envs`."""
+        return SparsePointRobotWorld(num_envs, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal as a share of the range of goals: float32 [N, 2]; see `metarl.envs.revealed`."""
@@ -137,9 +153,14 @@ class CornerPointTasks(FiniteFamily):
         super().__init__("corner-point", tasks, None, settings)
         self._references = _References(self.make_world, worlds.CORNER_STEP, worlds.CORNER_STEP)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> CornerPointWorld:
-        """Build a world of `n_copies`."""
-        return CornerPointWorld(n_copies, closed=self._closed, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return CornerPointWorld.spec_for()
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> CornerPointWorld:
+        """Build a world of `num_envs`."""
+        return CornerPointWorld(num_envs, closed=self._closed, device=device)
 
     def task_features(self, tasks: Tasks) -> Tensor:
         """Return the goal as a share of the range of goals: float32 [N, 2]; see `metarl.envs.revealed`."""

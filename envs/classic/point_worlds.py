@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 NAVIGATION_HORIZON, ROBOT_HORIZON, CORNER_HORIZON = 100, 20, 100
 NAVIGATION_STEP = ROBOT_STEP = 0.1
@@ -25,44 +26,37 @@ CORNER_DEAD_RADIUS = 0.5
 CORNERS = ((-2.0, -2.0), (2.0, -2.0), (-2.0, 2.0), (2.0, 2.0))
 
 
+def point_spec(name: str, action_limit: float, horizon: int, **more: bool) -> WorldSpec:
+    """Return what a point in the plane is: actions lie in [-action_limit, action_limit]^2."""
+    plane = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action = spaces.Box(-action_limit, action_limit, (2,), np.float32)
+    return WorldSpec(plane, action, horizon, name=name, **more)
+
+
 class PointWorld(TensorWorld):
     """B points in the plane; `params["goal"]` is float32 [B, 2], the observation is the position."""
 
     def __init__(
         self,
-        name: str,
-        n_copies: int,
-        *,
-        action_limit: float,
-        step_size: float,
-        start: float,
-        horizon: int,
-        fixed_horizon: bool = True,
+        spec: WorldSpec,
+        num_envs: int,
         device: torch.device | str = "cpu",
+        *,
+        start: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
-        """Actions lie in [-action_limit, action_limit]^2; the largest moves the point by `step_size` per axis.
+        """An episode starts uniformly in [-start, start]^2; an action times `scale` is how far the point moves."""
+        super().__init__(spec, num_envs, device)
+        self._scale, self._start = scale, start
+        self._origin = torch.zeros(num_envs, 2, device=self.device)
 
-        An episode starts uniformly in [-start, start]^2.
-        """
-        super().__init__(
-            name,
-            n_copies,
-            spaces.Box(-np.inf, np.inf, (2,), np.float32),
-            spaces.Box(-action_limit, action_limit, (2,), np.float32),
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            device=device,
-        )
-        self._scale, self._start = step_size / action_limit, start
-        self._origin = torch.zeros(n_copies, 2, device=self.device)
-
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Stand at the start."""
         if self._start == 0.0:
             return {"position": self._origin}
         return {"position": (2.0 * streams.uniform(episode, 2) - 1.0) * self._start}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, then pay."""
@@ -75,7 +69,7 @@ class PointWorld(TensorWorld):
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the reward [B] of a move, and whether it ends the episode (None: never)."""
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the position."""
         return state["position"].clone()
 
@@ -86,18 +80,14 @@ class NavigationWorld(PointWorld):
     The paper's text says squared distance; its figures (-40 before adaptation) fit the plain one, which is used here.
     """
 
-    def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            "navigation",
-            n_copies,
-            action_limit=NAVIGATION_STEP,
-            step_size=NAVIGATION_STEP,
-            start=0.0,
-            horizon=NAVIGATION_HORIZON,
-            fixed_horizon=False,
-            device=device,
-        )
+    def __init__(self, num_envs: int, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` environments."""
+        super().__init__(self.spec_for(), num_envs, device)
+
+    @staticmethod
+    def spec_for() -> WorldSpec:
+        """Return what navigation is."""
+        return point_spec("navigation", NAVIGATION_STEP, NAVIGATION_HORIZON, fixed_horizon=False)
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay minus the distance left; end within 0.01 of the goal on both axes."""
@@ -111,18 +101,16 @@ class PointRobotWorld(PointWorld):
     Actions are in [-1, 1]^2 and move by a tenth of that: its authors' agents act through the same rescaling.
     """
 
-    def __init__(
-        self,
-        n_copies: int,
-        *,
-        name: str = "point-robot",
-        start: float = ROBOT_START,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            name, n_copies, action_limit=1.0, step_size=ROBOT_STEP, start=start, horizon=ROBOT_HORIZON, device=device
-        )
+    _start_range = ROBOT_START
+
+    def __init__(self, num_envs: int, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` robots."""
+        super().__init__(self.spec_for(), num_envs, device, start=self._start_range, scale=ROBOT_STEP)
+
+    @staticmethod
+    def spec_for() -> WorldSpec:
+        """Return what the point robot is."""
+        return point_spec("point-robot", 1.0, ROBOT_HORIZON)
 
     def distance(self, position: Tensor) -> Tensor:
         """Return the distance to the goal, [B]."""
@@ -140,11 +128,12 @@ class SparsePointRobotWorld(PointRobotWorld):
     PEARL infers the task from the sparse reward and is scored by it, but trains its critic on the dense one.
     """
 
-    has_dense_reward = True
+    _start_range = 0.0
 
-    def __init__(self, n_copies: int, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` copies."""
-        super().__init__(n_copies, name="sparse-point-robot", start=0.0, device=device)
+    @staticmethod
+    def spec_for() -> WorldSpec:
+        """Return what the sparse point robot is."""
+        return point_spec("sparse-point-robot", 1.0, ROBOT_HORIZON, has_dense_reward=True)
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay near the goal only."""
@@ -167,18 +156,15 @@ class CornerPointWorld(PointWorld):
     point is to the goal corner, 0 wherever the definition pays nothing. What is entered twice then has been left once.
     """
 
-    def __init__(self, n_copies: int, *, closed: bool = False, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            "corner-point",
-            n_copies,
-            action_limit=CORNER_STEP,
-            step_size=CORNER_STEP,
-            start=CORNER_START,
-            horizon=CORNER_HORIZON,
-            device=device,
-        )
+    def __init__(self, num_envs: int, *, closed: bool = False, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` environments."""
+        super().__init__(self.spec_for(), num_envs, device, start=CORNER_START)
         self.closed = closed
+
+    @staticmethod
+    def spec_for() -> WorldSpec:
+        """Return what the corner point is."""
+        return point_spec("corner-point", CORNER_STEP, CORNER_HORIZON)
 
     def pay(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pay progress towards the goal corner where it counts."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from metarl.envs.families import ContinuousFamily, check_count
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 from . import tabular_mdp_references as known
@@ -22,25 +23,23 @@ class TabularMDPWorld(TensorWorld):
     """B MDPs; `params` are "transition" float32 [B, S, A, S] and "reward" float32 [B, S, A] (means)."""
 
     def __init__(
-        self, n_copies: int, n_states: int, n_actions: int, horizon: int, *, device: torch.device | str = "cpu"
+        self, num_envs: int, n_states: int, n_actions: int, horizon: int, *, device: torch.device | str = "cpu"
     ) -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            "tabular-mdp",
-            n_copies,
-            spaces.Discrete(n_states),
-            spaces.Discrete(n_actions),
-            horizon=horizon,
-            device=device,
-        )
-        self._start = {"state": torch.zeros(n_copies, dtype=torch.int64, device=self.device)}
-        self._first_row = torch.arange(n_copies, device=self.device) * n_states
+        """Build `num_envs` environments."""
+        super().__init__(self.spec_for(n_states, n_actions, horizon), num_envs, device)
+        self._start = {"state": torch.zeros(num_envs, dtype=torch.int64, device=self.device)}
+        self._first_row = torch.arange(num_envs, device=self.device) * n_states
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    @staticmethod
+    def spec_for(n_states: int, n_actions: int, horizon: int) -> WorldSpec:
+        """Return what such an MDP is."""
+        return WorldSpec(spaces.Discrete(n_states), spaces.Discrete(n_actions), horizon, name="tabular-mdp")
+
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Start in state 0."""
         return self._start
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay the noisy reward of (s, a) and draw the next state."""
@@ -53,7 +52,7 @@ class TabularMDPWorld(TensorWorld):
         after = draw(transition.reshape(-1, n_states).index_select(0, row), where)
         return {"state": after}, reward, None, None
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the state's number, int64 [B]."""
         return state["state"].clone()
 
@@ -96,9 +95,14 @@ class TabularMDPTasks(ContinuousFamily):
         reward = 1.0 + torch.randn(shape, generator=generator, device=device)
         return Tasks.of("tabular-mdp", transition=transition, reward=reward)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> TabularMDPWorld:
-        """Build a world of `n_copies`."""
-        return TabularMDPWorld(n_copies, self.n_states, self.n_actions, self.horizon, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return TabularMDPWorld.spec_for(self.n_states, self.n_actions, self.horizon)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> TabularMDPWorld:
+        """Build a world of `num_envs`."""
+        return TabularMDPWorld(num_envs, self.n_states, self.n_actions, self.horizon, device=device)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the expected return of each episode on the split's list of tasks.

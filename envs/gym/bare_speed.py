@@ -16,11 +16,11 @@ from .world import GymWorld
 
 @dataclass
 class BareSteps:
-    """The environments of a world's copies, stepped one after the other in this process and by nothing but a loop."""
+    """The environments of a world's envs, stepped one after the other in this process and by nothing but a loop."""
 
     world: GymWorld
     tasks: Tasks
-    """One task per copy."""
+    """One task per env."""
     seed: int = 0
     env_steps: int = 0
     """Steps taken so far, resets left out."""

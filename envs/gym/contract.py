@@ -214,7 +214,7 @@ def check_env(env: Any, action_space: gym.Space[Any] | None = None, *, least_ste
     """
     if isinstance(env, VectorEnv) or not all(callable(getattr(env, verb, None)) for verb in ("reset", "step", "close")):
         kind = "a VectorEnv" if isinstance(env, VectorEnv) else describe(env)
-        raise Breach(f"make_env() returned {kind}, expected one gymnasium.Env; a World makes the copies itself")
+        raise Breach(f"make_env() returned {kind}, expected one gymnasium.Env; a World makes the envs itself")
     if not _takes_seed(env.reset):
         raise Breach(
             "reset() of the environment takes no keyword seed, expected reset(seed=..., options=...); the old gym API "

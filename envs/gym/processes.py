@@ -34,17 +34,17 @@ _PARENT_CHECK_S = 2.0
 """Seconds between two looks at whether the main process still lives, while a worker has nothing to do."""
 
 
-def split_rows(n_copies: int, n_workers: int) -> list[range]:
+def split_rows(num_envs: int, n_workers: int) -> list[range]:
     """Return the rows of each worker: every `n_workers`-th one, as evenly as possible.
 
-    Neighbouring copies often run the same kind of environment; dealt out like this, slow kinds are shared by all
+    Neighbouring envs often run the same kind of environment; dealt out like this, slow kinds are shared by all
     workers, and none waits for one that got them all.
     """
-    return [range(w, n_copies, n_workers) for w in range(n_workers)]
+    return [range(w, num_envs, n_workers) for w in range(n_workers)]
 
 
 class WorkerPool:
-    """`n_workers` processes, each with a `Chunk` of the copies.
+    """`n_workers` processes, each with a `Chunk` of the envs.
 
     Workers are spawned, ignore Ctrl-C and SIGTERM (the main process decides what those mean), use one thread each, and
     leave when the main process closes them or is gone. A worker that raises, dies or falls silent for `timeout_s` ends
@@ -55,13 +55,13 @@ class WorkerPool:
         """Share memory; the first call starts the processes; raises ConfigError for a hook that is not picklable."""
         check_picklable(name, hooks)
         self.name, self.timeout_s = name, timeout_s
-        self.rows = split_rows(layout.n_copies, n_workers)
+        self.rows = split_rows(layout.num_envs, n_workers)
         self._context = multiprocessing.get_context("spawn")
         self._hooks, self._layout = hooks, layout
         specs = layout.arrays()
         self._blocks = {k: SharedBlock(max(1, _n_bytes(*spec))) for k, spec in specs.items()}
         self.arrays = view_arrays(self._blocks, layout)
-        self.task_names: list[str] = ["none"] * layout.n_copies
+        self.task_names: list[str] = ["none"] * layout.num_envs
         self.links: list[Connection] = []
         self.processes: list[Any] = []
         self.started, self.closed = False, False
@@ -154,19 +154,19 @@ class WorkerPool:
         )
 
     def _where(self, worker: int) -> str:
-        """Return copy, task and step a worker was busy with, or all its copies."""
+        """Return env, task and step a worker was busy with, or all its envs."""
         rows = self.rows[worker]
         for row in rows:
             if self.arrays["busy"][row]:
-                return f"copy {row} (task {self.task_names[row]!r}, step {int(self.arrays['age'][row])})"
+                return f"env {row} (task {self.task_names[row]!r}, step {int(self.arrays['age'][row])})"
         names = [self.task_names[row] for row in rows]
-        return f"copies {', '.join(map(str, rows))} (tasks {', '.join(names)})"
+        return f"envs {', '.join(map(str, rows))} (tasks {', '.join(names)})"
 
 
 def world_error(name: str, failure: CopyFailure) -> WorldError:
     """Return the error a user sees for `failure`; the environment's own traceback is attached as a note."""
     error = WorldError(
-        f"world {name!r}: copy {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
+        f"world {name!r}: env {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
         f"{failure.error}"
     )
     if failure.trace:

@@ -58,11 +58,11 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Layout:
-    """Shapes and dtypes of the arrays that a world and its processes share, one row per copy."""
+    """Shapes and dtypes of the arrays that a world and its processes share, one row per env."""
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
-    n_copies: int
+    num_envs: int
     horizon: int
     has_success: bool
     has_action_mask: bool
@@ -74,7 +74,7 @@ class Layout:
 
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return name -> (shape, dtype). Actions are in the environments' own dtype, observations in the World's."""
-        b = self.n_copies
+        b = self.num_envs
         out: dict[str, tuple[tuple[int, ...], Any]] = {
             "action": ((b, *(self.action_space.shape or ())), self.action_space.dtype),
             "reward": ((b,), np.float32),
@@ -131,7 +131,7 @@ def _in_box(space: spaces.Box, actions: NDArray[Any]) -> tuple[NDArray[Any], NDA
 
 
 class CopyFailure(Exception):
-    """An environment raised: which copy, doing what, and the traceback as text (it crosses processes)."""
+    """An environment raised: which env, doing what, and the traceback as text (it crosses processes)."""
 
     def __init__(self, copy: int, task: str, age: int, error: str, trace: str) -> None:
         super().__init__(copy, task, age, error, trace)
@@ -139,7 +139,7 @@ class CopyFailure(Exception):
 
 
 class Chunk:
-    """Copies `rows` of a world: owns their environments and writes their rows of the shared arrays."""
+    """Envs `rows` of a world: owns their environments and writes their rows of the shared arrays."""
 
     def __init__(self, hooks: Hooks, layout: Layout, arrays: Mapping[str, NDArray[Any]], rows: range) -> None:
         self.hooks, self.layout, self.arrays, self.rows = hooks, layout, arrays, rows
@@ -173,7 +173,7 @@ class Chunk:
 
     def reset(self, seed: int | None, rows: Sequence[int]) -> None:
         """Start new episodes in `rows`; a seed starts their streams afresh."""
-        for row in rows:  # all leavers first, so that an environment which one copy gives up can serve another at once
+        for row in rows:  # all leavers first, so that an environment which one env gives up can serve another at once
             self._guarded(row, self._leave)
         for row in rows:
             if seed is not None:
@@ -220,7 +220,7 @@ class Chunk:
     def render(self) -> NDArray[np.uint8]:
         """Return a picture of this chunk's first row."""
         env = self.envs[self.rows[0]]
-        with drawing(f"copy {self.rows[0]}"):
+        with drawing(f"env {self.rows[0]}"):
             return np.asarray(env.render() if self.hooks.render is None else self.hooks.render(env))
 
     def close(self) -> None:
@@ -253,7 +253,7 @@ class Chunk:
             self.current[row] = task
             del self.pending[row]
         self.episodes[row] += 1
-        # Each episode has its own seed, so a copy's randomness does not depend on which environment object serves it.
+        # Each episode has its own seed, so an env's randomness does not depend on which environment object serves it.
         seed = derive(self.seeds[row], "episode", self.episodes[row]) % 2**31
         self.ages[row] = 0
         result = self.envs[row].reset(seed=seed)

@@ -12,8 +12,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.deprecated import renamed
 from metarl.errors import ConfigError, WorldError, shortened
 from metarl.spaces import check_spaces
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
 
@@ -25,22 +27,23 @@ from .serial import Chunk, CopyFailure, Env, Hooks, Layout
 class GymWorld(World):
     """B independent Gymnasium environments behind the World contract.
 
-    Environments are kept per kind (`env_key`) and reused from task to task, never by two copies at once. Episode e of
-    copy i is reset with a seed that follows from the world's seed, i and e alone, so results depend neither on B nor
+    Environments are kept per kind (`env_key`) and reused from task to task, never by two envs at once. Episode e of
+    env i is reset with a seed that follows from the world's seed, i and e alone, so results depend neither on B nor
     on `n_workers`, provided that an environment's reset forgets what came before it.
 
-    With `n_workers` > 0 the copies are spread over spawned processes that write into shared memory; hooks must then be
+    With `n_workers` > 0 the envs are spread over spawned processes that write into shared memory; hooks must then be
     picklable, and a script needs the usual `if __name__ == "__main__":`. `close` ends the processes.
 
     Environments are held to what they declare at each step (`gym_contract`), and given actions of their own space: in
     its dtype, clipped to its own bounds, rounded where it holds integers only.
     """
 
+    @renamed(n_copies="num_envs")
     def __init__(
         self,
         make_env: Callable[[Tasks], Env],
         apply_task: Callable[[Env, Tasks], None],
-        n_copies: int,
+        num_envs: int,
         *,
         horizon: int,
         observation_space: gym.Space[Any] | None = None,
@@ -63,7 +66,7 @@ class GymWorld(World):
         Args:
             make_env: builds an environment for a task (a batch of one).
             apply_task: puts a task into an environment; a reset follows.
-            n_copies: B.
+            num_envs: B.
             horizon: env steps after which an episode is truncated.
             observation_space: of one environment; may be left out if `example` is given.
             action_space: likewise.
@@ -95,22 +98,17 @@ class GymWorld(World):
             raise ConfigError(f"world {name!r} has an action mask, which needs a Discrete action space: {action_space}")
         if n_workers < 0 or timeout_s <= 0:
             raise ConfigError(f"world {name!r} needs n_workers >= 0 and timeout_s > 0, got {n_workers} and {timeout_s}")
-        super().__init__(
-            name,
-            n_copies,
-            in_float32(observation_space),
-            in_float32(action_space),
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
+        spec = WorldSpec(
+            in_float32(observation_space), in_float32(action_space), horizon, name=name, fixed_horizon=fixed_horizon,
             has_success=has_success,
-            device=device,
-        )
+        )  # fmt: skip
+        super().__init__(spec, num_envs, device)
         self.env_action_space = action_space
         """Action space of one environment, as it declares it; the World's own is in float32."""
         self._layout = Layout(
-            observation_space, action_space, n_copies, horizon, has_success, has_action_mask, fixed_horizon
+            observation_space, action_space, num_envs, horizon, has_success, has_action_mask, fixed_horizon
         )
-        self.n_workers = min(n_workers, n_copies)
+        self.n_workers = min(n_workers, num_envs)
         self._leaves = self._layout.leaves()
         self._pending: Tasks | None = None
         self._started = False
@@ -122,12 +120,12 @@ class GymWorld(World):
             self._arrays = self._pool.arrays
         else:
             self._arrays = {k: np.zeros(shape, dtype) for k, (shape, dtype) in self._layout.arrays().items()}
-            self._chunk = Chunk(self.hooks, self._layout, self._arrays, range(n_copies))
+            self._chunk = Chunk(self.hooks, self._layout, self._arrays, range(num_envs))
 
     # ---------------------------------------------------------------- the World contract
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on."""
+        """Give env i task i from its next reset on."""
         self.check_tasks(tasks)
         self._pending = tasks.to("cpu")
         self._call("set_tasks", lambda rows: (self._pending[list(rows)],))  # type: ignore[index]
@@ -144,10 +142,10 @@ class GymWorld(World):
         return self._obs("obs"), self._masked({})
 
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`.
+        """Advance all envs; see `World.step`.
 
         Raises: WorldError for an action that is NaN, out of range or of the wrong shape, and for an environment that
-        raises or whose process dies: it names copy, task and step.
+        raises or whose process dies: it names env, task and step.
         """
         if not self._started:
             raise WorldError(f"world {self.name!r} was stepped before reset; call set_tasks and reset first")
@@ -187,8 +185,8 @@ class GymWorld(World):
         copies = state["copies"]
         if len(copies["seeds"]) != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(copies['seeds'])}; "
-                f"build the world with n_copies={len(copies['seeds'])}"
+                f"world {self.name!r} has {self.num_envs} envs but the snapshot has {len(copies['seeds'])}; "
+                f"build the world with num_envs={len(copies['seeds'])}"
             )
         self._call("load_state", lambda rows: ({k: [v[row] for row in rows] for k, v in copies.items()},))
         for key, value in state["arrays"].items():
@@ -199,7 +197,7 @@ class GymWorld(World):
         self._started = True
 
     def render(self) -> Any:
-        """Return one RGB image (uint8 [H, W, 3]) of copy 0; raises ConfigError before the first reset."""
+        """Return one RGB image (uint8 [H, W, 3]) of env 0; raises ConfigError before the first reset."""
         if not self._started:
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         return np.asarray(self._call("render", only_first=True)[0])
@@ -221,7 +219,7 @@ class GymWorld(World):
     def _call(
         self, verb: str, per_part: Callable[[range], tuple[Any, ...]] = lambda rows: (), *, only_first: bool = False
     ) -> list[Any]:
-        """Run a method of `Chunk` on all copies, wherever they are."""
+        """Run a method of `Chunk` on all envs, wherever they are."""
         if self._pool is not None:
             return self._pool.call(verb, per_part, only_first=only_first)
         assert self._chunk is not None
@@ -231,7 +229,7 @@ class GymWorld(World):
             raise world_error(self.name, failure) from failure.__cause__
 
     def _take_pending(self, chosen: NDArray[np.bool_]) -> None:
-        """Record that the pending tasks of the copies `chosen` have begun."""
+        """Record that the pending tasks of the envs `chosen` have begun."""
         if self._pending is None:
             return
         if self.tasks is None or chosen.all():
@@ -252,14 +250,14 @@ class GymWorld(World):
         expected = (self.num_envs, *(space.shape or ()))
         if values.shape != expected:
             raise WorldError(
-                f"world {self.name!r} got actions of shape {values.shape}, expected {expected}: one row per copy"
+                f"world {self.name!r} got actions of shape {values.shape}, expected {expected}: one row per env"
             )
         allowed, bad = self._layout.checked(values)
         if bad.any():
             copy = int(np.argwhere(bad)[0][0])
             what = "a NaN or infinite action" if isinstance(space, spaces.Box) else "an action out of range"
             raise WorldError(
-                f"world {self.name!r} got {what} for copy {copy}: {values[copy]} ({values.dtype}), expected one of "
+                f"world {self.name!r} got {what} for env {copy}: {values[copy]} ({values.dtype}), expected one of "
                 f"{space}"
             )
         return allowed

@@ -1,4 +1,4 @@
-"""Which task each copy plays, and which one waits for its next reset."""
+"""Which task each env plays, and which one waits for its next reset."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .catalogue import GoalKey, goal_keys
 
 
 class Assignments:
-    """Tasks of B copies, looked up by copy without touching tensors."""
+    """Tasks of B envs, looked up by env without touching tensors."""
 
-    def __init__(self, n_copies: int) -> None:
-        self.n_copies = n_copies
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
         self.tasks: Tasks | None = None
-        """What the copies play; None before the first reset."""
+        """What the envs play; None before the first reset."""
         self.keys: list[GoalKey] = []
         """The same as class and goal."""
         self._pending: Tasks | None = None
         self._pending_keys: list[GoalKey] = []
-        self._waiting = np.zeros(n_copies, np.bool_)
+        self._waiting = np.zeros(num_envs, np.bool_)
 
     @property
     def empty(self) -> bool:
@@ -32,35 +32,35 @@ class Assignments:
         return self.tasks is None and self._pending is None
 
     def put(self, tasks: Tasks) -> None:
-        """Let copy i play task i of `tasks` from its next reset on."""
+        """Let env i play task i of `tasks` from its next reset on."""
         self._pending = tasks.to("cpu")
         self._pending_keys = goal_keys(self._pending)
         self._waiting[:] = True
 
-    def coming(self, copy: int) -> tuple[GoalKey, str]:
-        """Return goal and task name of a copy's next episode."""
-        if self._waiting[copy]:
+    def coming(self, env: int) -> tuple[GoalKey, str]:
+        """Return goal and task name of an env's next episode."""
+        if self._waiting[env]:
             assert self._pending is not None
-            return self._pending_keys[copy], self._pending.names[copy]
+            return self._pending_keys[env], self._pending.names[env]
         assert self.tasks is not None
-        return self.keys[copy], self.tasks.names[copy]
+        return self.keys[env], self.tasks.names[env]
 
-    def name(self, copy: int) -> str:
-        """Return the name of the task that a copy plays."""
-        return "none" if self.tasks is None else self.tasks.names[copy]
+    def name(self, env: int) -> str:
+        """Return the name of the task that an env plays."""
+        return "none" if self.tasks is None else self.tasks.names[env]
 
     def begin(self, copies: Sequence[int]) -> None:
         """Record that the next episode of `copies` has begun."""
         if self._pending is None:
             return
-        taken = np.zeros(self.n_copies, np.bool_)
+        taken = np.zeros(self.num_envs, np.bool_)
         taken[copies] = True
         taken &= self._waiting
         if self.tasks is None or taken.all():
             self.tasks, self.keys = self._pending, list(self._pending_keys)
         elif taken.any():
             both = concatenate([self.tasks, self._pending])
-            self.tasks = both[[i + self.n_copies * int(new) for i, new in enumerate(taken)]]
+            self.tasks = both[[i + self.num_envs * int(new) for i, new in enumerate(taken)]]
             for i in np.flatnonzero(taken).tolist():
                 self.keys[i] = self._pending_keys[i]
         self._waiting &= ~taken

@@ -28,9 +28,9 @@ class Backend:
     core: str = "auto"
     """Of the engine: "compiled", "python" (needs no compiler, slower), or "auto": compiled where it can be."""
     n_threads: int | None = None
-    """Of the engine: threads that step the copies, 1 to 1024; None: one per usable CPU."""
+    """Of the engine: threads that step the envs, 1 to 1024; None: one per usable CPU."""
     n_workers: int | None = None
-    """Of upstream: processes that step the copies, 0 (none) to 1024; None: one per usable CPU."""
+    """Of upstream: processes that step the envs, 0 (none) to 1024; None: one per usable CPU."""
 
     def __post_init__(self) -> None:
         """Check names and ranges; raises ConfigError."""
@@ -47,13 +47,13 @@ class Backend:
                 )
 
     def make_world(
-        self, name: str, n_copies: int, rules: EpisodeRules, reward_version: str, device: torch.device | str
+        self, name: str, num_envs: int, rules: EpisodeRules, reward_version: str, device: torch.device | str
     ) -> World:
-        """Build a world of `n_copies`; raises ConfigError if it cannot be built here."""
+        """Build a world of `num_envs`; raises ConfigError if it cannot be built here."""
         common: dict[str, Any] = {"rules": rules, "reward_version": reward_version, "device": device}
         if self.backend == "upstream":
             n_workers = usable_cpus() if self.n_workers is None else self.n_workers
-            return upstream_world(name, n_copies, n_workers=n_workers, **common)
+            return upstream_world(name, num_envs, n_workers=n_workers, **common)
         from .engine import EngineWorld
 
-        return EngineWorld(name, n_copies, n_threads=self.n_threads or usable_cpus(), core=self.core, **common)
+        return EngineWorld(name, num_envs, n_threads=self.n_threads or usable_cpus(), core=self.core, **common)

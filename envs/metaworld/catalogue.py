@@ -1,7 +1,7 @@
 """What the engine must know about each class, taken from upstream once: program, model, and where episodes start.
 
 One upstream environment per class serves as the template. It is never stepped; it is reset once per goal, by upstream's
-own code, and the state it then has is kept: beginning an episode is putting that state into a copy.
+own code, and the state it then has is kept: beginning an episode is putting that state into an env.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOCK = RLock()
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a copy has right after upstream's reset."""
+    """What an env has right after upstream's reset."""
 
     state: CopyState
     obs: Floats
@@ -188,7 +188,7 @@ class _Template:
             array = getattr(model, field)
             if array.dtype != np.float64:
                 raise ConfigError(
-                    f"{self.name}: upstream's reset writes {array.dtype} numbers into model.{field}, which copies of "
+                    f"{self.name}: upstream's reset writes {array.dtype} numbers into model.{field}, which envs of "
                     f"the engine share; use backend='upstream'"
                 )
             width = array[0].size

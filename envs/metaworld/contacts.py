@@ -1,4 +1,4 @@
-"""Upstream's `touching_object` for many copies, read from MuJoCo's contacts where they lie."""
+"""Upstream's `touching_object` for many envs, read from MuJoCo's contacts where they lie."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .memory import Memory, layout, offset
 from .program import Read
 
 _Hit = tuple[int, int, int, int]
-"""Row of the reads, pad (0 left, 1 right), copy, contact."""
+"""Row of the reads, pad (0 left, 1 right), env, contact."""
 
 
 class Touching:
-    """Which geoms both finger pads press on, in each copy of one class.
+    """Which geoms both finger pads press on, in each env of one class.
 
     A pad presses if the constraint forces of its contacts with the geom add up to more than 0, added in the order of
     the contacts as upstream's Python does. A contact outside of the constraints has `efc_address` -1, and so counts
     with the last of all constraint forces, as it does there.
 
-    A copy has few contacts, so lists are faster here than arrays, which take a dozen more NumPy calls.
+    An env has few contacts, so lists are faster here than arrays, which take a dozen more NumPy calls.
     """
 
     def __init__(self, reads: Sequence[Read], datas: Sequence[Any], memory: Memory) -> None:
@@ -50,7 +50,7 @@ class Touching:
         self._reserve(8)
 
     def __call__(self, out: Floats) -> None:
-        """Write 1.0 where it touches and 0.0 elsewhere into the rows of `out`, [reads of the program, copies]."""
+        """Write 1.0 where it touches and 0.0 elsewhere into the rows of `out`, [reads of the program, envs]."""
         for row in self._rows:
             out[row] = 0.0
         ints = self._memory.i32
@@ -62,9 +62,9 @@ class Touching:
         watched = self._watched
         hits: list[_Hit] = []
         for contact, pairs in enumerate(zip(firsts, seconds, strict=True)):
-            for copy, pair in enumerate(zip(*pairs, strict=True)):
-                if pair in watched and contact < n_contacts[copy]:  # beyond lies anything
-                    hits += [(row, pad, copy, contact) for row, pad in watched[pair]]
+            for env, pair in enumerate(zip(*pairs, strict=True)):
+                if pair in watched and contact < n_contacts[env]:  # beyond lies anything
+                    hits += [(row, pad, env, contact) for row, pad in watched[pair]]
         if hits:
             self._press(hits, out)
 
@@ -78,14 +78,14 @@ class Touching:
             rows[outside] += memory.i32.take(self._n_forces[copies][outside])
         forces = memory.f64.take(memory.doubles(memory.i64.take(self._forces[copies])) + rows).tolist()
         total: dict[tuple[int, int, int], float] = {}
-        for (row, pad, copy, _), force in zip(hits, forces, strict=True):
-            total[row, copy, pad] = total.get((row, copy, pad), 0.0) + force
-        for (row, copy, pad), force in total.items():
-            if pad == 0 and force > 0.0 and total.get((row, copy, 1), 0.0) > 0.0:
-                out[row, copy] = 1.0
+        for (row, pad, env, _), force in zip(hits, forces, strict=True):
+            total[row, env, pad] = total.get((row, env, pad), 0.0) + force
+        for (row, env, pad), force in total.items():
+            if pad == 0 and force > 0.0 and total.get((row, env, 1), 0.0) > 0.0:
+                out[row, env] = 1.0
 
     def _reserve(self, n: int) -> None:
-        """Prepare to look at the first `n` contacts of each copy."""
+        """Prepare to look at the first `n` contacts of each env."""
         contact = self._contacts + ctypes.sizeof(layout("mjContact")) * np.arange(n)[:, None]
         self._geoms = self._memory.ints([contact + offset("mjContact", name) for name in ("geom1", "geom2")])
         self._efc_address = self._memory.ints(contact + offset("mjContact", "efc_address"))

@@ -1,4 +1,4 @@
-"""The copies of an engine world: which class each is, where its episodes start, and the core that steps them."""
+"""The envs of an engine world: which class each is, where its episodes start, and the core that steps them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .core_selection import fall_back, make_core
 
 
 class Copies:
-    """B copies in one core. They keep their memory as long as their class stays the same."""
+    """B envs in one core. They keep their memory as long as their class stays the same."""
 
-    def __init__(self, n_copies: int, *, n_threads: int, core: str, reward_version: str) -> None:
-        """Build the core; copies come to life when they first begin an episode. Raises ConfigError like `make_core`."""
-        self.n_copies, self.reward_version = n_copies, reward_version
-        self.core = make_core(core, n_copies, min(n_threads, n_copies))
-        self.classes: list[TaskClass | None] = [None] * n_copies
+    def __init__(self, num_envs: int, *, n_threads: int, core: str, reward_version: str) -> None:
+        """Build the core; envs come to life when they first begin an episode. Raises ConfigError like `make_core`."""
+        self.num_envs, self.reward_version = num_envs, reward_version
+        self.core = make_core(core, num_envs, min(n_threads, num_envs))
+        self.classes: list[TaskClass | None] = [None] * num_envs
         self._may_fall_back = core == "auto"
         self._alive = False
 
@@ -40,12 +40,12 @@ class Copies:
         return starts
 
     def save(self) -> list[dict[str, torch.Tensor]]:
-        """Return the state of every copy as tensors."""
-        states = (self.core.save(i) for i in range(self.n_copies))
+        """Return the state of every env as tensors."""
+        states = (self.core.save(i) for i in range(self.num_envs))
         return [{part: torch.from_numpy(np.array(getattr(state, part))) for part in STATE_PARTS} for state in states]
 
     def load(self, stored: Sequence[dict[str, torch.Tensor]], keys: Sequence[GoalKey]) -> None:
-        """Put all copies into states that `save` returned; `keys` are their goals.
+        """Put all envs into states that `save` returned; `keys` are their goals.
 
         Raises: ConfigError for a state that does not fit its class, before anything has changed.
         """
@@ -53,29 +53,29 @@ class Copies:
         states = [CopyState(*(parts[part].numpy() for part in STATE_PARTS)) for parts in stored]
         for state, kind in zip(states, classes, strict=True):
             _check_fits(state, kind)
-        self._place(range(self.n_copies), classes)
-        self.core.load(range(self.n_copies), states)
+        self._place(range(self.num_envs), classes)
+        self.core.load(range(self.num_envs), states)
         self._alive = True
 
-    def simulation(self, copy: int) -> tuple[str, Any, Any]:
-        """Return class name, MjModel and MjData that show a copy as it is now; read only."""
-        kind = self.classes[copy]
+    def simulation(self, env: int) -> tuple[str, Any, Any]:
+        """Return class name, MjModel and MjData that show an env as it is now; read only."""
+        kind = self.classes[env]
         assert kind is not None
-        return (kind.name, *self.core.simulation(copy))
+        return (kind.name, *self.core.simulation(env))
 
     def close(self) -> None:
         """End the threads and free memory."""
         self.core.close()
 
-    def _start_of(self, copy: int, key: GoalKey, task: str) -> Start:
+    def _start_of(self, env: int, key: GoalKey, task: str) -> Start:
         try:
             return start_of(key, self.reward_version)
         except ConfigError as error:
             text = f"{type(error).__name__}: {error}"
-            raise CopyFailure(copy, task, 0, text, traceback.format_exc()) from error
+            raise CopyFailure(env, task, 0, text, traceback.format_exc()) from error
 
     def _place(self, rows: Sequence[int], classes: Sequence[TaskClass]) -> None:
-        """Make each of `rows` a copy of its class."""
+        """Make each of `rows` an env of its class."""
         for i, kind in zip(rows, classes, strict=True):
             if self.classes[i] is not kind:
                 try:
@@ -88,15 +88,15 @@ class Copies:
                 self.classes[i] = kind
 
     def _fall_back(self, problem: ConfigError) -> None:
-        """Go on in Python where a class cannot be compiled; copies that live already move over as they are."""
+        """Go on in Python where a class cannot be compiled; envs that live already move over as they are."""
         old = self.core
-        states = [old.save(i) for i in range(self.n_copies)] if self._alive else []
-        self.core = fall_back(problem, self.n_copies, old.n_threads)
+        states = [old.save(i) for i in range(self.num_envs)] if self._alive else []
+        self.core = fall_back(problem, self.num_envs, old.n_threads)
         for i, kind in enumerate(self.classes):
             if kind is not None:
                 self.core.place(i, kind)
         if states:
-            self.core.load(range(self.n_copies), states)
+            self.core.load(range(self.num_envs), states)
         old.close()
 
 

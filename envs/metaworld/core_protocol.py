@@ -1,4 +1,4 @@
-"""The contract between the world and whatever steps the physics of its copies: compiled threads, or Python ones."""
+"""The contract between the world and whatever steps the physics of its envs: compiled threads, or Python ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATE_PARTS = ("physics", "model", "slots")
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A run of numbers in an array of mjModel that resets write, so that every copy has its own."""
+    """A run of numbers in an array of mjModel that resets write, so that every env has its own."""
 
     field: str
     """"body_pos", "site_pos", ..."""
@@ -32,12 +32,12 @@ class ModelEntry:
 
 @dataclass(frozen=True, eq=False)
 class TaskClass:
-    """Everything that copies of one class share."""
+    """Everything that envs of one class share."""
 
     name: str
     program: Program
     model: Any
-    """mujoco.MjModel; nobody writes to it while copies step."""
+    """mujoco.MjModel; nobody writes to it while envs step."""
     action_scale: float
     """Metres of hand movement per unit of action; upstream multiplies in float32."""
     mocap_low: Floats
@@ -52,13 +52,13 @@ class TaskClass:
 
     @property
     def state_sizes(self) -> tuple[int, int, int]:
-        """Lengths of the three `STATE_PARTS` of a copy's state."""
+        """Lengths of the three `STATE_PARTS` of an env's state."""
         return self.n_state, sum(entry.size for entry in self.entries), self.program.n_slots
 
 
 @dataclass(frozen=True, eq=False)
 class CopyState:
-    """All that decides what a copy of a given class does next. Plain arrays; never written to."""
+    """All that decides what an env of a given class does next. Plain arrays; never written to."""
 
     physics: Floats
     """[n_state], mjSTATE_INTEGRATION."""
@@ -69,9 +69,9 @@ class CopyState:
 
 
 class Core(Protocol):
-    """B copies, each of some task class, that step together. Arrays are written in place by `step`.
+    """B envs, each of some task class, that step together. Arrays are written in place by `step`.
 
-    The result for a copy depends on its state and its actions only: not on B, its position, nor the thread count.
+    The result for an env depends on its state and its actions only: not on B, its position, nor the thread count.
     """
 
     kind: str
@@ -86,24 +86,24 @@ class Core(Protocol):
     unstable: NDArray[np.uint8]
     """[B]: 1 where MuJoCo found the last step unstable (NaN or huge values; it then resets its own state)."""
 
-    def place(self, copy: int, task_class: TaskClass) -> None:
-        """Make `copy` one of `task_class`, reusing what it has if it is one already. `load` must follow."""
+    def place(self, env: int, task_class: TaskClass) -> None:
+        """Make `env` one of `task_class`, reusing what it has if it is one already. `load` must follow."""
 
     def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
-        """Put copies into states of their class, exactly.
+        """Put envs into states of their class, exactly.
 
         Derived quantities (positions, contacts) are up to date afterwards, and the next step goes as it would have gone
         where the state was saved.
         """
 
-    def save(self, copy: int) -> CopyState:
-        """Return the state of a copy."""
+    def save(self, env: int) -> CopyState:
+        """Return the state of an env."""
 
     def step(self, actions: NDArray[np.float32]) -> None:
-        """Advance all copies by one environment step; `actions` is [B, 4], C-contiguous, finite, not clipped."""
+        """Advance all envs by one environment step; `actions` is [B, 4], C-contiguous, finite, not clipped."""
 
-    def simulation(self, copy: int) -> tuple[Any, Any]:
-        """Return (mujoco.MjModel, mujoco.MjData) that show the copy as it is now, for pictures; read only."""
+    def simulation(self, env: int) -> tuple[Any, Any]:
+        """Return (mujoco.MjModel, mujoco.MjData) that show the env as it is now, for pictures; read only."""
 
     def close(self) -> None:
         """End the threads and free memory; harmless when called twice."""
@@ -112,36 +112,36 @@ class Core(Protocol):
 class CoreArrays:
     """What both cores have: the arrays of the contract `Core`, and checks of what a core is given."""
 
-    def __init__(self, n_copies: int, n_threads: int) -> None:
+    def __init__(self, num_envs: int, n_threads: int) -> None:
         """Allocate the arrays; raises ConfigError for a size out of range."""
-        if n_copies < 1 or not 1 <= n_threads <= MOST_THREADS:
+        if num_envs < 1 or not 1 <= n_threads <= MOST_THREADS:
             raise ConfigError(
-                f"engine: needs n_copies >= 1 and n_threads in 1..{MOST_THREADS}, got {n_copies} and {n_threads}"
+                f"engine: needs num_envs >= 1 and n_threads in 1..{MOST_THREADS}, got {num_envs} and {n_threads}"
             )
-        self.n_copies, self.n_threads = n_copies, min(n_threads, n_copies)
-        self.obs = np.zeros((n_copies, OBS_SIZE))
-        self.reward = np.zeros(n_copies)
-        self.info = np.zeros((n_copies, len(INFO)))
-        self.unstable = np.zeros(n_copies, np.uint8)
+        self.num_envs, self.n_threads = num_envs, min(n_threads, num_envs)
+        self.obs = np.zeros((num_envs, OBS_SIZE))
+        self.reward = np.zeros(num_envs)
+        self.info = np.zeros((num_envs, len(INFO)))
+        self.unstable = np.zeros(num_envs, np.uint8)
 
-    def _index(self, copy: int) -> int:
-        """Return `copy`; raises ConfigError unless there is one of that number."""
-        if not 0 <= copy < self.n_copies:
-            raise ConfigError(f"engine: copy {copy} does not exist; there are {self.n_copies}")
-        return copy
+    def _index(self, env: int) -> int:
+        """Return `env`; raises ConfigError unless there is one of that number."""
+        if not 0 <= env < self.num_envs:
+            raise ConfigError(f"engine: env {env} does not exist; there are {self.num_envs}")
+        return env
 
 
 def check_load(copies: Sequence[int], states: Sequence[CopyState]) -> None:
-    """Raise ConfigError unless there is one state for each of different copies."""
+    """Raise ConfigError unless there is one state for each of different envs."""
     if len(copies) != len(states) or len(set(copies)) != len(copies):
-        raise ConfigError(f"engine: load needs one state for each of different copies, got {list(copies)}")
+        raise ConfigError(f"engine: load needs one state for each of different envs, got {list(copies)}")
 
 
-def check_state(copy: int, task_class: TaskClass, state: CopyState) -> None:
+def check_state(env: int, task_class: TaskClass, state: CopyState) -> None:
     """Raise ConfigError unless `state` is one of `task_class`."""
     for name, size in zip(STATE_PARTS, task_class.state_sizes, strict=True):
         part = getattr(state, name)
         if part.dtype != np.float64 or part.shape != (size,) or not part.flags.c_contiguous:
             raise ConfigError(
-                f"engine: copy {copy} needs {name} as {size} contiguous float64, got {part.dtype} {part.shape}"
+                f"engine: env {env} needs {name} as {size} contiguous float64, got {part.dtype} {part.shape}"
             )

@@ -1,4 +1,4 @@
-"""Which core steps the copies: the compiled one, or the one in Python where there is no compiler."""
+"""Which core steps the envs: the compiled one, or the one in Python where there is no compiler."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOG = logging.getLogger("metarl.metaworld")
 _told: set[str] = set()
 
 
-def make_core(kind: str, n_copies: int, n_threads: int) -> Core:
-    """Build a core of `n_copies` that steps on `n_threads` threads, the caller's among them.
+def make_core(kind: str, num_envs: int, n_threads: int) -> Core:
+    """Build a core of `num_envs` that steps on `n_threads` threads, the caller's among them.
 
     With "auto", a core that cannot be built is replaced by the one in Python, and one line (a log record, which goes to
     stderr unless told otherwise) says so, once per reason and process.
@@ -27,31 +27,31 @@ def make_core(kind: str, n_copies: int, n_threads: int) -> Core:
     """
     if kind in ("auto", "compiled"):
         try:
-            return _compiled(n_copies, n_threads)
+            return _compiled(num_envs, n_threads)
         except ConfigError as missing:
             if kind == "compiled":
                 raise
-            return fall_back(missing, n_copies, n_threads)
-    return _python(n_copies, n_threads)
+            return fall_back(missing, num_envs, n_threads)
+    return _python(num_envs, n_threads)
 
 
-def fall_back(problem: ConfigError, n_copies: int, n_threads: int) -> Core:
+def fall_back(problem: ConfigError, num_envs: int, n_threads: int) -> Core:
     """Build the core in Python and say in one line why it is not the compiled one."""
     _tell(str(problem))
-    return _python(n_copies, n_threads)
+    return _python(num_envs, n_threads)
 
 
-def _compiled(n_copies: int, n_threads: int) -> Core:
+def _compiled(num_envs: int, n_threads: int) -> Core:
     from .native.compiled import CompiledCore
 
-    core: Any = CompiledCore(n_copies, n_threads)
+    core: Any = CompiledCore(num_envs, n_threads)
     return core  # type: ignore[no-any-return]
 
 
-def _python(n_copies: int, n_threads: int) -> Core:
+def _python(num_envs: int, n_threads: int) -> Core:
     from .python_core import PythonCore
 
-    core: Any = PythonCore(n_copies, n_threads)
+    core: Any = PythonCore(num_envs, n_threads)
     return core  # type: ignore[no-any-return]
 
 

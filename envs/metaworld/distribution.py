@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from metarl.errors import ConfigError, nearest
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -21,6 +22,7 @@ from metarl.world import World
 from .backends import Backend
 from .options import EpisodeRules
 from .tasks import MAX_STEPS, Splits, benchmark_splits, check_classes, class_rows
+from .upstream import world_spec
 from .versions import accept_installed, check_installed, installed_version, mismatch_notes
 
 N_GOALS = 50
@@ -59,7 +61,7 @@ class MetaWorldTasks:
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw `n` tasks, evenly over classes, in the fixed order of the classes.
 
-        If n is a multiple of the number of classes, each gets equally many, so that copies keep their environments.
+        If n is a multiple of the number of classes, each gets equally many, so that envs keep their environments.
         Otherwise a random choice of classes gets one more. Goals repeat only if a class has fewer than asked for.
         """
         if n < 1:
@@ -85,9 +87,14 @@ class MetaWorldTasks:
         parts += [self.all(split).fingerprint() for split in self.splits]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `n_copies` that can run any task of the family."""
-        world = self.backend.make_world(self.name, n_copies, self.rules, self.reward_version, device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return world_spec(self.name, self.rules)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        """Build a world of `num_envs` that can run any task of the family."""
+        world = self.backend.make_world(self.name, num_envs, self.rules, self.reward_version, device)
         core = getattr(world, "core", None)
         if core is not None:
             self.settings["core"] = core.kind  # for results: what "auto" came to

@@ -1,4 +1,4 @@
-"""Meta-World as one batch: copies of any classes side by side, stepped by threads, equal to upstream bit for bit."""
+"""Meta-World as one batch: envs of any classes side by side, stepped by threads, equal to upstream bit for bit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.deprecated import OldName
 from metarl.envs.gym.processes import world_error
 from metarl.envs.gym.serial import CopyFailure
-from metarl.envs.gym.world import in_float32
 from metarl.errors import ConfigError, WorldError
 from metarl.tasks import Tasks
 from metarl.world import StepResult, World
@@ -24,7 +24,7 @@ from .core_protocol import Core
 from .options import EpisodeRules
 from .program import ACTION_SIZE, INFO, OBS_SIZE
 from .render import CAMERA, Studio
-from .upstream import UPSTREAM_RULES, spaces
+from .upstream import UPSTREAM_RULES, world_spec
 
 _SUCCESS = INFO.index("success")
 
@@ -32,7 +32,7 @@ Bools = NDArray[np.bool_]
 
 
 class EngineWorld(World):
-    """B copies of Meta-World environments behind the World contract, goal hidden.
+    """B Meta-World environments behind the World contract, goal hidden.
 
     Whatever upstream's own environments return, this returns: observations, rewards and success are computed in
     float64 and rounded to float32 at the boundary. Upstream's resets draw nothing once the task is given, so seeds have
@@ -44,7 +44,7 @@ class EngineWorld(World):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         *,
         n_threads: int,
         rules: EpisodeRules = UPSTREAM_RULES,
@@ -52,12 +52,12 @@ class EngineWorld(World):
         core: str = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build the world; copies come to life at the first reset.
+        """Build the world; envs come to life at the first reset.
 
         Args:
             name: for messages.
-            n_copies: B.
-            n_threads: threads that step the copies, the caller's among them; more than B are not used.
+            num_envs: B.
+            n_threads: threads that step the envs, the caller's among them; more than B are not used.
             rules: horizon, action repeat and whether success ends an episode.
             reward_version: "v2" or "v1".
             core: "auto", "compiled" or "python", see `cores`.
@@ -65,38 +65,29 @@ class EngineWorld(World):
 
         Raises: ConfigError for a size below 1, or a core that cannot be built here.
         """
-        super().__init__(
-            name,
-            n_copies,
-            in_float32(spaces()[0]),
-            in_float32(spaces()[1]),
-            horizon=rules.n_decisions,
-            fixed_horizon=rules.fixed_horizon,
-            has_success=True,
-            device=device,
-        )
+        super().__init__(world_spec(name, rules), num_envs, device)
         if n_threads < 1:
             raise ConfigError(f"world {name!r} needs n_threads >= 1, got {n_threads}")
         self.rules, self.reward_version = rules, reward_version
-        self._copies = Copies(n_copies, n_threads=n_threads, core=core, reward_version=reward_version)
+        self._copies = Copies(num_envs, n_threads=n_threads, core=core, reward_version=reward_version)
         self._on_cpu = self.device.type == "cpu"
         self._started = False
-        self._assigned = Assignments(n_copies)
-        # Env steps so far, when each copy's episode began, and the first moment at which one can be over.
-        self._clock, self._began, self._deadline = 0, np.zeros(n_copies, np.int64), 0
-        self._broken: dict[int, str] = {}  # copies that must be reset before the next step, and why
-        self._action = np.zeros((n_copies, ACTION_SIZE), np.float32)
+        self._assigned = Assignments(num_envs)
+        # Env steps so far, when each env's episode began, and the first moment at which one can be over.
+        self._clock, self._began, self._deadline = 0, np.zeros(num_envs, np.int64), 0
+        self._broken: dict[int, str] = {}  # envs that must be reset before the next step, and why
+        self._action = np.zeros((num_envs, ACTION_SIZE), np.float32)
         self._flat_action = self._action.reshape(-1)
         # Arrays, because NumPy takes longer over a Python number than over a small array.
         self._low, self._high = np.full_like(self._action, -1.0), np.full_like(self._action, 1.0)
-        self._never, self._zero = np.zeros(n_copies, np.bool_), np.zeros(n_copies)
-        self._now = np.zeros((n_copies, OBS_SIZE), np.float32)
+        self._never, self._zero = np.zeros(num_envs, np.bool_), np.zeros(num_envs)
+        self._now = np.zeros((num_envs, OBS_SIZE), np.float32)
         self._studios: dict[str, Studio] = {}
 
     # ---------------------------------------------------------------- the World contract
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give copy i task i from its next reset on."""
+        """Give env i task i from its next reset on."""
         self.check_tasks(tasks)
         self._assigned.put(tasks)
 
@@ -104,7 +95,7 @@ class EngineWorld(World):
         """Start new episodes; see `World.reset`. The seed has no effect: a task says where its episodes start.
 
         Raises: ConfigError before the first `set_tasks` or for a mask of the wrong shape; WorldError for a goal that
-        its class cannot have, with all copies left as they were.
+        its class cannot have, with all envs left as they were.
         """
         self._refuse_closed()
         if self._assigned.empty:
@@ -118,10 +109,10 @@ class EngineWorld(World):
         return self._tensor(self._now.copy()), {}
 
     def step(self, actions: Any) -> StepResult:
-        """Advance all copies; see `World.step`.
+        """Advance all envs; see `World.step`.
 
         Raises: WorldError for actions that are NaN or of the wrong shape or dtype (nothing has moved then), and for a
-        copy whose physics became unstable: the others have made their step and go on after
+        env whose physics became unstable: the others have made their step and go on after
         `reset(options={"mask": ...})` of those that the message names.
         """
         if not self._started or self._broken:
@@ -181,8 +172,8 @@ class EngineWorld(World):
             )
         if len(state["copies"]) != self.num_envs:
             raise ConfigError(
-                f"world {self.name!r} has {self.num_envs} copies but the snapshot has {len(state['copies'])}; "
-                f"build the world with n_copies={len(state['copies'])}"
+                f"world {self.name!r} has {self.num_envs} envs but the snapshot has {len(state['copies'])}; "
+                f"build the world with num_envs={len(state['copies'])}"
             )
         assigned = Assignments(self.num_envs)
         assigned.load_state_dict(state)
@@ -195,19 +186,21 @@ class EngineWorld(World):
         self._started = True
 
     def render(self) -> Any:
-        """Return an RGB picture (uint8 [480, 480, 3]) of copy 0; raises ConfigError before the first reset."""
-        return self.render_copy(0)
+        """Return an RGB picture (uint8 [480, 480, 3]) of env 0; raises ConfigError before the first reset."""
+        return self.render_env(0)
 
-    def render_copy(self, copy: int, camera: str = CAMERA) -> NDArray[np.uint8]:
-        """Return an RGB picture (uint8 [480, 480, 3]) of any copy from one of `picture.CAMERAS`.
+    render_copy = OldName("render_env")
+
+    def render_env(self, env: int, camera: str = CAMERA) -> NDArray[np.uint8]:
+        """Return an RGB picture (uint8 [480, 480, 3]) of any env from one of `picture.CAMERAS`.
 
         Raises: ConfigError before the first reset, for an unknown camera, or where there is no OpenGL library.
         """
         if not self._started:
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
-        if not 0 <= copy < self.num_envs:
-            raise ConfigError(f"world {self.name!r} has copies 0 to {self.num_envs - 1}, got {copy}")
-        name, model, data = self._copies.simulation(copy)
+        if not 0 <= env < self.num_envs:
+            raise ConfigError(f"world {self.name!r} has envs 0 to {self.num_envs - 1}, got {env}")
+        name, model, data = self._copies.simulation(env)
         if name not in self._studios:
             self._studios[name] = Studio(model)
         return self._studios[name].shoot(model, data, camera)
@@ -221,7 +214,7 @@ class EngineWorld(World):
         return {"obs": self.core.obs.copy(), "reward": self.core.reward.copy(), **fields}
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the threads and free the copies' memory."""
+        """End the threads and free the envs' memory."""
         self._started = False
         for studio in self._studios.values():
             studio.close()
@@ -232,7 +225,7 @@ class EngineWorld(World):
 
     @property
     def core(self) -> Core:
-        """What steps the copies."""
+        """What steps the envs."""
         return self._copies.core
 
     def _env_step(self) -> tuple[NDArray[np.float32], Bools, Bools]:
@@ -243,9 +236,9 @@ class EngineWorld(World):
         return core.reward.astype(np.float32), core.info[:, _SUCCESS] != self._zero, core.unstable.view(np.bool_)
 
     def _decision(self) -> tuple[NDArray[np.float32], Bools, Bools]:
-        """Play one decision of several env steps, each copy up to where its episode ends.
+        """Play one decision of several env steps, each env up to where its episode ends.
 
-        All copies take all steps, which does no harm: one whose episode ended is about to be reset.
+        All envs take all steps, which does no harm: one whose episode ended is about to be reset.
         """
         core, total = self.core, np.zeros(self.num_envs)
         success, unstable = self._never.copy(), self._never.copy()
@@ -266,13 +259,13 @@ class EngineWorld(World):
     def _advance(self) -> None:
         try:
             self.core.step(self._action)
-        except BaseException as problem:  # Ctrl-C, too: nobody knows which copies have moved
+        except BaseException as problem:  # Ctrl-C, too: nobody knows which envs have moved
             self._break(range(self.num_envs), f"was interrupted ({type(problem).__name__}) after")
             raise
         self._clock += 1
 
     def _age(self) -> NDArray[np.int64]:
-        """Return the env steps that each copy's episode has lasted."""
+        """Return the env steps that each env's episode has lasted."""
         return self._clock - self._began
 
     def _take(self, actions: Any) -> None:
@@ -285,15 +278,15 @@ class EngineWorld(World):
         if values.shape != self._action.shape or values.dtype.kind not in "fiu":
             raise WorldError(
                 f"world {self.name!r} got actions of shape {values.shape} and dtype {values.dtype}, expected "
-                f"{self._action.shape} of float32: one row per copy, numbers from -1 to 1"
+                f"{self._action.shape} of float32: one row per env, numbers from -1 to 1"
             )
         np.maximum(values, self._low, out=self._action, casting="unsafe")
         np.minimum(self._action, self._high, out=self._action)
         if isnan(self._flat_action @ self._flat_action):  # of clipped numbers, so only a NaN gives NaN
-            copy = int(np.isnan(self._action).any(axis=1).argmax())
+            env = int(np.isnan(self._action).any(axis=1).argmax())
             raise WorldError(
-                f"world {self.name!r} got a NaN action for copy {copy} (task {self._assigned.name(copy)!r}) at step "
-                f"{self._age()[copy]} of its episode: {values[copy]}"
+                f"world {self.name!r} got a NaN action for env {env} (task {self._assigned.name(env)!r}) at step "
+                f"{self._age()[env]} of its episode: {values[env]}"
             )
 
     def _refuse_to_step(self) -> None:
@@ -310,14 +303,14 @@ class EngineWorld(World):
         """Note that `copies` cannot go on."""
         ages = self._age().tolist()
         for i in copies:
-            self._broken[i] = f"copy {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode"
+            self._broken[i] = f"env {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode"
 
     def _refuse_broken(self) -> None:
         shown = list(self._broken.values())
         more = f"; {len(shown) - 3} more" if len(shown) > 3 else ""
         raise WorldError(
             f"world {self.name!r}: {'; '.join(shown[:3])}{more}; start {'them' if len(shown) > 1 else 'it'} anew with "
-            f"reset(options={{'mask': ...}}), all other copies are well"
+            f"reset(options={{'mask': ...}}), all other envs are well"
         )
 
     def _begin_again(self, rows: list[int]) -> None:
@@ -354,6 +347,6 @@ class EngineWorld(World):
         if values.dtype != np.bool_ or values.shape != (self.num_envs,):
             raise ConfigError(
                 f"world {self.name!r} got a reset mask of {values.dtype} {values.shape}; pass bool [{self.num_envs}], "
-                f"True where a copy shall start anew"
+                f"True where an env shall start anew"
             )
         return values

@@ -1,7 +1,7 @@
 """MuJoCo's structures as they lie in memory, and one array over the memory of many of them.
 
-Reading an array of `mujoco.MjData` through Python costs about a microsecond; a batch of copies needs hundreds of
-numbers of it each step. So the Python core computes addresses once, and reads and writes all copies with one indexed
+Reading an array of `mujoco.MjData` through Python costs about a microsecond; a batch of envs needs hundreds of
+numbers of it each step. So the Python core computes addresses once, and reads and writes all envs with one indexed
 NumPy call.
 """
 

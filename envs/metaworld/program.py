@@ -34,7 +34,7 @@ ARITY: Mapping[str, int | None] = {
     # leaves
     "const": 0,  # `value`
     "read": 0,  # `index` into Program.reads
-    "slot": 0,  # `index` into the copy's slots, as it was before this step
+    "slot": 0,  # `index` into the env's slots, as it was before this step
     "action": 0,  # `index` 0..3 of the action as it was passed in, float32, not clipped
     # arithmetic; operands and result have one dtype, conversions are explicit
     "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "abs": 1, "sqrt": 1, "pow": 2, "exp": 1, "log": 1,
@@ -84,7 +84,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of the upstream environment that the program reads or writes, kept in the copy's slots.
+    """An attribute of the upstream environment that the program reads or writes, kept in the env's slots.
 
     Attributes that upstream holds as live views into the simulation are no attributes here but reads.
     """

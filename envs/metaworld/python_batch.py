@@ -1,4 +1,4 @@
-"""All copies of a Python core at once: where their numbers lie in memory, and what NumPy does with them each step."""
+"""All envs of a Python core at once: where their numbers lie in memory, and what NumPy does with them each step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _BAD = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujo
 
 
 class Copy:
-    """One copy: its model, its simulation and the slots of its program."""
+    """One env: its model, its simulation and the slots of its program."""
 
     def __init__(self, task_class: TaskClass) -> None:
-        """Allocate a copy without a state."""
+        """Allocate an env without a state."""
         self.task_class = task_class
         self.model = ShallowModel(task_class.model, {entry.field for entry in task_class.entries})
         self.data = mujoco.MjData(task_class.model)
@@ -54,13 +54,13 @@ class Copy:
         return array
 
     def landmarks(self) -> list[int]:
-        """Return an address in each piece of memory that belongs to the copy."""
+        """Return an address in each piece of memory that belongs to the env."""
         struct = layout("mjData").from_address(self.data._address)
         return [self.data._address, struct.arena, *(address_of(array) for array in self.arrays.values())]
 
 
 class Rows:
-    """The copies of one class: what their program reads and keeps."""
+    """The envs of one class: what their program reads and keeps."""
 
     def __init__(self, copies: Sequence[Copy], positions: Sequence[int], evaluate: Evaluate, memory: Memory) -> None:
         """Look up where the reads of `copies`, which are at `positions` among all, lie in memory."""
@@ -69,15 +69,15 @@ class Rows:
         consecutive = list(positions) == list(range(positions[0], positions[0] + len(positions)))
         self._where: Any = slice(positions[0], positions[-1] + 1) if consecutive else np.array(positions)
         touching = any(read.field == "touching" for read in reads)
-        self._touching = Touching(reads, [copy.data for copy in copies], memory) if touching else None
-        self._at = memory.doubles(np.stack([_read_addresses(copy) for copy in copies], axis=1))
+        self._touching = Touching(reads, [env.data for env in copies], memory) if touching else None
+        self._at = memory.doubles(np.stack([_read_addresses(env) for env in copies], axis=1))
         self._reads = np.empty(self._at.shape)
-        self._slots = np.stack([copy.slots for copy in copies], axis=1)
-        for column, copy in enumerate(copies):
-            copy.slots = self._slots[:, column]
+        self._slots = np.stack([env.slots for env in copies], axis=1)
+        for column, env in enumerate(copies):
+            env.slots = self._slots[:, column]
 
     def evaluate(self, actions: NDArray[np.float32], obs: Floats, reward: Floats, info: Floats) -> None:
-        """Run the program after a step and write what it computes into the rows of the arrays of all copies."""
+        """Run the program after a step and write what it computes into the rows of the arrays of all envs."""
         self._memory.f64.take(self._at, out=self._reads, mode="clip")  # other modes copy `out`
         if self._touching is not None:
             self._touching(self._reads)
@@ -85,33 +85,33 @@ class Rows:
         obs[self._where] = result.obs.T
         reward[self._where] = result.reward
         info[self._where] = result.info.T
-        self._slots[...] = result.slots  # in place: copies hold columns
+        self._slots[...] = result.slots  # in place: envs hold columns
 
 
 class Batch:
-    """B copies in memory; gathered anew whenever one is replaced, because it looks into theirs."""
+    """B envs in memory; gathered anew whenever one is replaced, because it looks into theirs."""
 
     def __init__(self, copies: Sequence[Copy], functions: dict[TaskClass, Evaluate]) -> None:
-        """Look up addresses, keep the copies of a class together."""
+        """Look up addresses, keep the envs of a class together."""
         self.copies = list(copies)
-        self.memory = memory = Memory([at for copy in self.copies for at in copy.landmarks()])
+        self.memory = memory = Memory([at for env in self.copies for at in env.landmarks()])
         positions: dict[TaskClass, list[int]] = {}
-        for i, copy in enumerate(self.copies):
-            positions.setdefault(copy.task_class, []).append(i)
+        for i, env in enumerate(self.copies):
+            positions.setdefault(env.task_class, []).append(i)
         self.rows = [Rows([copies[i] for i in at], at, functions[each], memory) for each, at in positions.items()]
         self._order = [i for at in positions.values() for i in at]
         fits = {each: fusable(each.model) for each in positions}
         self._calls = [_call(self.copies[i], fits[self.copies[i].task_class]) for i in self._order]
-        classes = [copy.task_class for copy in self.copies]
+        classes = [env.task_class for env in self.copies]
         self._scale = np.array([each.action_scale for each in classes], np.float32)[:, None]
         self._low = np.array([each.mocap_low for each in classes])
         self._high = np.array([each.mocap_high for each in classes])
-        self._inputs = memory.doubles([_input_addresses(copy) for copy in self.copies])
+        self._inputs = memory.doubles([_input_addresses(env) for env in self.copies])
         self._mocap = np.ascontiguousarray(self._inputs[:, :3])
         self._values = np.empty(self._inputs.shape)
-        states = [_span(copy.arrays[name]) for copy in self.copies for name in ("qpos", "qvel")]
+        states = [_span(env.arrays[name]) for env in self.copies for name in ("qpos", "qvel")]
         self._state_of = np.repeat(np.arange(len(states)) // 2, [len(state) for state in states])
-        states += [_warning_addresses(copy.data) for copy in self.copies]
+        states += [_warning_addresses(env.data) for env in self.copies]
         self._watched = memory.doubles(np.concatenate(states))
 
     def drive(self, actions: NDArray[np.float32]) -> None:
@@ -130,14 +130,14 @@ class Batch:
         memory[self._inputs] = values
 
     def calls(self, stale: Collection[int]) -> list[Call]:
-        """Return the physics of one step, class by class; the `stale` copies compute everything."""
+        """Return the physics of one step, class by class; the `stale` envs compute everything."""
         if not stale:
             return self._calls
         changed = {i: _call(self.copies[i], fuse=False) for i in stale}
         return [changed.get(i, call) for i, call in zip(self._order, self._calls, strict=True)]
 
     def watch(self) -> tuple[list[int], list[int]]:
-        """Return the copies that MuJoCo found unstable since the last call, and those that it will find bad next."""
+        """Return the envs that MuJoCo found unstable since the last call, and those that it will find bad next."""
         watched = self.memory.i64.take(self._watched)
         state, raised = watched[: len(self._state_of)].view(np.float64), watched[len(self._state_of) :]
         unstable, bad = [], []
@@ -149,21 +149,21 @@ class Batch:
         return unstable, bad
 
 
-def _call(copy: Copy, fuse: bool) -> Call:
+def _call(env: Copy, fuse: bool) -> Call:
     kind = fused_step if fuse else whole_step
-    return kind(copy.task_class.frame_skip), copy.model.model, copy.data
+    return kind(env.task_class.frame_skip), env.model.model, env.data
 
 
-def _read_addresses(copy: Copy) -> NDArray[np.intp]:
+def _read_addresses(env: Copy) -> NDArray[np.intp]:
     """Return where the program's reads lie; for "touching", which lies nowhere, somewhere harmless."""
-    start = {name: address_of(array) for name, array in copy.arrays.items()} | {"touching": address_of(copy.data.qpos)}
-    reads = copy.task_class.program.reads
+    start = {name: address_of(array) for name, array in env.arrays.items()} | {"touching": address_of(env.data.qpos)}
+    reads = env.task_class.program.reads
     return np.array([start[read.field] + 8 * read.index * (read.field != "touching") for read in reads], np.intp)
 
 
-def _input_addresses(copy: Copy) -> NDArray[np.intp]:
-    body = int(np.flatnonzero(copy.task_class.model.body_mocapid == 0)[0])
-    arrays = copy.arrays
+def _input_addresses(env: Copy) -> NDArray[np.intp]:
+    body = int(np.flatnonzero(env.task_class.model.body_mocapid == 0)[0])
+    arrays = env.arrays
     return np.concatenate([_span(arrays["mocap_pos"]), _span(arrays["xpos"][body]), _span(arrays["ctrl"])])
 
 

@@ -1,7 +1,7 @@
-"""The core without a compiler: MuJoCo's Python bindings step each copy, NumPy computes whole batches.
+"""The core without a compiler: MuJoCo's Python bindings step each env, NumPy computes whole batches.
 
-Physics runs copy by copy, on several threads because the bindings let go of the interpreter lock; mocap, observation,
-reward and info are computed for all copies of a class at once. The numbers are upstream's to the bit.
+Physics runs env by env, on several threads because the bindings let go of the interpreter lock; mocap, observation,
+reward and info are computed for all envs of a class at once. The numbers are upstream's to the bit.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 class PythonCore(CoreArrays):
-    """B copies stepped by `n_threads` Python threads, the caller among them; see the contract `core.Core`."""
+    """B envs stepped by `n_threads` Python threads, the caller among them; see the contract `core.Core`."""
 
     kind = "python"
 
     def __init__(
-        self, n_copies: int, n_threads: int = 1, *, function: Callable[[Program], Evaluate] = compile_arrays
+        self, num_envs: int, n_threads: int = 1, *, function: Callable[[Program], Evaluate] = compile_arrays
     ) -> None:
         """Allocate the arrays and start the threads; `function` turns a program into array code.
 
         Raises: ConfigError for a size out of range.
         """
-        super().__init__(n_copies, n_threads)
-        self._copies: list[Copy | None] = [None] * n_copies
-        self._stale: set[int] = set()  # copies whose next step computes all, not only what a new action changes
+        super().__init__(num_envs, n_threads)
+        self._copies: list[Copy | None] = [None] * num_envs
+        self._stale: set[int] = set()  # envs whose next step computes all, not only what a new action changes
         self._function = function
         self._functions: dict[TaskClass, Evaluate] = {}
         self._pictured: dict[TaskClass, Any] = {}
@@ -48,9 +48,9 @@ class PythonCore(CoreArrays):
         self._closed = False
         self._crew = Crew(self.n_threads)
 
-    def place(self, copy: int, task_class: TaskClass) -> None:
-        """Make `copy` one of `task_class`; raises ConfigError if its model has no mocap hand with two fingers."""
-        present = self._copies[self._index(copy)]
+    def place(self, env: int, task_class: TaskClass) -> None:
+        """Make `env` one of `task_class`; raises ConfigError if its model has no mocap hand with two fingers."""
+        present = self._copies[self._index(env)]
         self._ready = False
         if present is not None and present.task_class is task_class:
             present.loaded = False
@@ -63,16 +63,16 @@ class PythonCore(CoreArrays):
             )
         if task_class not in self._functions:
             self._functions[task_class] = self._function(task_class.program)
-        self._batch = None  # it looks into the memory of the copy that goes
-        self._copies[copy] = Copy(task_class)
+        self._batch = None  # it looks into the memory of the env that goes
+        self._copies[env] = Copy(task_class)
 
     def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
-        """Put different copies into states of their class, exactly."""
+        """Put different envs into states of their class, exactly."""
         check_load(copies, states)
-        chosen = [self._placed(copy) for copy in copies]
-        for copy, target, state in zip(copies, chosen, states, strict=True):
-            check_state(copy, target.task_class, state)
-        for copy, target, state in zip(copies, chosen, states, strict=True):
+        chosen = [self._placed(env) for env in copies]
+        for env, target, state in zip(copies, chosen, states, strict=True):
+            check_state(env, target.task_class, state)
+        for env, target, state in zip(copies, chosen, states, strict=True):
             model, data, physics = target.model.model, target.data, state.physics.copy()  # mujoco wants it writable
             target.model.write(target.task_class.entries, state.model)
             mujoco.mj_setState(model, data, physics, _STATE)
@@ -80,24 +80,24 @@ class PythonCore(CoreArrays):
             mujoco.mj_setState(model, data, physics, _STATE)  # the forward has overwritten the warm start
             target.slots[:] = state.slots
             target.loaded = True
-            self._stale.add(copy)
-            self.unstable[copy] = 0
+            self._stale.add(env)
+            self.unstable[env] = 0
 
-    def save(self, copy: int) -> CopyState:
-        """Return the state of a copy; raises WorldError before its first `load`."""
-        chosen = self._loaded(copy)
+    def save(self, env: int) -> CopyState:
+        """Return the state of an env; raises WorldError before its first `load`."""
+        chosen = self._loaded(env)
         physics = np.empty(chosen.task_class.n_state)
         mujoco.mj_getState(chosen.model.model, chosen.data, physics, _STATE)
         return CopyState(physics, chosen.model.read(chosen.task_class.entries), chosen.slots.copy())
 
     def step(self, actions: NDArray[np.float32]) -> None:
-        """Advance all copies by one environment step; `actions` is float32 [B, 4].
+        """Advance all envs by one environment step; `actions` is float32 [B, 4].
 
-        Raises: WorldError if MuJoCo cannot go on with a copy; all must then be loaded again.
+        Raises: WorldError if MuJoCo cannot go on with an env; all must then be loaded again.
         """
-        if actions.shape != (self.n_copies, ACTION_SIZE) or actions.dtype != np.float32:
+        if actions.shape != (self.num_envs, ACTION_SIZE) or actions.dtype != np.float32:
             raise ConfigError(
-                f"engine: actions must be float32 {(self.n_copies, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
+                f"engine: actions must be float32 {(self.num_envs, ACTION_SIZE)}, got {actions.dtype} {actions.shape}"
             )
         batch = self._batch if self._ready and self._batch is not None else self._gather()
         batch.drive(actions)
@@ -109,9 +109,9 @@ class PythonCore(CoreArrays):
         for rows in batch.rows:
             rows.evaluate(actions, self.obs, self.reward, self.info)
 
-    def simulation(self, copy: int) -> tuple[Any, Any]:
-        """Return a mujoco.MjModel, which the next call for the class writes to, and the copy's own mujoco.MjData."""
-        chosen = self._loaded(copy)
+    def simulation(self, env: int) -> tuple[Any, Any]:
+        """Return a mujoco.MjModel, which the next call for the class writes to, and the env's own mujoco.MjData."""
+        chosen = self._loaded(env)
         task_class = chosen.task_class
         if task_class not in self._pictured:
             self._pictured[task_class] = duplicate(task_class.model)  # megabytes, once per class
@@ -124,25 +124,25 @@ class PythonCore(CoreArrays):
         """End the threads and free memory; harmless when called twice."""
         self._crew.close()
         self._closed, self._ready, self._batch = True, False, None
-        self._copies = [None] * self.n_copies
+        self._copies = [None] * self.num_envs
         self._functions.clear()
         self._pictured.clear()
 
-    def _index(self, copy: int) -> int:
+    def _index(self, env: int) -> int:
         if self._closed:
             raise WorldError("engine: this core is closed")
-        return super()._index(copy)
+        return super()._index(env)
 
-    def _placed(self, copy: int) -> Copy:
-        chosen = self._copies[self._index(copy)]
+    def _placed(self, env: int) -> Copy:
+        chosen = self._copies[self._index(env)]
         if chosen is None:
-            raise WorldError(f"engine: copy {copy} has no class yet; place it first")
+            raise WorldError(f"engine: env {env} has no class yet; place it first")
         return chosen
 
-    def _loaded(self, copy: int) -> Copy:
-        chosen = self._placed(copy)
+    def _loaded(self, env: int) -> Copy:
+        chosen = self._placed(env)
         if not chosen.loaded:
-            raise WorldError(f"engine: copy {copy} has no state yet; load one first")
+            raise WorldError(f"engine: env {env} has no state yet; load one first")
         return chosen
 
     def _run(self, batch: Batch) -> None:
@@ -151,15 +151,15 @@ class PythonCore(CoreArrays):
             self._crew.run(batch.calls(self._stale))
             finished = True
         except mujoco.FatalError as problem:
-            raise WorldError(f"engine: MuJoCo cannot go on with a copy: {problem}; load all copies again") from problem
+            raise WorldError(f"engine: MuJoCo cannot go on with an env: {problem}; load all envs again") from problem
         finally:
-            if not finished:  # also when interrupted: some copies have made the step and others have not
+            if not finished:  # also when interrupted: some envs have made the step and others have not
                 self._ready = False
-                for copy in batch.copies:
-                    copy.loaded = False
+                for env in batch.copies:
+                    env.loaded = False
 
     def _gather(self) -> Batch:
-        copies = [self._loaded(copy) for copy in range(self.n_copies)]
+        copies = [self._loaded(env) for env in range(self.num_envs)]
         if self._batch is None:
             self._batch = Batch(copies, self._functions)
         self._ready = True

@@ -88,7 +88,7 @@ class Crew:
             for function, model, data in order.left:
                 function(model, data)
         finally:
-            # Whatever went wrong, nobody may be inside a copy once this returns. An interrupt can come at any moment,
+            # Whatever went wrong, nobody may be inside an env once this returns. An interrupt can come at any moment,
             # also while waiting, and again; so what is waited for is a state, not a number of messages.
             while True:
                 try:
@@ -135,7 +135,7 @@ def _work(inbox: _Inbox) -> None:
         else:
             order.exited.append(None)
         order.told.put(None)
-        del order  # an idle thread keeps no copy alive
+        del order  # an idle thread keeps no env alive
 
 
 def _dismiss(gate: _Gate, inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:

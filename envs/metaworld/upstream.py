@@ -9,7 +9,8 @@ import gymnasium as gym
 import torch
 
 from metarl.envs.gym.serial import Env
-from metarl.envs.gym.world import GymWorld
+from metarl.envs.gym.world import GymWorld, in_float32
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 from .catalogue import check_goal
@@ -23,18 +24,18 @@ UPSTREAM_RULES = EpisodeRules()
 
 def upstream_world(
     name: str,
-    n_copies: int,
+    num_envs: int,
     *,
     rules: EpisodeRules,
     reward_version: str,
     n_workers: int,
     device: torch.device | str = "cpu",
 ) -> GymWorld:
-    """Return a world of `n_copies` upstream environments, spread over `n_workers` processes (0: none)."""
+    """Return a world of `num_envs` upstream environments, spread over `n_workers` processes (0: none)."""
     return GymWorld(
         partial(make_env, reward_version=reward_version, rules=rules),
         apply_task,
-        n_copies,
+        num_envs,
         horizon=rules.n_decisions,
         observation_space=spaces()[0],
         action_space=spaces()[1],
@@ -48,6 +49,14 @@ def upstream_world(
         has_success=True,
         device=device,
     )
+
+
+def world_spec(name: str, rules: EpisodeRules) -> WorldSpec:
+    """Return what worlds of Meta-World are, whoever steps them."""
+    seen, action = (in_float32(space) for space in spaces())
+    return WorldSpec(
+        seen, action, rules.n_decisions, name=name, fixed_horizon=rules.fixed_horizon, has_success=True
+    )  # fmt: skip
 
 
 def class_name(task: Tasks) -> str:

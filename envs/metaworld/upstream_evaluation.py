@@ -185,7 +185,7 @@ class UpstreamAgent:
         return spaces.flatten(space, torch.as_tensor(np.asarray(observations, dtype=np.float32)))
 
     def _rollout(self) -> Rollout:
-        """Return the recorded steps as one phase; steps after the last complete episode of a copy are not valid."""
+        """Return the recorded steps as one phase; steps after the last complete episode of an env are not valid."""
         steps, decisions, rewards, terminated, truncated, reached = zip(*self.rows, strict=True)
         last = torch.as_tensor(np.stack(terminated) | np.stack(truncated))
         n_episodes = int(last.sum(dim=0).min())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.seeding import generator
+from metarl.task_distribution import about
 from metarl.tasks import Tasks
 
 from .family import NpcFamily, golden
@@ -92,12 +93,12 @@ def exploration(played: Mapping[str, Played], greedy: str, explorer: str, *, lea
 def no_leak(family: NpcFamily, *, n: int = 64, seed: int = 0) -> Check:
     """With other visitors and the same seed the first observation is the same, bit for bit: count entries that differ.
 
-    Visitors are permuted among the copies; what a split says of all of them alike stays, and so do the parameters that
+    Visitors are permuted among the envs; what a split says of all of them alike stays, and so do the parameters that
     a family declares as `visible_parameters` (what a catalogue shows anyway).
     """
     tasks = family.sample("train", n, generator(seed, "no-leak"))
     order = torch.tensor([*range(1, n), 0])
-    visible = getattr(family, "visible_parameters", ())
+    visible = about(family).visible_parameters
     others = Tasks({k: v if k in visible else v[order] for k, v in tasks.values.items()}, tasks.names, tasks.groups)
     seen = []
     for chosen in (tasks, others):
@@ -110,7 +111,7 @@ def no_leak(family: NpcFamily, *, n: int = 64, seed: int = 0) -> Check:
 
 
 def alone_as_among_many(family: NpcFamily, *, n: int = 64, n_steps: int = 40, seed: int = 0) -> Check:
-    """Copy 0 of 1 does what copy 0 of `n` does: count entries of rewards and observations that differ."""
+    """Env 0 of 1 does what env 0 of `n` does: count entries of rewards and observations that differ."""
     tasks = family.sample("train", n, generator(seed, "alone"))
     runs: list[list[Tensor]] = []
     for size in (1, n):
@@ -126,11 +127,11 @@ def alone_as_among_many(family: NpcFamily, *, n: int = 64, n_steps: int = 40, se
             rows += [reward[0].reshape(1), *(p[0].flatten() for p in parts)]
         runs.append(rows)
     differing = sum(int((a != b).sum()) for a, b in zip(*runs, strict=True))
-    return Check.at_most("entries that differ between one copy and many", float(differing), 0.0)
+    return Check.at_most("entries that differ between one env and many", float(differing), 0.0)
 
 
 def _legal_action(world: object, info: Mapping[str, Tensor], noise: torch.Generator) -> Tensor:
-    """Return one legal action for copy 0, done by all copies that may."""
+    """Return one legal action for env 0, done by all envs that may."""
     space, size = world.single_action_space, world.num_envs  # type: ignore[attr-defined]
     if "action_mask" in info:
         mask = info["action_mask"]

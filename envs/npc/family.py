@@ -64,8 +64,8 @@ class NpcFamily(Family):
         """Draw `n` tasks from the law of `split`."""
 
     @abstractmethod
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> NpcWorld:
-        """Build a world of `n_copies`."""
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> NpcWorld:
+        """Build a world of `num_envs`."""
 
     @abstractmethod
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:

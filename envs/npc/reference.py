@@ -14,14 +14,14 @@ from .world import NpcWorld
 
 
 class Policy(ABC):
-    """A scripted policy for all copies of a world at once, from the first episode of a trial to its last.
+    """A scripted policy for all envs of a world at once, from the first episode of a trial to its last.
 
     Only an oracle may look at what is hidden (`world.params`, `world.latent()`). All others use what an agent is shown,
     which `world.state` holds in a handier form; a test gives two visitors the same history and expects equal actions.
     """
 
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
-        """Begin a trial in every copy; all randomness comes from `generator`."""
+        """Begin a trial in every env; all randomness comes from `generator`."""
         self.world, self.generator = world, generator
 
     @abstractmethod
@@ -36,8 +36,8 @@ class Policy(ABC):
         """Learn from a step: from `before` to `reached`, with `ended` (bool [B]) where that was an episode's last."""
         return
 
-    def believes(self, copy: int) -> dict[str, Any] | None:
-        """Return what is believed of one copy's present visitor, as JSON-able values; None by who keeps no belief.
+    def believes(self, env: int) -> dict[str, Any] | None:
+        """Return what is believed of one env's present visitor, as JSON-able values; None by who keeps no belief.
 
         The keys are the family's own: those of "hidden" in its frames, where they mean the same.
         """
@@ -56,7 +56,7 @@ class Random(Policy):
     """Uniformly random legal actions."""
 
     def act(self) -> Tensor:
-        """Draw one action per copy."""
+        """Draw one action per env."""
         world = self.world
         mask = world.action_mask(world.state)
         if mask is not None:

@@ -60,7 +60,7 @@ class Shift:
     def count(self, streams: CopyStreams, episode: Tensor, n_episodes: int) -> Tensor:
         """Return how many changes there have been by `episode` (int64 [B]; episodes repeat after `n_episodes`).
 
-        A function of the copy's streams and the episode alone, so that nothing has to be remembered.
+        A function of the env's streams and the episode alone, so that nothing has to be remembered.
         """
         number = episode % n_episodes
         if self.episode is not None:

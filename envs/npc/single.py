@@ -34,7 +34,7 @@ IDS = {
 
 
 class NpcEnv(gym.Env[Any, Any]):
-    """One copy of an NPC world; what Gymnasium calls an episode is a whole trial with one visitor.
+    """One env of an NPC world; what Gymnasium calls an episode is a whole trial with one visitor.
 
     `terminated` comes with the last step of the last episode. `info["inner_done"]` marks the last step of each
     episode, `info["episode_index"]` is the number of the present one, `info["cost"]` is what a step cost in safety;

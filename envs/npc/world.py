@@ -18,6 +18,23 @@ from torch import Tensor
 
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.errors import ConfigError
+from metarl.spec import WorldSpec
+
+
+def npc_spec(
+    name: str,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    horizon: int,
+    *,
+    reward_in_obs: bool = False,
+    **more: Any,
+) -> WorldSpec:
+    """Return what an NPC's world is; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
+    return WorldSpec(
+        observation_space, action_space, horizon, name=name, reward_observable=reward_in_obs,
+        persists_across_episodes=True, has_cost=True, **more,
+    )  # fmt: skip
 
 
 class NpcWorld(TensorWorld):
@@ -27,41 +44,18 @@ class NpcWorld(TensorWorld):
     did not want, a question too sensitive, a drawdown. It is not part of the reward.
     """
 
-    carries, has_cost = True, True
     n_episodes: int
     """Episodes of a trial, K: where the number of an episode matters, episode K is like episode 0 again."""
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        horizon: int,
-        n_episodes: int,
-        fixed_horizon: bool = True,
-        has_success: bool = False,
-        reward_in_obs: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `World`; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=has_success,
-            device=device,
-        )
-        self.n_episodes, self.shows_reward = n_episodes, reward_in_obs
+    def __init__(self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu", *, n_episodes: int) -> None:
+        """See `World`; `npc_spec` gives the spec."""
+        super().__init__(spec, num_envs, device)
+        self.n_episodes = n_episodes
         self.reached: EpisodeState = {}
         """The state that the last step reached, before any reset."""
         self.spoken: int | None = None
         """What a person who plays the visitors says to the step that is being made, see `asks`."""
-        self._begun = torch.zeros(n_copies, dtype=torch.bool, device=self.device)
+        self._begun = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
 
     @abstractmethod
     def cost(self, state: EpisodeState) -> Tensor:
@@ -69,11 +63,11 @@ class NpcWorld(TensorWorld):
 
     @abstractmethod
     def latent(self) -> dict[str, Tensor]:
-        """Return what is hidden of each copy's present visitor, [B, ...] per name: for examiners, never for agents."""
+        """Return what is hidden of each env's present visitor, [B, ...] per name: for examiners, never for agents."""
 
     @property
     def state(self) -> EpisodeState:
-        """The present state of all copies: for reference policies and pictures, never for agents. Not to be changed."""
+        """The present state of all envs: for reference policies and pictures, never for agents. Not to be changed."""
         return self._state
 
     @property
@@ -98,13 +92,13 @@ class NpcWorld(TensorWorld):
         return truncated
 
     def render(self) -> Any:
-        """Return a picture (uint8 [H, W, 3]) of copy 0; raises ConfigError before the first reset."""
+        """Return a picture (uint8 [H, W, 3]) of env 0; raises ConfigError before the first reset."""
         if not self._state:
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         return self.picture(0)
 
-    def picture(self, copy: int) -> Any:
-        """Return an RGB picture (uint8 [H, W, 3]) of one copy, drawn without a display."""
+    def picture(self, env: int) -> Any:
+        """Return an RGB picture (uint8 [H, W, 3]) of one env, drawn without a display."""
         return super().render()
 
     def action_names(self) -> list[list[str]]:
@@ -113,11 +107,11 @@ class NpcWorld(TensorWorld):
         sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(getattr(space, "n", 0))]
         return [[str(i) for i in range(n)] for n in sizes]
 
-    def asks(self, copy: int, action: Tensor) -> list[str] | None:
-        """Return the reactions that the visitor of `copy` can show to an action; None if it would show none.
+    def asks(self, env: int, action: Tensor) -> list[str] | None:
+        """Return the reactions that the visitor of `env` can show to an action; None if it would show none.
 
-        A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and `advance`
-        shows it in place of what the model would.
+        A person can be the visitor: while the step is made, `spoken` holds the number of what they chose, and
+        `transition` shows it in place of what the model would.
         """
         return None
 
@@ -131,8 +125,8 @@ class NpcWorld(TensorWorld):
         finally:
             self._state, self._episode = kept
 
-    def frame(self, copy: int) -> dict[str, Any]:
-        """Return what a page needs to draw one copy now, as JSON-able values; the keys are the family's own.
+    def frame(self, env: int) -> dict[str, Any]:
+        """Return what a page needs to draw one env now, as JSON-able values; the keys are the family's own.
 
         Nothing hidden is in it, save under "hidden", which a page shows only when its reader asks for it.
         """

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.agent import WorldSpec
 from metarl.commandline import command, pip_command, recorded
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol, evaluate, select_tasks
@@ -61,9 +60,9 @@ class OneTask:
         """Return a digest of the family and the task."""
         return f"{self.family.fingerprint()}-{self.task.fingerprint()}"
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
         """Build a world of the family."""
-        return self.family.make_world(n_copies, device=device)
+        return self.family.make_world(num_envs, device=device)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return nothing: the family's values are means over its tasks."""
@@ -121,7 +120,7 @@ def _learn_one(task: OneTask, protocol: Protocol, config: SB3Config, seed: int) 
     try:
         env = WorldVecEnv(world, task.task.repeat(config.copies), seed=derive(seed, "world") % 2**31)
         model = build_model(config, env, seed=derive(seed, "model"))
-        agent = SB3Agent(model, WorldSpec.of(world), f"sb3-{config.algorithm}")
+        agent = SB3Agent(model, world.spec, f"sb3-{config.algorithm}")
         before = evaluate(agent, task, protocol)
         with own_random_streams(derive(seed, "learn")):
             model.learn(total_timesteps=config.steps)
@@ -167,8 +166,8 @@ def _parser() -> Parser:
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (
         ("steps", "env steps of training per task"),
-        ("copies", "world copies that collect side by side"),
-        ("rollout_steps", "PPO: steps per copy between two updates"),
+        ("copies", "envs that collect side by side"),
+        ("rollout_steps", "PPO: steps per env between two updates"),
         ("minibatches", "PPO: minibatches per epoch"),
     ):
         flag = f"--{name.replace('_', '-')}"

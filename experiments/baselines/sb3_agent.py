@@ -56,7 +56,7 @@ def build_model(config: SB3Config, env: WorldVecEnv, *, seed: int) -> Any:
         if config.algorithm == "sac":
             if not isinstance(env.action_space, spaces.Box):
                 raise ConfigError(f"SB3's SAC needs Box actions, got {env.action_space}; use ppo or recurrent-ppo")
-            # As many gradient steps as env steps, however many copies there are.
+            # As many gradient steps as env steps, however many envs there are.
             return SAC("MlpPolicy", env, buffer_size=config.steps, gradient_steps=-1, **shared)
         batch = config.rollout_steps * config.copies // config.minibatches
         if config.algorithm == "ppo":

@@ -17,11 +17,11 @@ class SB3Config:
     algorithm: str = "ppo"
     """"ppo", "sac" (Box actions only) or "recurrent-ppo" (sb3-contrib; forgets at the end of an episode)."""
     steps: int = 50_000
-    """Env steps of training per task, over all copies, >= 1; PPO rounds up to whole rollouts."""
+    """Env steps of training per task, over all envs, >= 1; PPO rounds up to whole rollouts."""
     copies: int = 8
-    """World copies that collect side by side, >= 1."""
+    """Envs that collect side by side, >= 1."""
     rollout_steps: int = 128
-    """Steps per copy between two updates of PPO, >= 1."""
+    """Steps per env between two updates of PPO, >= 1."""
     minibatches: int = 4
     """Minibatches per epoch of PPO, >= 1; divides rollout_steps * copies and leaves 2 steps or more to each."""
     hidden: tuple[int, ...] = (64, 64)

@@ -1,6 +1,6 @@
-"""A World as a stable-baselines3 VecEnv: fixed tasks, one per copy, in NumPy, ends of episodes told as SB3 wants them.
+"""A World as a stable-baselines3 VecEnv: fixed tasks, one per env, in NumPy, ends of episodes told as SB3 wants them.
 
-SB3 resets a copy in the step that ended its episode, as a World does, and wants to hear of it through `infos`:
+SB3 resets an env in the step that ended its episode, as a World does, and wants to hear of it through `infos`:
 `terminal_observation` is the observation reached, and `TimeLimit.truncated` is True where time ran out although the
 task had not ended, so that the value of the observation reached may stand in for what was cut off. Needs the extra
 `baselines`.
@@ -28,7 +28,7 @@ Indices = int | Iterable[int] | None
 
 
 class WorldVecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # SB3 is an extra: without it, VecEnv is unknown
-    """B copies of a World, each with a task that stays the same.
+    """B envs of a World, each with a task that stays the same.
 
     Observations are those that our own agents get, flat float32 [B, obs_dim]. Discrete and MultiDiscrete actions are
     counted from 0, whatever the world counts from. Every array that is handed over is a copy: SB3 adds to rewards in
@@ -36,7 +36,7 @@ class WorldVecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # SB3 is an ext
     """
 
     def __init__(self, world: World, tasks: Tasks, *, seed: int = 0) -> None:
-        """Give the tasks to the copies; `seed` is that of the first reset, unless `seed()` is called before it.
+        """Give the tasks to the envs; `seed` is that of the first reset, unless `seed()` is called before it.
 
         Raises: ConfigError for a number of tasks, an observation or an action space that SB3 cannot use.
         """
@@ -52,7 +52,7 @@ class WorldVecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # SB3 is an ext
         self.seed(seed)
 
     def reset(self) -> NDArray[np.float32]:
-        """Start new episodes in all copies and return their first observations [B, obs_dim].
+        """Start new episodes in all envs and return their first observations [B, obs_dim].
 
         Raises: ConfigError for a world whose actions are sometimes illegal, which these algorithms cannot be told.
         """
@@ -73,7 +73,7 @@ class WorldVecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # SB3 is an ext
         self._actions = given.reshape(self.num_envs, *(space.shape or ())) + self._action_start.to(device)
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Step all copies; return observations [B, obs_dim] (after resets), rewards [B], dones [B] and infos."""
+        """Step all envs; return observations [B, obs_dim] (after resets), rewards [B], dones [B] and infos."""
         obs, reward, terminated, truncated, info = self.world.step(self._actions)
         done = _array(terminated | truncated)
         cut_short = _array(truncated & ~terminated)
@@ -94,30 +94,28 @@ class WorldVecEnv(VecEnv):  # type: ignore[misc, unused-ignore]  # SB3 is an ext
         self.world.close()
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Return the world's attribute, once per copy; a world draws no pictures for SB3."""
+        """Return the world's attribute, once per env; a world draws no pictures for SB3."""
         value = None if attr_name == "render_mode" else getattr(self.world, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Refuse: copies of a world share their attributes. Raises ConfigError."""
-        raise ConfigError(f"copies of world {self.world.name!r} share {attr_name!r}; set it before wrapping the world")
+        """Refuse: envs of a world share their attributes. Raises ConfigError."""
+        raise ConfigError(f"envs of world {self.world.name!r} share {attr_name!r}; set it before wrapping the world")
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Refuse: copies of a world are no objects of their own. Raises ConfigError."""
-        raise ConfigError(
-            f"copies of world {self.world.name!r} are no objects; call {method_name!r} on the world itself"
-        )
+        """Refuse: envs of a world are no objects of their own. Raises ConfigError."""
+        raise ConfigError(f"envs of world {self.world.name!r} are no objects; call {method_name!r} on the world itself")
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Indices = None
     ) -> list[bool]:
-        """Return False for each copy."""
+        """Return False for each env."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[None]:
-        """Return no picture for each copy."""
+        """Return no picture for each env."""
         return [None] * self.num_envs
 
     def _flat(self, obs: Obs) -> NDArray[np.float32]:

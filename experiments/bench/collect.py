@@ -1,7 +1,7 @@
 """Collecting with a policy in the loop: which share of the wall time is physics, and where the rest goes.
 
-One episode of every copy on ML10, collected as training does it. Physics is the time inside the core's `step`, which
-holds the five sub-steps, observation and reward of all copies.
+One episode of every env on ML10, collected as training does it. Physics is the time inside the core's `step`, which
+holds the five sub-steps, observation and reward of all envs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl import envs
-from metarl.agent import Agent, WorldSpec
+from metarl.agent import Agent
 from metarl.collect import collect, first_step
 from metarl.commandline import recorded
 from metarl.experiments.build import configure_torch
@@ -56,7 +56,7 @@ class CollectSettings:
     rounds: int = 3
     """Rounds, every agent and size once in each, >= 1."""
     most_tasks: int = 20
-    """Tasks at most that share the copies of an agent that can run a task on several, >= 1."""
+    """Tasks at most that share the envs of an agent that can run a task on several, >= 1."""
     seed: int = 0
     """Of tasks, parameters and noise."""
 
@@ -69,7 +69,7 @@ class Collected:
     """One agent at one batch size."""
 
     preset: str
-    n_copies: int
+    num_envs: int
     n_tasks: int
     rounds: tuple[tuple[float, ...], ...]
     """Per round, wall microseconds per step of the batch: one entry per part."""
@@ -85,23 +85,23 @@ class Collected:
 
 
 class Case:
-    """An agent and a world of N copies, ready to collect again and again on the same tasks."""
+    """An agent and a world of N envs, ready to collect again and again on the same tasks."""
 
-    def __init__(self, settings: CollectSettings, preset: str, n_copies: int) -> None:
+    def __init__(self, settings: CollectSettings, preset: str, num_envs: int) -> None:
         config = load_preset(preset)
         device = configure_torch(config)
         family: TaskDistribution = envs.make(settings.world, backend="engine", horizon=settings.horizon)
         self.preset, self.settings = preset, settings
-        self.world: World = family.make_world(n_copies)
-        self.agent: Agent = config.agent.build(WorldSpec.of(self.world), seed=settings.seed, device=device)
-        self.n_tasks = n_copies
+        self.world: World = family.make_world(num_envs)
+        self.agent: Agent = config.agent.build(self.world.spec, seed=settings.seed, device=device)
+        self.n_tasks = num_envs
         if self.agent.parallel_episodes:
-            self.n_tasks = max(n for n in range(1, settings.most_tasks + 1) if n_copies % n == 0)
-        tasks = family.sample("train", self.n_tasks, generator(settings.seed, "bench-collect", n_copies))
-        self.tasks = tasks.repeat(n_copies // self.n_tasks)
+            self.n_tasks = max(n for n in range(1, settings.most_tasks + 1) if num_envs % n == 0)
+        tasks = family.sample("train", self.n_tasks, generator(settings.seed, "bench-collect", num_envs))
+        self.tasks = tasks.repeat(num_envs // self.n_tasks)
 
     def run(self) -> tuple[float, ...]:
-        """Collect one episode of each copy and return the parts, microseconds per step of the batch."""
+        """Collect one episode of each env and return the parts, microseconds per step of the batch."""
         world: Any = self.world
         world.set_tasks(self.tasks)
         obs, _ = world.reset(seed=0)
@@ -174,7 +174,7 @@ def print_collected(found: Sequence[Collected], console: Console) -> None:
         share = median_of_rounds(one.shares)
         parts = [f"{part:,.0f}" for part in one.medians()]
         table.add_row(
-            one.preset, str(one.n_copies), str(one.n_tasks), *parts, ratio(share), f"≥ {LEAST_SHARE:.2f}",
+            one.preset, str(one.num_envs), str(one.n_tasks), *parts, ratio(share), f"≥ {LEAST_SHARE:.2f}",
             verdict(bool(share.value >= LEAST_SHARE)),
         )  # fmt: skip
     console.print(table)
@@ -193,7 +193,7 @@ def stored(found: Sequence[Collected], settings: CollectSettings, load_before: f
         "rows": [
             {
                 "preset": one.preset,
-                "copies": one.n_copies,
+                "copies": one.num_envs,
                 "tasks": one.n_tasks,
                 "us_per_batch_step": dict(zip(PARTS, (round(p, 1) for p in one.medians()), strict=True)),
                 "share": interval_json(median_of_rounds(one.shares)),

@@ -20,13 +20,13 @@ from .trajectories import REWARD_VERSION, Recording, Scenario
 
 
 class Contender(Protocol):
-    """Something that steps copies of a task."""
+    """Something that steps envs of a task."""
 
     label: str
     """What it is, without sizes: "upstream serial"."""
-    n_copies: int
+    num_envs: int
     n_threads: int
-    """Threads or worker processes that step copies."""
+    """Threads or worker processes that step envs."""
     n_repeats: int
     """How often it replays each window."""
 
@@ -46,15 +46,15 @@ class Contender(Protocol):
 class Replaying(gym.Wrapper[Any, Any, Any, Any]):
     """An upstream environment that can go to the start of a window of any recorded episode."""
 
-    def __init__(self, recording: Recording, copy: int, n_copies: int) -> None:
+    def __init__(self, recording: Recording, copy: int, num_envs: int) -> None:
         super().__init__(make_env(recording.tasks[0], reward_version=REWARD_VERSION))
-        self.recording, self.copy, self.n_copies = recording, copy, n_copies
+        self.recording, self.copy, self.num_envs = recording, copy, num_envs
         apply_task(self.env, recording.tasks[0])
         self.env.reset(seed=0)
 
     def rewind(self, window: int, repeat: int) -> None:
         """Go to the start of `window`."""
-        row = self.recording.rows(self.n_copies, repeat)[self.copy]
+        row = self.recording.rows(self.num_envs, repeat)[self.copy]
         restore(self.env, self.recording.states[row][window])
 
 
@@ -64,17 +64,17 @@ class Serial:
     label = "upstream serial"
     n_threads = 1
 
-    def __init__(self, recording: Recording, n_copies: int = 1) -> None:
-        self.recording, self.n_copies, self.n_repeats = recording, n_copies, recording.repeats(n_copies)
-        self._envs = [Replaying(recording, i, n_copies) for i in range(n_copies)]
-        self._obs: list[Any] = [None] * n_copies
+    def __init__(self, recording: Recording, num_envs: int = 1) -> None:
+        self.recording, self.num_envs, self.n_repeats = recording, num_envs, recording.repeats(num_envs)
+        self._envs = [Replaying(recording, i, num_envs) for i in range(num_envs)]
+        self._obs: list[Any] = [None] * num_envs
 
     def measure(self, window: int, repeat: int) -> Sample:
         """See `Contender.measure`."""
         for env in self._envs:
             env.rewind(window, repeat)
         steps = [env.unwrapped.step for env in self._envs]  # without the wrappers: what upstream itself costs
-        actions = [list(row) for row in self.recording.steps(self.recording.actions, self.n_copies, window, repeat)]
+        actions = [list(row) for row in self.recording.steps(self.recording.actions, self.num_envs, window, repeat)]
 
         def replay() -> None:
             for row in actions:
@@ -94,17 +94,17 @@ class Serial:
 
 
 class Async:
-    """Gymnasium's AsyncVectorEnv over upstream's environments, one worker process per copy.
+    """Gymnasium's AsyncVectorEnv over upstream's environments, one worker process per env.
 
     Make it before any contender that starts threads: its processes are forked.
     """
 
     label = "AsyncVectorEnv"
 
-    def __init__(self, recording: Recording, n_copies: int) -> None:
-        self.recording, self.n_copies, self.n_threads = recording, n_copies, n_copies
-        self.n_repeats = recording.repeats(n_copies)
-        makers = [partial(Replaying, recording, i, n_copies) for i in range(n_copies)]
+    def __init__(self, recording: Recording, num_envs: int) -> None:
+        self.recording, self.num_envs, self.n_threads = recording, num_envs, num_envs
+        self.n_repeats = recording.repeats(num_envs)
+        makers = [partial(Replaying, recording, i, num_envs) for i in range(num_envs)]
         self._envs = AsyncVectorEnv(makers)
         self._envs.reset(seed=0)
         self._obs: Any = None
@@ -112,7 +112,7 @@ class Async:
     def measure(self, window: int, repeat: int) -> Sample:
         """See `Contender.measure`."""
         self._envs.call("rewind", window, repeat)
-        actions = list(self.recording.steps(self.recording.actions, self.n_copies, window, repeat))
+        actions = list(self.recording.steps(self.recording.actions, self.num_envs, window, repeat))
 
         def replay() -> None:
             for row in actions:
@@ -155,11 +155,11 @@ class Envpool:
 
     label = "envpool"
 
-    def __init__(self, recording: Recording, n_copies: int, n_threads: int) -> None:
-        self.recording, self.n_copies, self.n_threads = recording, n_copies, n_threads
-        self.n_repeats = recording.repeats(n_copies)
+    def __init__(self, recording: Recording, num_envs: int, n_threads: int) -> None:
+        self.recording, self.num_envs, self.n_threads = recording, num_envs, n_threads
+        self.n_repeats = recording.repeats(num_envs)
         self._envs = importlib.import_module("envpool").make(
-            envpool_name(recording.scenario), env_type="gymnasium", num_envs=n_copies, num_threads=n_threads
+            envpool_name(recording.scenario), env_type="gymnasium", num_envs=num_envs, num_threads=n_threads
         )
         self._elapsed = 500
 
@@ -168,7 +168,7 @@ class Envpool:
         if self._elapsed + self.recording.windows.length >= 500:
             self._envs.reset()
             self._elapsed = 0
-        actions = list(self.recording.steps(self.recording.actions, self.n_copies, window, repeat))
+        actions = list(self.recording.steps(self.recording.actions, self.num_envs, window, repeat))
 
         def replay() -> None:
             for row in actions:

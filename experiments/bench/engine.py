@@ -17,7 +17,7 @@ from .clock import Sample, timed
 from .trajectories import REWARD_VERSION, Recording
 
 WorldMaker = Callable[[Recording, int, int], World]
-"""Makes a world for a recording's task class, of so many copies and threads."""
+"""Makes a world for a recording's task class, of so many envs and threads."""
 
 LABELS = {"compiled": "engine, compiled", "python": "engine, python"}
 """Names of the two cores in tables."""
@@ -26,9 +26,9 @@ LABELS = {"compiled": "engine, compiled", "python": "engine, python"}
 def engine_world(core: str) -> WorldMaker:
     """Return what makes engine worlds with the given core, "compiled" or "python"."""
 
-    def make(recording: Recording, n_copies: int, n_threads: int) -> World:
+    def make(recording: Recording, num_envs: int, n_threads: int) -> World:
         return EngineWorld(
-            recording.scenario.task, n_copies, n_threads=n_threads, reward_version=REWARD_VERSION, core=core
+            recording.scenario.task, num_envs, n_threads=n_threads, reward_version=REWARD_VERSION, core=core
         )
 
     return make
@@ -36,7 +36,7 @@ def engine_world(core: str) -> WorldMaker:
 
 @dataclass(frozen=True, eq=False)
 class Starts:
-    """States of a world of B copies at the start of each window, [repeats][windows]; any core can go back to them."""
+    """States of a world of B envs at the start of each window, [repeats][windows]; any core can go back to them."""
 
     states: list[list[dict[str, Any]]]
 
@@ -63,7 +63,7 @@ class Engine:
     """A world of the engine, stepped with tensors as an agent would."""
 
     def __init__(self, label: str, world: World, recording: Recording, starts: Starts, n_threads: int) -> None:
-        self.label, self.n_copies, self.n_threads = label, world.num_envs, n_threads
+        self.label, self.num_envs, self.n_threads = label, world.num_envs, n_threads
         self.n_repeats = recording.repeats(world.num_envs)
         self._world, self._recording, self._starts = world, recording, starts
         self._obs: Any = None
@@ -71,7 +71,7 @@ class Engine:
     def measure(self, window: int, repeat: int) -> Sample:
         """See `Contender.measure`."""
         self._world.load_state_dict(self._starts.states[repeat][window])
-        rows = self._recording.steps(self._recording.actions, self.n_copies, window, repeat)
+        rows = self._recording.steps(self._recording.actions, self.num_envs, window, repeat)
         actions = [torch.from_numpy(row) for row in rows]
 
         def replay() -> None:

@@ -1,4 +1,4 @@
-"""`python -m metarl.experiments.bench.memory CORE TASK`: resident memory per extra copy, in a process of its own.
+"""`python -m metarl.experiments.bench.memory CORE TASK`: resident memory per extra env, in a process of its own.
 
 Fresh, because an allocator that has seen other work would hand out what it kept.
 """
@@ -26,7 +26,7 @@ from .raw import Raw
 from .trajectories import SCENARIOS, Recording, Windows, record
 
 FEW, MANY = 32, 160
-"""Copies of the two engine worlds that are compared; upstream's environments are fewer, they are large."""
+"""Envs of the two engine worlds that are compared; upstream's environments are fewer, they are large."""
 
 UPSTREAM_FEW, UPSTREAM_MANY = 2, 8
 
@@ -35,7 +35,7 @@ SCENARIO = "pick-place expert"
 
 
 KINDS = ("compiled", "python", "mjdata", "upstream")
-"""What copies are: of one of the engine's cores, nothing but a `mujoco.MjData`, or upstream's environments."""
+"""What envs are: of one of the engine's cores, nothing but a `mujoco.MjData`, or upstream's environments."""
 
 
 def resident_bytes() -> int:
@@ -53,7 +53,7 @@ def resident_bytes() -> int:
 
 
 def memory_per_copy(what: str) -> dict[str, Any]:
-    """Return bytes per extra copy of one of `KINDS`, measured in a process of its own.
+    """Return bytes per extra env of one of `KINDS`, measured in a process of its own.
 
     Raises: ConfigError if that process fails, with the last line it printed.
     """
@@ -61,10 +61,10 @@ def memory_per_copy(what: str) -> dict[str, Any]:
 
 
 def measure(what: str) -> dict[str, Any]:
-    """Return memory per extra copy; call it in a fresh process.
+    """Return memory per extra env; call it in a fresh process.
 
-    A first batch loads libraries and the class. Then one of few copies and one of many are made and stepped; what the
-    second took beyond the first, divided by the copies it has more, is the price of a copy.
+    A first batch loads libraries and the class. Then one of few envs and one of many are made and stepped; what the
+    second took beyond the first, divided by the envs it has more, is the price of an env.
     """
     if what not in KINDS:
         raise ConfigError(f"memory is measured of {', '.join(KINDS)}, got {what!r}")

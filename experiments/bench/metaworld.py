@@ -38,7 +38,7 @@ from .statistics import ABOUT_INTERVALS, busy_share, cell_json, find_all, found_
 from .trajectories import SCENARIOS, Recording, Windows, record
 
 MEMORY_TARGET_MB = 0.5
-"""Most memory an extra copy may take."""
+"""Most memory an extra env may take."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BenchSettings:
     threads: tuple[int, ...] = (1, 2)
     """Threads of the contenders that have them, each >= 1."""
     workers: tuple[int, ...] = (2, 20)
-    """Worker processes (and copies) of AsyncVectorEnv, each >= 1."""
+    """Worker processes (and envs) of AsyncVectorEnv, each >= 1."""
     rounds: int = 7
     """Rounds that count, >= 1."""
     episodes: int = 20
@@ -60,7 +60,7 @@ class BenchSettings:
     windows: Windows = field(default_factory=Windows)
     """Parts of the episode that are replayed, one per round."""
     memory: bool = True
-    """Measure memory per copy too."""
+    """Measure memory per env too."""
     seed: int = 0
     """Of random actions."""
 
@@ -110,7 +110,7 @@ class Measured:
     settings: BenchSettings
     cells: list[Cell]
     memory: dict[str, Any]
-    """Per kind of copy."""
+    """Per kind of env."""
     experts: dict[str, float]
     """Share of the recorded episodes with success, per scenario."""
     skipped: dict[str, str]
@@ -176,14 +176,14 @@ def _enter(contenders: list[Contender], settings: BenchSettings, recording: Reco
     if recording.scenario.policy != "random":
         return
     if has_envpool():
-        # Each of its copies loads a model of its own, 20 MB: no second large pool.
+        # Each of its envs loads a model of its own, 20 MB: no second large pool.
         contenders += [Envpool(recording, n, t) for n, t in sizes if t == 1 or n <= 32]
     else:
         skipped["envpool"] = "not installed"
 
 
 def _memory(skipped: dict[str, str], console: Console) -> dict[str, Any]:
-    console.print("memory per copy, in processes of their own")
+    console.print("memory per env, in processes of their own")
     kinds = {core: label for core, label in LABELS.items() if label not in skipped}
     kinds |= {"mjdata": "a bare mujoco.MjData", "upstream": "upstream serial"}
     return {label: memory_per_copy(kind) for kind, label in kinds.items()}

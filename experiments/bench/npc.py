@@ -1,4 +1,4 @@
-"""`metarl bench npc`: how fast NPC worlds step on one core, how that scales, and what a copy takes.
+"""`metarl bench npc`: how fast NPC worlds step on one core, how that scales, and what an env takes.
 
 Uniformly random legal actions, drawn beforehand where all are legal, episodes that end and begin anew as they will. The
 figure of a batch size is the median over rounds of env steps per CPU second, beginnings included. One size after the
@@ -39,7 +39,7 @@ TARGETS: dict[str, float] = {
     "npc/companion": 300_000,
     "npc/assistant": 300_000,
 }
-"""Env steps per CPU second at 1024 copies that each world is meant to reach."""
+"""Env steps per CPU second at 1024 envs that each world is meant to reach."""
 TARGET_COPIES = 1024
 
 
@@ -54,7 +54,7 @@ class NpcBenchSettings:
     rounds: int = 7
     """Rounds that count, >= 1."""
     steps: int = 16384
-    """Least env steps per round and size, summed over copies, >= 1."""
+    """Least env steps per round and size, summed over envs, >= 1."""
     seed: int = 0
     """Of visitors and actions."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -98,10 +98,10 @@ class Runner:
         return self.n * self.n_steps / max(timed(self.run).cpu_s - timed(self.acting).cpu_s, 1e-9)
 
     def bytes_per_copy(self) -> dict[str, float]:
-        """Return the bytes that a copy holds, and those of an observation."""
+        """Return the bytes that an env holds, and those of an observation."""
         snapshot = self.world.state_dict()
         held = sum(v.numel() * v.element_size() for v in _tensors(snapshot))
-        obs = _tensors(self.world.observe(self.world.state))
+        obs = _tensors(self.world.observation(self.world.state))
         return {"held": held / self.n, "observation": sum(v.numel() * v.element_size() for v in obs) / self.n}
 
 
@@ -116,7 +116,7 @@ def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[
     """Return rates by world and batch size, memory, and whether targets are met."""
     began, load, threads = time.perf_counter(), os.getloadavg()[0], torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()  # as training does: with many copies page faults would be most of what is measured
+    keep_freed_memory()  # as training does: with many envs page faults would be most of what is measured
     try:
         rates: dict[tuple[str, int], list[float]] = {}
         memory: dict[str, dict[str, float]] = {}
@@ -161,7 +161,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 def print_found(found: Mapping[str, Any], console: Console) -> None:
     """Print one row per world."""
     sizes = [str(n) for n in found["settings"]["copies"]]
-    table = Table(title="env steps per CPU second on one core, by copies", title_justify="left", box=None)
+    table = Table(title="env steps per CPU second on one core, by envs", title_justify="left", box=None)
     table.add_column("world")
     for column in (*sizes, "target", "bytes held", "bytes seen"):
         table.add_column(column, justify="right")

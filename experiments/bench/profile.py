@@ -125,9 +125,9 @@ class TimedTasks(Timed):
         super().__init__(target, _TASKS, watch)
         self.__dict__.update(watch=watch, worlds=[])
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> Any:
         """Build a world, remember it, and return its timed stand-in."""
-        world = self._target.make_world(n_copies, device=device)
+        world = self._target.make_world(num_envs, device=device)
         self.worlds.append(world)
         return Timed(world, _WORLD, self.watch)
 

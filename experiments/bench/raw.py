@@ -1,4 +1,4 @@
-"""The limit: MuJoCo's own `mj_step(nstep=5)`, and nothing else, on the same copies in the same states."""
+"""The limit: MuJoCo's own `mj_step(nstep=5)`, and nothing else, on the same envs in the same states."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from .trajectories import MODEL_FIELDS, REWARD_VERSION, Recording
 
 
 class Raw:
-    """mj_step through the Python bindings, a loop over each copy's mjData.
+    """mj_step through the Python bindings, a loop over each env's mjData.
 
-    What drives a copy (where the hand is pulled to, what the fingers are told, and what its goal changes in the model,
+    What drives an env (where the hand is pulled to, what the fingers are told, and what its goal changes in the model,
     where goals differ in that) is written right before each call, from tables made beforehand. The same loop without
     `mj_step` is timed too and taken off, so that what remains is MuJoCo and the call into it. No forward pass after the
-    step, no observation, no reward. With several threads each steps its share of the copies through the whole window
+    step, no observation, no reward. With several threads each steps its share of the envs through the whole window
     without ever waiting for the others.
     """
 
     label = "raw mj_step"
 
-    def __init__(self, recording: Recording, n_copies: int, n_threads: int = 1) -> None:
+    def __init__(self, recording: Recording, num_envs: int, n_threads: int = 1) -> None:
         import mujoco
 
-        self.recording, self.n_copies, self.n_threads = recording, n_copies, n_threads
-        self.n_repeats = recording.repeats(n_copies)
+        self.recording, self.num_envs, self.n_threads = recording, num_envs, n_threads
+        self.n_repeats = recording.repeats(num_envs)
         env: Any = make_env(recording.tasks[0], reward_version=REWARD_VERSION).unwrapped
         self._frame_skip = int(env.frame_skip)
         self._models = [copy.copy(env.model) for _ in range(n_threads)]  # threads write into them
         env.close()
-        self._data = [mujoco.MjData(self._models[i % n_threads]) for i in range(n_copies)]
+        self._data = [mujoco.MjData(self._models[i % n_threads]) for i in range(num_envs)]
         self._written = _goal_dependent(recording)
 
     def measure(self, window: int, repeat: int) -> Sample:
@@ -53,17 +53,17 @@ class Raw:
         return None
 
     def positions(self) -> NDArray[np.float64]:
-        """Return each copy's generalised positions."""
+        """Return each env's generalised positions."""
         return np.stack([data.qpos for data in self._data])
 
     def close(self) -> None:
-        """Drop the copies."""
+        """Drop the envs."""
         self._data.clear()
 
     def _rewind(self, window: int, repeat: int) -> None:
         import mujoco
 
-        for i, row in enumerate(self.recording.rows(self.n_copies, repeat)):
+        for i, row in enumerate(self.recording.rows(self.num_envs, repeat)):
             state, model = self.recording.states[row][window], self._models[i % self.n_threads]
             for field, values in state["model"].items():
                 getattr(model, field)[...] = values.numpy()
@@ -84,14 +84,14 @@ class Raw:
         return timed(work)
 
     def _loop(self, thread: int, window: int, repeat: int, *, step: bool) -> Callable[[], None]:
-        """Return the work of one thread: all steps of its copies."""
+        """Return the work of one thread: all steps of its envs."""
         import mujoco
 
-        copies = range(thread, self.n_copies, self.n_threads)
+        copies = range(thread, self.num_envs, self.n_threads)
         model, frame_skip = self._models[thread], self._frame_skip
-        rows = self.recording.rows(self.n_copies, repeat)
+        rows = self.recording.rows(self.num_envs, repeat)
         mocap, ctrl = (
-            self.recording.steps(values, self.n_copies, window, repeat)
+            self.recording.steps(values, self.num_envs, window, repeat)
             for values in (self.recording.mocap, self.recording.ctrl)
         )
         model_views = [getattr(model, field) for field in self._written]

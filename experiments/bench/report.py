@@ -46,7 +46,7 @@ def print_cells(cells: Sequence[Cell], console: Console) -> None:
     """Print CPU and wall microseconds per env step: one table per scenario, one row per contender."""
     for scenario in dict.fromkeys(c.scenario for c in cells):
         own = [c for c in cells if c.scenario == scenario]
-        sizes = sorted({c.n_copies for c in own})
+        sizes = sorted({c.num_envs for c in own})
         table = Table(title=f"{scenario}: µs per env step, CPU | wall", title_justify="left", box=None)
         table.add_column("")
         table.add_column("threads", justify="right")
@@ -54,7 +54,7 @@ def print_cells(cells: Sequence[Cell], console: Console) -> None:
             table.add_column(f"N={n}", justify="right")
         table.add_column("observations")
         for label, threads in dict.fromkeys((c.label, _threads(c)) for c in own):
-            row = {c.n_copies: c for c in own if (c.label, _threads(c)) == (label, threads)}
+            row = {c.num_envs: c for c in own if (c.label, _threads(c)) == (label, threads)}
             texts = [_cost(row[n]) if n in row else "" for n in sizes]
             table.add_row(label, threads, *texts, _same(list(row.values())))
         console.print(table, "")
@@ -90,7 +90,7 @@ def print_targets(found: Sequence[Found], console: Console) -> None:
     table.add_column("")
     for one in found:
         table.add_row(
-            one.target, one.scenario, str(one.n_copies), ratio(one.ratio), f"≥ {one.at_least:g}", verdict(one.met)
+            one.target, one.scenario, str(one.num_envs), ratio(one.ratio), f"≥ {one.at_least:g}", verdict(one.met)
         )
     console.print(table)
 
@@ -102,7 +102,7 @@ def print_scaling(cells: Sequence[Cell], console: Console) -> None:
         for two in cells
         for one in cells
         if two.label == one.label == RAW
-        and (two.scenario, two.n_copies, two.n_threads, one.n_threads) == (one.scenario, one.n_copies, 2, 1)
+        and (two.scenario, two.num_envs, two.n_threads, one.n_threads) == (one.scenario, one.num_envs, 2, 1)
     ]
     if pairs:
         gains = [float(speed_ratio(two, one, "wall").value) for two, one in pairs]
@@ -132,7 +132,7 @@ def speed_figure(cells: Sequence[Cell]) -> Figure:
                     axes.set_title(scenario)
             row[0].set_ylabel(title)
         for axes in grid[1]:
-            axes.set_xlabel("copies N")
+            axes.set_xlabel("envs N")
         handles = {h.get_label(): h for a in figure.axes for h in a.get_legend_handles_labels()[0]}
         ordered = [handles[label] for label in (_shown(name) for name in LOOKS) if label in handles]
         figure.legend(handles=ordered, loc="outside lower center", ncols=min(len(ordered), 6 if width > 9 else 2))
@@ -144,12 +144,12 @@ def _panel(axes: Axes, cells: Sequence[Cell], clock: Clock, threads: int) -> Non
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     for label, (colour, marker) in LOOKS.items():
-        own = sorted((c for c in cells if c.label == label), key=lambda c: c.n_copies)
+        own = sorted((c for c in cells if c.label == label), key=lambda c: c.num_envs)
         threaded = label not in ("upstream serial", "AsyncVectorEnv")
-        own = [c for c in own if not threaded or c.n_threads == min(threads, c.n_copies)]
+        own = [c for c in own if not threaded or c.n_threads == min(threads, c.num_envs)]
         if not own:
             continue
-        n = np.array([c.n_copies for c in own], dtype=float)
+        n = np.array([c.num_envs for c in own], dtype=float)
         value, low, high = (np.array(v) for v in zip(*(_bounds(c, clock) for c in own), strict=True))
         error = np.maximum(0.0, np.stack([value - low, high - value]))
         line = "--" if label == RAW else "-"
@@ -159,7 +159,7 @@ def _panel(axes: Axes, cells: Sequence[Cell], clock: Clock, threads: int) -> Non
         )  # fmt: skip
         if label == "upstream serial":  # one environment after the other costs the same at any N
             axes.axhline(value[0], color=colour, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
-    sizes = sorted({c.n_copies for c in cells})
+    sizes = sorted({c.num_envs for c in cells})
     axes.xaxis.set_major_locator(FixedLocator([float(s) for s in sizes if s in (1, 2, 8, 32, 128) or len(sizes) < 5]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -171,7 +171,7 @@ def _panel(axes: Axes, cells: Sequence[Cell], clock: Clock, threads: int) -> Non
 def _shown(label: str) -> str:
     if label == RAW:
         return "raw mj_step(nstep=5), the limit"
-    return "AsyncVectorEnv, a process per copy" if label == "AsyncVectorEnv" else label
+    return "AsyncVectorEnv, a process per env" if label == "AsyncVectorEnv" else label
 
 
 def _bounds(cell: Cell, clock: Clock) -> tuple[float, float, float]:

@@ -18,10 +18,10 @@ class Cell:
 
     scenario: str
     label: str
-    n_copies: int
+    num_envs: int
     n_threads: int
     env_steps: int
-    """Env steps per round, over all copies."""
+    """Env steps per round, over all envs."""
     wall_us: list[float] = field(default_factory=list)
     """Microseconds per env step, one entry per round."""
     cpu_us: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ def run_rounds(
     """
     length = recording.windows.length
     cells = [
-        Cell(recording.scenario.name, c.label, c.n_copies, c.n_threads, length * c.n_copies * c.n_repeats)
+        Cell(recording.scenario.name, c.label, c.num_envs, c.n_threads, length * c.num_envs * c.n_repeats)
         for c in contenders
     ]
     for contender in contenders:
@@ -83,6 +83,6 @@ def _measure(contender: Contender, cell: Cell, recording: Recording, window: int
         total += contender.measure(window, repeat)
         reached = contender.reached()
         if reached is not None:
-            expected = recording.reached(contender.n_copies, window, repeat).astype(reached.dtype)
+            expected = recording.reached(contender.num_envs, window, repeat).astype(reached.dtype)
             cell.compare(float(np.abs(reached - expected).max()))
     cell.add(total)

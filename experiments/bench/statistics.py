@@ -52,7 +52,7 @@ class Target:
     n_threads: int = 1
     """Of ours."""
     other_copies: int | None = None
-    """Copies of the other; None: as many as ours."""
+    """Envs of the other; None: as many as ours."""
     other_threads: int | None = 1
     """Threads of the other; None: any."""
 
@@ -64,7 +64,7 @@ class Found:
     target: str
     scenario: str
     at_least: float
-    n_copies: int
+    num_envs: int
     """Size at which the ratio is lowest."""
     ratio: Interval
     by_copies: dict[int, float]
@@ -102,11 +102,11 @@ def find(target: Target, scenario: str, cells: Sequence[Cell]) -> Found | None:
         return None
     ratios: dict[int, Interval] = {}
     for ours in cells:
-        if ours.scenario != scenario or ours.label != target.ours or ours.n_copies < target.least_copies:
+        if ours.scenario != scenario or ours.label != target.ours or ours.num_envs < target.least_copies:
             continue
         other = _other(target, ours, cells)
         if ours.n_threads == target.n_threads and other is not None:
-            ratios[ours.n_copies] = speed_ratio(ours, other, target.clock)
+            ratios[ours.num_envs] = speed_ratio(ours, other, target.clock)
     if not ratios:
         return None
     worst = min(ratios, key=lambda n: float(ratios[n].value))
@@ -115,9 +115,9 @@ def find(target: Target, scenario: str, cells: Sequence[Cell]) -> Found | None:
 
 
 def _other(target: Target, ours: Cell, cells: Sequence[Cell]) -> Cell | None:
-    wanted = target.other_copies or ours.n_copies
+    wanted = target.other_copies or ours.num_envs
     for cell in cells:
-        same = (cell.scenario, cell.label, cell.n_copies) == (ours.scenario, target.other, wanted)
+        same = (cell.scenario, cell.label, cell.num_envs) == (ours.scenario, target.other, wanted)
         if same and target.other_threads in (None, cell.n_threads):
             return cell
     return None
@@ -135,7 +135,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
     return {
         "scenario": cell.scenario,
         "contender": cell.label,
-        "copies": cell.n_copies,
+        "copies": cell.num_envs,
         "threads": cell.n_threads,
         "env_steps_per_round": cell.env_steps,
         "cpu_us": interval_json(median_of_rounds(cell.cpu_us)),
@@ -151,7 +151,7 @@ def found_json(found: Found) -> dict[str, Any]:
         "target": found.target,
         "scenario": found.scenario,
         "at_least": found.at_least,
-        "copies": found.n_copies,
+        "copies": found.num_envs,
         "ratio": interval_json(found.ratio),
         "by_copies": {str(n): round(ratio, 4) for n, ratio in found.by_copies.items()},
         "met": found.met,

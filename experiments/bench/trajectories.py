@@ -1,7 +1,7 @@
 """What every contender of a benchmark does: episodes of upstream environments, recorded once.
 
 A contender replays windows of these episodes. The actions are computed beforehand, so that no policy is timed, and all
-contenders do the same work in the same states, however many copies they have.
+contenders do the same work in the same states, however many envs they have.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL_FIELDS = ("body_pos", "body_quat", "geom_pos")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A task class and what its copies do."""
+    """A task class and what its envs do."""
 
     name: str
     task: str
@@ -103,23 +103,23 @@ class Recording:
         """G."""
         return len(self.tasks)
 
-    def repeats(self, n_copies: int) -> int:
-        """Return how often `n_copies` copies replay a window so that every episode is played at least once."""
-        return -(-self.n // n_copies)
+    def repeats(self, num_envs: int) -> int:
+        """Return how often `num_envs` envs replay a window so that every episode is played at least once."""
+        return -(-self.n // num_envs)
 
-    def rows(self, n_copies: int, repeat: int) -> list[int]:
-        """Return which episode each copy plays in a repeat."""
-        return [(repeat * n_copies + i) % self.n for i in range(n_copies)]
+    def rows(self, num_envs: int, repeat: int) -> list[int]:
+        """Return which episode each env plays in a repeat."""
+        return [(repeat * num_envs + i) % self.n for i in range(num_envs)]
 
-    def reached(self, n_copies: int, window: int, repeat: int) -> NDArray[np.float64]:
+    def reached(self, num_envs: int, window: int, repeat: int) -> NDArray[np.float64]:
         """Return the observations [B, 39] that upstream reached at the end of a window."""
         last = self.windows.start(window) + self.windows.length - 1
-        return self.obs[self.rows(n_copies, repeat), last]
+        return self.obs[self.rows(num_envs, repeat), last]
 
-    def steps(self, values: NDArray[Any], n_copies: int, window: int, repeat: int) -> NDArray[Any]:
+    def steps(self, values: NDArray[Any], num_envs: int, window: int, repeat: int) -> NDArray[Any]:
         """Return one of the recorded arrays for the steps of a window: [length, B, ...]."""
         start = self.windows.start(window)
-        part = values[self.rows(n_copies, repeat), start : start + self.windows.length]
+        part = values[self.rows(num_envs, repeat), start : start + self.windows.length]
         return np.ascontiguousarray(np.moveaxis(part, 0, 1))
 
 

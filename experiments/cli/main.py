@@ -168,7 +168,7 @@ def _beyond_this_machine(error: BaseException) -> str:
     if not found:
         return ""
     what = shortened(error) or "allocation refused"
-    return f"not enough memory ({what}); lower the number of tasks, copies, episodes or units"
+    return f"not enough memory ({what}); lower the number of tasks, envs, episodes or units"
 
 
 def _of_a_path(error: BaseException) -> str:

@@ -113,14 +113,14 @@ def _with_person(family: NpcFamily, wrap: Callable[[NpcWorld], Any]) -> NpcFamil
         def __getattr__(self, name: str) -> Any:
             return getattr(family, name)
 
-        def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
-            return wrap(family.make_world(n_copies, device=device))
+        def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> Any:
+            return wrap(family.make_world(num_envs, device=device))
 
     return Met()  # type: ignore[return-value]
 
 
 class Visitor:
-    """A world of one copy whose visitor is the person at the terminal.
+    """A world of one env whose visitor is the person at the terminal.
 
     The reward of a step is how good the answer was, from 0 to 1: nobody knows a person's own.
     """

@@ -14,7 +14,7 @@ _MOST = 100
 
 
 def did(action: Tensor, world: NpcWorld) -> str:
-    """Return what an action of one copy is called."""
+    """Return what an action of one env is called."""
     names = world.action_names()
     numbers = [int(x) for x in action.reshape(-1)]
     return ", ".join(choice[i] for choice, i in zip(names, numbers, strict=True))

@@ -27,19 +27,19 @@ Frames = list[dict[str, Any]]
 
 
 class Recorder:
-    """A world, unchanged, that keeps the frames of its first `n_shown` copies.
+    """A world, unchanged, that keeps the frames of its first `n_shown` envs.
 
     Each frame has the `belief` of an onlooker, as it is known there: at a trial's first frame the prior, at an
     episode's last one what was known before the filter turns to the next episode.
     """
 
     def __init__(self, world: NpcWorld, n_shown: int, onlooker: Policy | None, seed: int) -> None:
-        """Keep frames of copies 0 to `n_shown` - 1; `onlooker` looks on, see `NpcFamily.onlooker`."""
+        """Keep frames of envs 0 to `n_shown` - 1; `onlooker` looks on, see `NpcFamily.onlooker`."""
         self._world = world
         self._onlooker, self._seed = Onlooker(onlooker), seed
         self._idle = torch.zeros(world.num_envs, dtype=torch.bool, device=world.device)
         self.trials: list[list[dict[str, Any]]] = [[] for _ in range(n_shown)]
-        """Per copy its episodes: frames (one more than actions), actions, rewards, costs and shares."""
+        """Per env its episodes: frames (one more than actions), actions, rewards, costs and shares."""
         self.shares: Tensor | None = None
         """Set before each step: how often the policy would take each action, [B, n]."""
 
@@ -47,16 +47,16 @@ class Recorder:
         return getattr(self._world, name)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset the world, which begins a trial in each copy."""
+        """Reset the world, which begins a trial in each env."""
         found = self._world.reset(**options)
         self._onlooker.start(self._world.unwrapped, stream(self._seed, "onlooker", device=self._world.device))
-        for copy, episodes in enumerate(self.trials):
-            episodes[:] = [_episode(self._frame(copy))]
+        for env, episodes in enumerate(self.trials):
+            episodes[:] = [_episode(self._frame(env))]
         return found
 
-    def hold(self, idle: Tensor | None) -> None:
-        """Let copies stand still, see `World.hold`: nothing of them is kept meanwhile."""
-        self._world.hold(idle)
+    def freeze(self, idle: Tensor | None) -> None:
+        """Let envs stand still, see `World.freeze`: nothing of them is kept meanwhile."""
+        self._world.freeze(idle)
         self._idle = torch.zeros_like(self._idle) if idle is None else idle
 
     def step(self, actions: Any) -> StepResult:
@@ -68,22 +68,22 @@ class Recorder:
         ended = terminated | truncated
         self._onlooker.see(before, torch.as_tensor(actions, device=world.device), world.reached, idle)
         shown = [c for c, e in enumerate(self.trials) if len(e) <= world.n_episodes and not idle[c]]
-        for copy in shown:
-            now = self.trials[copy][-1]
+        for env in shown:
+            now = self.trials[env][-1]
             with world.as_reached():
-                now["frames"].append(self._frame(copy))
-            now["actions"].append(_flat(actions[copy]))
-            now["rewards"].append(round(float(reward[copy]), 5))
-            now["costs"].append(round(float(info["cost"][copy]), 5))
-            now["shares"].append(None if self.shares is None else [round(x, 3) for x in self.shares[copy].tolist()])
+                now["frames"].append(self._frame(env))
+            now["actions"].append(_flat(actions[env]))
+            now["rewards"].append(round(float(reward[env]), 5))
+            now["costs"].append(round(float(info["cost"][env]), 5))
+            now["shares"].append(None if self.shares is None else [round(x, 3) for x in self.shares[env].tolist()])
         self._onlooker.move_on(ended, idle)
-        for copy in shown:
-            if bool(ended[copy]):
-                self.trials[copy].append(_episode(self._frame(copy)))
+        for env in shown:
+            if bool(ended[env]):
+                self.trials[env].append(_episode(self._frame(env)))
         return result
 
-    def _frame(self, copy: int) -> dict[str, Any]:
-        return self._world.frame(copy) | self._onlooker.belief(copy)
+    def _frame(self, env: int) -> dict[str, Any]:
+        return self._world.frame(env) | self._onlooker.belief(env)
 
 
 class Asked:

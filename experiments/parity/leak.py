@@ -18,10 +18,10 @@ from .recording import draw_tasks
 from .replay import make_engine
 
 CLASSES = ("reach-v3", "pick-place-v3", "door-open-v3", "basketball-v3", "peg-insert-side-v3", "hammer-v3")
-"""Classes whose tasks the copies take turns at: few and many contacts, several model sizes."""
+"""Classes whose tasks the envs take turns at: few and many contacts, several model sizes."""
 
 N_COPIES, HORIZON, STEPS_PER_WORLD = 24, 100, 250
-"""Copies of the worlds, env steps per episode, and world steps until a world is closed and another one built."""
+"""Envs of the worlds, env steps per episode, and world steps until a world is closed and another one built."""
 
 FLAT_MB = 4.0
 """Growth, in MB of resident memory from half time to the end, that still counts as flat."""

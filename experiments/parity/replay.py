@@ -1,4 +1,4 @@
-"""Upstream's recordings played again by the engine, many copies at once, and every number compared.
+"""Upstream's recordings played again by the engine, many envs at once, and every number compared.
 
 Two ways in: `play_core` hands the core the actions as upstream got them, even those outside the action space; then
 `play_world` goes through the World contract, with its resets in mid-batch, changing goals and float32 tensors.
@@ -39,7 +39,7 @@ class Arrangement:
     """"compiled" or "python"."""
     n_threads: int
     batch: int
-    """Copies per batch; recordings of all classes and behaviours are shuffled over batches and positions."""
+    """Envs per batch; recordings of all classes and behaviours are shuffled over batches and positions."""
     through: str
     """"core" or "world"; the latter leaves out actions outside the action space, which worlds clip and upstream does
     not."""
@@ -98,7 +98,7 @@ Tallies = dict[str, Tally]
 def replay(arrangement: Arrangement, recordings: Sequence[Recording], make_world: Callable[..., Any]) -> Tallies:
     """Play all recordings in this arrangement; return what differed, per class.
 
-    `make_world(n_copies, horizon=, core=, n_threads=)` builds an engine world for the recordings' reward version.
+    `make_world(num_envs, horizon=, core=, n_threads=)` builds an engine world for the recordings' reward version.
     """
     tallies: Tallies = {}
     for batch in arrangement.batches(recordings):
@@ -167,10 +167,10 @@ class Episode:
                 tally.boundary += int(row.sum())
 
 
-def make_engine(n_copies: int, *, horizon: int, core: str, n_threads: int, reward_version: str) -> EngineWorld:
+def make_engine(num_envs: int, *, horizon: int, core: str, n_threads: int, reward_version: str) -> EngineWorld:
     """Build an engine world, which holds any classes."""
     rules = EpisodeRules(horizon=horizon)
-    return EngineWorld("parity", n_copies, n_threads=n_threads, rules=rules, reward_version=reward_version, core=core)
+    return EngineWorld("parity", num_envs, n_threads=n_threads, rules=rules, reward_version=reward_version, core=core)
 
 
 def play_core(world: Any, batch: Sequence[Recording], tallies: Tallies) -> None:

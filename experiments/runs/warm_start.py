@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl import run
-from metarl.agent import Agent, WorldSpec
+from metarl.agent import Agent
 from metarl.checkpoint import state_fingerprint
 from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError
@@ -16,6 +16,8 @@ from metarl.experiments import codec
 from metarl.experiments.build import build_tasks, find_point, read_config
 from metarl.experiments.cli import trust
 from metarl.experiments.config import AnyConfig
+from metarl.spec import WorldSpec
+from metarl.task_distribution import spec_of
 from metarl.warm_start import warm_state
 
 _STEPS = ("lr", "learning_rate", "metric_lr", "policy_lr", "meta_rate")
@@ -85,11 +87,7 @@ def _find(folder: Path, checkpoint: str, old: AnyConfig, spec: WorldSpec, facts:
 
 def _check_spaces(folder: Path, old: AnyConfig, spec: WorldSpec) -> None:
     """Raise ConfigError unless the earlier run's world shows and takes the same as the agent's."""
-    world = build_tasks(old).make_world(1)
-    try:
-        then = WorldSpec.of(world)
-    finally:
-        world.close()
+    then = spec_of(build_tasks(old))
     for what in ("observation_space", "action_space"):
         if getattr(then, what) != getattr(spec, what):
             raise ConfigError(

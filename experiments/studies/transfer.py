@@ -183,7 +183,7 @@ def value_matrix(agent: Metric, world: World, tasks: Tasks, slots: Tensor, seed:
 
 
 def _play(agent: Metric, world: World, tasks: Tasks, rows: Tensor, seed: int) -> Rollout:
-    """Play one episode per copy of the policies in `rows` of the library, one for each task."""
+    """Play one episode per env of the policies in `rows` of the library, one for each task."""
     copies = world.num_envs // len(tasks)
     world.set_tasks(tasks.repeat(copies))
     obs, info = world.reset(seed=derive(seed, "world"))

@@ -4,7 +4,7 @@ Every check is named and answers pass, fail or skip with one sentence that says 
 here knows any particular world. `metarl doctor NAME` prints the findings.
 
 Some checks are about what training and evaluation build on: the kinds of everything that is handed over, the ends of
-episodes, tasks that are taken, splits that share none. Those are also *tried out*, on a few copies for a few steps,
+episodes, tasks that are taken, splits that share none. Those are also *tried out*, on a few envs for a few steps,
 before a run begins (`try_out`), and the full examination begins with the same try-out: so both refuse the same worlds
 in the same words. The other checks are about what makes results repeatable and comparable.
 """
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 
 from metarl.commandline import command
+from metarl.deprecated import renamed
 from metarl.errors import ConfigError, MetarlError, nearest
 from metarl.task_distribution import TaskDistribution, check_distribution, lacks
 
@@ -79,10 +80,11 @@ class Finding:
     """One line: what was seen and, after a failure, what to do."""
 
 
+@renamed(n_copies="num_envs")
 def check_world(
     source: TaskDistribution | Callable[[], TaskDistribution],
     *,
-    n_copies: int = 8,
+    num_envs: int = 8,
     n_steps: int = 64,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -91,20 +93,20 @@ def check_world(
     """Run the checks named in `only` (all by default) and return their findings in order.
 
     `source` is a task distribution, or a function that builds one (then it is also built twice and compared).
-    `n_copies` is the batch size of the runs, at least 4; `n_steps` their length in steps.
+    `num_envs` is the batch size of the runs, at least 4; `n_steps` their length in steps.
 
     Raises: ConfigError for an unknown check or a size that is too small. Whatever the world raises becomes a finding.
     """
     for name in only or ():
         if name not in CHECKS:
             raise ConfigError(f"there is no check {name!r}; {nearest(name, CHECKS)}")
-    if n_copies < 4 or n_steps < 8:
-        raise ConfigError(f"the checks need n_copies >= 4 and n_steps >= 8, got {n_copies} and {n_steps}")
+    if num_envs < 4 or n_steps < 8:
+        raise ConfigError(f"the checks need num_envs >= 4 and n_steps >= 8, got {num_envs} and {n_steps}")
     found, rebuild = _build(source)
     names = [n for n in CHECKS if only is None or n in only or (n == "api" and set(only) - {*_WITHOUT_WORLD})]
     tried = _examine(_small(found, rebuild, device), [n for n in names if n in TRIED_OUT])
     failed = {f.check: f for f in tried if f.status == "fail"}
-    return _examine(Probe(found, rebuild, n_copies, n_steps, seed, device), names, failed)
+    return _examine(Probe(found, rebuild, num_envs, n_steps, seed, device), names, failed)
 
 
 def try_out(
@@ -117,7 +119,7 @@ def try_out(
     """Return the distribution `source`, or what it builds, if a small run of its world keeps the contract.
 
     `name` and `options` are what `doctor` would be asked about. A tensor world takes a tenth of a second or so, any
-    other a few episodes of 4 copies.
+    other a few episodes of 4 envs.
 
     Raises: ConfigError with the sentence of the first check of `TRIED_OUT` that fails.
     """

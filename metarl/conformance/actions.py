@@ -25,8 +25,8 @@ def check_finite(probe: Probe) -> str:
         for name, value in row.items():
             bad = ~value.isfinite().reshape(len(value), -1).all(dim=1)
             if bool(bad.any()):
-                raise Fault(f"{name} of copy {int(bad.nonzero()[0])} at step {t} is not finite; mend it at its source")
-    return f"{probe.n_steps} steps of {world.num_envs} copies finite"
+                raise Fault(f"{name} of env {int(bad.nonzero()[0])} at step {t} is not finite; mend it at its source")
+    return f"{probe.n_steps} steps of {world.num_envs} envs finite"
 
 
 def _forced(probe: Probe, world: World, key: str, force: Callable[[Tensor, Tensor | None], Tensor]) -> list[Row]:
@@ -155,4 +155,4 @@ def measure_speed(probe: Probe) -> str:
     go_on(world, last, noise)
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     n = probe.n_steps * world.num_envs
-    return f"{n / max(cpu, 1e-3):,.0f} env steps per CPU second, {n / wall:,.0f} per second ({world.num_envs} copies)"
+    return f"{n / max(cpu, 1e-3):,.0f} env steps per CPU second, {n / wall:,.0f} per second ({world.num_envs} envs)"

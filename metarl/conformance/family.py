@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.errors import ConfigError
 from metarl.seeding import derive, generator
-from metarl.task_distribution import checked_references
+from metarl.task_distribution import about, checked_references
 from metarl.tasks import Tasks
 
 from .interface import check_calls
@@ -51,15 +51,13 @@ def check_family(probe: Probe) -> str:
     if not isinstance(splits, tuple | list) or not all(isinstance(s, str) for s in splits):
         raise Fault(f"splits is {splits!r}; give a tuple of names, as a property")
     check_calls("distribution", family, METHODS)
-    settings = getattr(family, "settings", {})
-    settings = settings() if callable(settings) else settings
+    said = about(family)
     try:
-        json.dumps(dict(settings), allow_nan=False)
+        json.dumps(dict(said.settings), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Fault(f"settings cannot be written as JSON ({error}); they are stored with every result") from error
-    notes = getattr(family, "notes", ())
-    if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
-        raise Fault(f"notes is {notes!r}; give a list of texts")
+    if isinstance(said.notes, str) or not all(isinstance(note, str) for note in said.notes):
+        raise Fault(f"notes is {said.notes!r}; give a list of texts")
     return f"{family.name}: {len(METHODS)} methods, {len(splits)} splits"
 
 
@@ -150,7 +148,7 @@ def check_fingerprint(probe: Probe) -> str:
 
 
 def _pushes(probe: Probe, n_steps: int, noise: Tensor) -> Tensor:
-    """Return noise that keeps each copy's first choice most of the time: random walks go too little far."""
+    """Return noise that keeps each env's first choice most of the time: random walks go too little far."""
     hold = torch.rand(n_steps, generator=generator(probe.seed, "hold")) < 0.8
     return torch.where(hold[:, None, None].to(noise.device), noise[:1], noise)
 
@@ -180,11 +178,11 @@ def check_hidden_tasks(probe: Probe) -> str:
     """The observation does not hold the task's parameters.
 
     Three runs with the same seed and actions and permuted tasks. First observations must be equal bit for bit, and no
-    observation entry may equal a parameter in all copies of all three runs. A family whose `visible_parameters` (names
+    observation entry may equal a parameter in all envs of all three runs. A family whose `visible_parameters` (names
     of `Tasks.values`, or single entries like "goal[0]") are meant to be seen is examined for the others only.
     """
     world, tasks = probe.world(), probe.draw(None, "hidden")
-    visible = tuple(getattr(probe.family, "visible_parameters", ()))
+    visible = tuple(about(probe.family).visible_parameters)
     n = len(tasks)
     orders = [list(range(n)), list(range(n))[::-1], [*range(3, n), *range(3)]]
     runs = [probe.drive(world, tasks[order], min(probe.n_steps, world.horizon, 32), key="hidden") for order in orders]

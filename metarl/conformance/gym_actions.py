@@ -20,7 +20,7 @@ class StepsEnvironments(Protocol):
     """As one environment declares it, dtype and bounds included."""
 
     def env_actions(self, actions: Tensor) -> Sequence[Any]:
-        """Return what each copy's environment is given for a batch of the world's actions."""
+        """Return what each env's environment is given for a batch of the world's actions."""
         ...
 
 
@@ -33,10 +33,10 @@ def check_env_actions(probe: Probe) -> str:
     edges = [torch.full_like(noise[0], side) for side in (0.0, 1.0)]
     for values in [*edges, *noise]:
         actions = random_action(world, values, None)
-        for copy, given in enumerate(world.env_actions(actions)):
+        for env, given in enumerate(world.env_actions(actions)):
             if not world.env_action_space.contains(given):
                 raise Fault(
-                    f"the environment of copy {copy} is given {given!r} for the action {actions[copy].tolist()}, which "
+                    f"the environment of env {env} is given {given!r} for the action {actions[env].tolist()}, which "
                     f"is no element of its {world.env_action_space}; convert and clip actions to the environment's own"
                 )
     return f"{(len(noise) + 2) * world.num_envs} actions lie in the environments' own {world.env_action_space}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -19,10 +20,12 @@ from metarl.errors import ConfigError
 from metarl.kinds import array_fault, kind_of, observation_fault
 from metarl.seeding import derive
 from metarl.spaces import entries
+from metarl.spec import WorldSpec
+from metarl.task_distribution import said_spec
 from metarl.tasks import Tasks
 from metarl.world import World
 
-from .probe import Fault, Probe, random_action, spec_of
+from .probe import Fault, Probe, random_action, usable_spec
 
 METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "set_tasks": (1, ()),
@@ -30,8 +33,8 @@ METHODS: dict[str, tuple[int, tuple[str, ...]]] = {
     "step": (1, ()),
     "state_dict": (0, ()),
     "load_state_dict": (1, ()),
-    "hidden": (0, ()),
-    "hold": (1, ()),
+    "privileged_info": (0, ()),
+    "freeze": (1, ()),
     "close": (0, ()),
 }
 """How a world's methods are called: how many positional arguments, which keywords."""
@@ -58,7 +61,7 @@ def check_api(probe: Probe) -> str:
     """reset() and step() return what the World contract says: kinds, shapes, dtypes, device, bounds."""
     world = probe.world()
     _check_constants(world, probe)
-    spec = spec_of(world)
+    spec = usable_spec(world)
     world.set_tasks(probe.draw(None, "api"))
     obs, info = _several("reset()", world.reset(seed=derive(probe.seed, "api")), ("obs", "info"))
     _check_obs(world, "reset observation", world.single_observation_space, obs)
@@ -90,20 +93,41 @@ def _check_constants(world: object, probe: Probe) -> None:
     missing = [n for n in ("num_envs", "horizon", "device", "single_action_space") if not hasattr(world, n)]
     if missing:
         raise Fault(f"the world lacks {', '.join(missing)}; call super().__init__(...) in its __init__")
-    if world.num_envs != probe.n_copies:
-        raise Fault(f"make_world({probe.n_copies}) gave {world.num_envs} copies; build as many as asked")
+    if world.num_envs != probe.num_envs:
+        raise Fault(f"make_world({probe.num_envs}) gave {world.num_envs} envs; build as many as asked")
     if isinstance(world.horizon, bool) or not isinstance(world.horizon, int) or world.horizon < 1:
         raise Fault(f"horizon is {world.horizon!r}; give the longest episode in steps, a whole number of at least 1")
     if not isinstance(world.name, str) or not world.name:
         raise Fault(f"name is {world.name!r}; give the world a name")
-    for flag in ("fixed_horizon", "has_success", "has_dense_reward", "has_cost", "shows_reward", "carries"):
+    for flag in (
+        "fixed_horizon",
+        "has_success",
+        "has_dense_reward",
+        "has_cost",
+        "reward_observable",
+        "persists_across_episodes",
+    ):
         if not isinstance(getattr(world, flag), bool):
             raise Fault(f"{flag} is {getattr(world, flag)!r}; set it to True or False")
-    if isinstance(world.n_hidden, bool) or not isinstance(world.n_hidden, int) or world.n_hidden < 0:
-        raise Fault(f"n_hidden is {world.n_hidden!r}; say how many numbers hidden() gives per copy, 0 if none")
+    if isinstance(world.n_privileged, bool) or not isinstance(world.n_privileged, int) or world.n_privileged < 0:
+        raise Fault(
+            f"n_privileged is {world.n_privileged!r}; say how many numbers privileged_info() gives per env, 0 if none"
+        )
     if torch.device(world.device).type != torch.device(probe.device).type:
         raise Fault(f"make_world(device={str(probe.device)!r}) gave a world on {world.device}; build it where asked")
     check_calls("world", world, METHODS)
+    _check_spec(world, said_spec(probe.family))
+
+
+def _check_spec(world: World, said: WorldSpec | None) -> None:
+    """Check that world, its spec and that of its distribution agree: agents are built from the latter."""
+    for name in ("observation_space", "action_space"):
+        if getattr(world, f"single_{name}") != getattr(world.spec, name):
+            raise Fault(f"single_{name} is {getattr(world, f'single_{name}')}, its spec's {getattr(world.spec, name)}")
+    for name in (f.name for f in fields(said) if said != world.spec) if said else ():
+        here, there = getattr(world.spec, name), getattr(said, name)
+        if here != there:
+            raise Fault(f"the distribution's spec says {name}={there}, its world's says {here}; override both, or none")
 
 
 def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:
@@ -117,7 +141,7 @@ def _several(what: str, answer: Any, names: tuple[str, ...]) -> Any:
 
 
 def check_tasks(probe: Probe) -> str:
-    """set_tasks() takes one task per copy, and the next reset gives them to the copies."""
+    """set_tasks() takes one task per env, and the next reset gives them to the envs."""
     world = probe.world()
     for split in ("first", "second"):
         tasks = probe.draw(None, "tasks", split)
@@ -128,17 +152,17 @@ def check_tasks(probe: Probe) -> str:
     try:
         world.set_tasks(tasks[: world.num_envs - 1])
     except ConfigError:
-        return f"one task for each of {world.num_envs} copies, from the next reset on"
-    raise Fault("set_tasks() takes fewer tasks than copies; call World.check_tasks first")
+        return f"one task for each of {world.num_envs} envs, from the next reset on"
+    raise Fault("set_tasks() takes fewer tasks than envs; call World.check_tasks first")
 
 
 def _check_offers(world: World) -> None:
-    """Check what a world offers only if it says so: numbers that are hidden, copies that wait."""
-    if world.n_hidden:
-        _check_array(world, "hidden()", world.hidden(), torch.float32, (world.n_hidden,))
-    if world.carries and not world.fixed_horizon:
-        world.hold(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
-        world.hold(None)
+    """Check what a world offers only if it says so: numbers that are hidden, envs that wait."""
+    if world.n_privileged:
+        _check_array(world, "privileged_info()", world.privileged_info(), torch.float32, (world.n_privileged,))
+    if world.persists_across_episodes and not world.fixed_horizon:
+        world.freeze(torch.zeros(world.num_envs, dtype=torch.bool, device=world.device))
+        world.freeze(None)
 
 
 def _check_extras(world: World, info: dict[str, Any]) -> None:
@@ -175,7 +199,7 @@ def _check_obs(world: World, name: str, space: gym.Space[Any], value: Any) -> No
 def _check_inside(name: str, space: gym.Space[Any], value: Any) -> None:
     for i, row in enumerate(value.cpu().numpy().astype(space.dtype)):
         if np.isfinite(row).all() and not space.contains(row if row.ndim else row[()]):
-            raise Fault(f"{name} of copy {i} is {row}, outside its space {space}; widen the space or mend the value")
+            raise Fault(f"{name} of env {i} is {row}, outside its space {space}; widen the space or mend the value")
 
 
 def check_observation_bounds(probe: Probe) -> str:
@@ -191,7 +215,7 @@ def check_observation_bounds(probe: Probe) -> str:
             value = reduce(getitem, path, obs)
             _check_inside(f"observation{''.join(f'[{key!r}]' for key in path)}", space, value)
         obs, _, _, _, info = world.step(random_action(world, noise, info.get("action_mask")))
-    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each copy inside"
+    return f"all of {min(probe.n_steps, world.horizon + 1)} observations of each env inside"
 
 
 def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:
@@ -203,7 +227,7 @@ def _check_mask(world: World, info: dict[str, Any]) -> Tensor | None:
         raise Fault(f'info["action_mask"] is for Discrete actions only; this world has {space}')
     _check_array(world, 'info["action_mask"]', mask, torch.bool, (int(space.n),))
     if not bool(mask.any(dim=1).all()):
-        raise Fault('info["action_mask"] leaves a copy without any legal action; leave at least one')
+        raise Fault('info["action_mask"] leaves an env without any legal action; leave at least one')
     assert isinstance(mask, Tensor)
     return mask
 

@@ -15,10 +15,10 @@ from gymnasium import spaces as gym_spaces
 from torch import Tensor
 
 from metarl import spaces
-from metarl.agent import WorldSpec
 from metarl.errors import ConfigError
 from metarl.kinds import kind_of
 from metarl.seeding import derive, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -64,7 +64,7 @@ class Probe:
     family: TaskDistribution
     rebuild: Callable[[], TaskDistribution] | None
     """Builds the distribution anew; None if only one instance was handed over."""
-    n_copies: int = 8
+    num_envs: int = 8
     n_steps: int = 64
     """Longest run of a check, in steps; the episode-length check runs for one horizon and two steps more."""
     seed: int = 0
@@ -73,20 +73,20 @@ class Probe:
     """False in a try-out: comparisons of samples, which need many, are left to the full examination."""
     _worlds: dict[int, World] = field(default_factory=dict)
 
-    def world(self, n_copies: int | None = None) -> World:
+    def world(self, num_envs: int | None = None) -> World:
         """Return a world that earlier checks may have used; each check sets tasks and resets."""
-        n = n_copies or self.n_copies
+        n = num_envs or self.num_envs
         if n not in self._worlds:
             self._worlds[n] = self.fresh(n)
         return self._worlds[n]
 
-    def fresh(self, n_copies: int | None = None) -> World:
+    def fresh(self, num_envs: int | None = None) -> World:
         """Build a world; the caller closes it."""
-        return self.family.make_world(n_copies or self.n_copies, device=self.device)
+        return self.family.make_world(num_envs or self.num_envs, device=self.device)
 
     def draw(self, n: int | None = None, *keys: str | int, split: str = "train") -> Tasks:
-        """Draw `n` tasks (by default one per copy), on the world's device; raises Fault if they are none."""
-        n = n or self.n_copies
+        """Draw `n` tasks (by default one per env), on the world's device; raises Fault if they are none."""
+        n = n or self.num_envs
         tasks = check_kind(
             f"sample({split!r}, {n}, generator)", self.family.sample(split, n, generator(self.seed, "tasks", *keys))
         )
@@ -97,7 +97,7 @@ class Probe:
         return tasks.to(self.device)
 
     def noise(self, world: World, n_steps: int, *keys: str | int) -> Tensor:
-        """Return uniform noise [T, B, width]; that of copy i depends on i, not on B."""
+        """Return uniform noise [T, B, width]; that of env i depends on i, not on B."""
         width = noise_width(world.single_action_space)
         rows = [torch.rand(n_steps, width, generator=generator(self.seed, *keys, i)) for i in range(world.num_envs)]
         return torch.stack(rows, dim=1).to(self.device)
@@ -206,7 +206,7 @@ def difference(
 ) -> str:
     """Say where two runs first differ, bit for bit, or return "".
 
-    `copies` restricts the comparison to the first copies, or to those of a mask bool [T, B]. With a `tolerance` floats
+    `copies` restricts the comparison to the first envs, or to those of a mask bool [T, B]. With a `tolerance` floats
     may differ by that share of their size, or of 1.
     """
     for t, (x, y) in enumerate(zip(a, b, strict=True)):
@@ -218,7 +218,7 @@ def difference(
             if isinstance(copies, Tensor):
                 unequal &= copies[t].to(unequal.device)
             if bool(unequal.any()):
-                return f"{name} differs at step {t} in copy {int(unequal.nonzero()[0])}"
+                return f"{name} differs at step {t} in env {int(unequal.nonzero()[0])}"
     return ""
 
 
@@ -229,9 +229,9 @@ def same(a: Tensor, b: Tensor, tolerance: float = 0.0) -> Tensor:
     return equal.reshape(len(a), -1).all(dim=1)
 
 
-def spec_of(world: World) -> WorldSpec:
+def usable_spec(world: World) -> WorldSpec:
     """Return the spec of `world`; raises ConfigError for spaces without a flat view."""
-    spec = WorldSpec.of(world)
+    spec = world.spec
     noise_width(spec.action_space)
     _ = spec.obs_dim
     return spec

@@ -69,16 +69,16 @@ _ROUNDING = 1e-4
 
 
 def check_batch_size(probe: Probe) -> str:
-    """Copy i does the same among 3 copies as among many, to rounding: products of other shapes may round otherwise."""
+    """Env i does the same among 3 envs as among many, to rounding: products of other shapes may round otherwise."""
     tasks = probe.draw(None, "batch")
-    runs = [probe.drive(probe.world(n), tasks[:n], key="batch") for n in (probe.n_copies, 3)]
+    runs = [probe.drive(probe.world(n), tasks[:n], key="batch") for n in (probe.num_envs, 3)]
     found = difference(runs[1], [{k: v[:3] for k, v in row.items()} for row in runs[0]], copies=3, tolerance=_ROUNDING)
     if found:
         raise Fault(
-            f"with 3 copies and with {probe.n_copies}, {found}; copy i may depend on seed, i, its task and its actions "
-            f"only (metarl.seeding.CopyStreams gives each copy its own numbers)"
+            f"with 3 envs and with {probe.num_envs}, {found}; env i may depend on seed, i, its task and its actions "
+            f"only (metarl.seeding.CopyStreams gives each env its own numbers)"
         )
-    return f"copies 0-2 equal for 3 and {probe.n_copies} copies over {probe.n_steps} steps"
+    return f"envs 0-2 equal for 3 and {probe.num_envs} envs over {probe.n_steps} steps"
 
 
 def check_autoreset(probe: Probe) -> str:
@@ -90,7 +90,7 @@ def check_autoreset(probe: Probe) -> str:
     lengths = _lengths(over)
     if not lengths or max(lengths) > world.horizon or not bool(over.any(dim=0).all()):
         seen = f"{max(lengths)} steps" if lengths else "no end"
-        raise Fault(f"horizon is {world.horizon}, but a copy had {seen} in {n_steps} steps; truncate at the horizon")
+        raise Fault(f"horizon is {world.horizon}, but an env had {seen} in {n_steps} steps; truncate at the horizon")
     if world.fixed_horizon and min(lengths) != world.horizon:
         raise Fault(
             f"fixed_horizon is True, but an episode lasted {min(lengths)} of {world.horizon} steps; set it to False"
@@ -127,15 +127,15 @@ def _check_restart(probe: Probe, world: World, rows: list[Row], over: Tensor) ->
     if not probe.thorough:
         return  # what follows compares samples, and a small one may mislead
     starts = _first_observations(world, _RESETS)
-    if not _all_like(restarted, starts, carries=world.carries):
+    if not _all_like(restarted, starts, carries=world.persists_across_episodes):
         # Some worlds begin in a rare way now and then, which a few resets need not show.
         starts = torch.cat([starts, _first_observations(world, _MANY_RESETS)])
-        if not _all_like(restarted, starts, carries=world.carries):
+        if not _all_like(restarted, starts, carries=world.persists_across_episodes):
             raise Fault("an observation after an episode's end looks like no first observation; reset in the same step")
 
 
 def _first_observations(world: World, n: int) -> Tensor:
-    """Return what `n` plain resets of all copies show."""
+    """Return what `n` plain resets of all envs show."""
     with global_rng(0):
         return torch.cat([first_row(world, *world.reset())["obs"] for _ in range(n)])
 
@@ -151,7 +151,7 @@ def _all_like(restarted: Tensor, starts: Tensor, *, carries: bool) -> bool:
 
 
 def check_masked_reset(probe: Probe) -> str:
-    """reset(options={"mask": ...}) starts new episodes there and leaves the other copies alone."""
+    """reset(options={"mask": ...}) starts new episodes there and leaves the other envs alone."""
     world, tasks = probe.world(), probe.draw(None, "mask")
     before, after = max(1, min(world.horizon // 2, 8)), min(world.horizon + 2, probe.n_steps)
     mask = torch.arange(world.num_envs, device=world.device) % 2 == 0
@@ -166,7 +166,7 @@ def check_masked_reset(probe: Probe) -> str:
             if masked:
                 last = first_row(world, *world.reset(options={"mask": mask}))
                 if not bool(same(last["obs"], rows[-1]["obs"])[~mask].all()):
-                    raise Fault("reset with a mask moved a copy outside the mask; return its observation unchanged")
+                    raise Fault("reset with a mask moved an env outside the mask; return its observation unchanged")
             runs.append([last, *go_on(world, last, noise[before:])])
             opening = rows
     others = (~mask).cpu().expand(after + 1, -1)
@@ -176,17 +176,17 @@ def check_masked_reset(probe: Probe) -> str:
         others,
     )
     if found:
-        raise Fault(f"after a reset with a mask, outside the mask {found}; leave other copies alone")
+        raise Fault(f"after a reset with a mask, outside the mask {found}; leave other envs alone")
     _check_whole_episodes(opening, runs, mask.cpu())
-    return f"{int(mask.sum())} of {world.num_envs} copies reset, the others undisturbed"
+    return f"{int(mask.sum())} of {world.num_envs} envs reset, the others undisturbed"
 
 
 def _check_whole_episodes(opening: list[Row], runs: list[list[Row]], mask: Tensor) -> None:
-    """After a masked reset, copies inside the mask have episodes as long as the first ones were."""
+    """After a masked reset, envs inside the mask have episodes as long as the first ones were."""
     length = _lengths(torch.cat([ended(opening), ended(runs[0])[1:]]))
     over = ended(runs[1])[:, mask]
     if len(set(length)) == 1 and length[0] < len(over) and (over[1 : length[0]].any() or not over[length[0]].all()):
-        raise Fault(f"copies reset by a mask did not get a whole episode of {length[0]} steps; set their age to 0")
+        raise Fault(f"envs reset by a mask did not get a whole episode of {length[0]} steps; set their age to 0")
 
 
 def check_aliasing(probe: Probe) -> str:
@@ -216,8 +216,8 @@ def check_aliasing(probe: Probe) -> str:
             keep(f"{name} of step {t}", value)
         mask = result[4].get("action_mask")
     world.reset()
-    for where, value, copy in handed:
-        if not bool(same(value.reshape(1, -1), copy.reshape(1, -1)).all()):
+    for where, value, env in handed:
+        if not bool(same(value.reshape(1, -1), env.reshape(1, -1)).all()):
             raise Fault(f"{where} changed later; return new tensors and write into none that you were given")
     return f"{len(handed)} arrays unchanged until the end"
 

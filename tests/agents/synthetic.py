@@ -18,43 +18,42 @@ def synthetic_rollout(
     params: Params,
     *,
     n_tasks: int,
-    n_copies: int = 2,
+    envs_per_task: int = 2,
     n_steps: int = 6,
     seed: int = 0,
     masked: bool = False,
     early_end: bool = True,
 ) -> Rollout:
-    """Return one episode per copy of random observations and rewards, with actions of `params` ([...] or [N, ...]).
+    """Return one episode per env of random observations and rewards, with actions of `params` ([...] or [N, ...]).
 
-    With `early_end` the last copy of each task ends one step early and then idles.
+    With `early_end` the last env of each task ends one step early and then idles.
     """
-    g, b = generator(seed, "synthetic"), n_tasks * n_copies
+    m = envs_per_task
+    g, b = generator(seed, "synthetic"), n_tasks * m
     dtype = next(iter(params.values())).dtype
     obs = torch.randn(n_steps + 1, b, spec.obs_dim, generator=g, dtype=dtype)
     mask = None
     if masked:
         mask = torch.rand(n_steps, b, spec.action_dim, generator=g) < 0.6
         mask[..., 0] = True
-    rows = (
-        obs[:n_steps].reshape(n_steps, n_tasks, n_copies, -1).transpose(0, 1).reshape(n_tasks, n_steps * n_copies, -1)
-    )
+    rows = obs[:n_steps].reshape(n_steps, n_tasks, m, -1).transpose(0, 1).reshape(n_tasks, n_steps * m, -1)
     grouped = None
     if mask is not None:
-        grouped = mask.reshape(n_steps, n_tasks, n_copies, -1).transpose(0, 1).reshape(n_tasks, n_steps * n_copies, -1)
+        grouped = mask.reshape(n_steps, n_tasks, m, -1).transpose(0, 1).reshape(n_tasks, n_steps * m, -1)
     out = net(params, rows, grouped).detach()
     drawn = net.distribution.sample(out, g)
     log_prob = net.distribution.log_prob(out, drawn)
 
     def by_time(value: Tensor) -> Tensor:
-        split = value.reshape(n_tasks, n_steps, n_copies, *value.shape[2:]).transpose(0, 1)
+        split = value.reshape(n_tasks, n_steps, m, *value.shape[2:]).transpose(0, 1)
         return split.reshape(n_steps, b, *value.shape[2:])
 
     truncated = torch.zeros(n_steps, b, dtype=torch.bool)
     valid = torch.ones(n_steps, b, dtype=torch.bool)
     truncated[-1] = True
     if early_end:
-        truncated[-2, n_copies - 1 :: n_copies] = True
-        valid[-1, n_copies - 1 :: n_copies] = False
+        truncated[-2, m - 1 :: m] = True
+        valid[-1, m - 1 :: m] = False
     zeros = torch.zeros(b)
     return Rollout(
         obs=obs[:-1],
@@ -71,7 +70,7 @@ def synthetic_rollout(
         aux={},
         start=Step(obs[0], torch.zeros(b, spec.action_dim), zeros, zeros.bool()),
         n_tasks=n_tasks,
-        n_episodes=n_copies,
+        n_episodes=m,
     )
 
 

@@ -200,16 +200,16 @@ def _agent(**options: object) -> MAML:
     return config.build(spec, seed=1)
 
 
-def _rollout(agent: MAML, seed: int = 0, n_copies: int = 2) -> Rollout:
+def _rollout(agent: MAML, seed: int = 0, envs_per_task: int = 2) -> Rollout:
     return synthetic_rollout(
-        agent.net, agent.spec, agent.parameters(), n_tasks=3, n_copies=n_copies, seed=seed, early_end=False
+        agent.net, agent.spec, agent.parameters(), n_tasks=3, envs_per_task=envs_per_task, seed=seed, early_end=False
     )
 
 
 def test_episodes_in_a_row_count_as_episodes_side_by_side() -> None:
     """The magic box of an episode starts anew; otherwise its second derivative would cross the border."""
     agent = _agent()
-    wide = _rollout(agent)  # 6 steps, 3 tasks of 2 copies
+    wide = _rollout(agent)  # 6 steps, 3 tasks of 2 envs
 
     def in_a_row(x: Tensor) -> Tensor:
         pairs = x.reshape(6, 3, 2, *x.shape[2:])

@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Trial
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.trial import run_trial
 
@@ -33,21 +33,15 @@ class ToyWorld(TensorWorld):
     illegal at even ages.
     """
 
-    def __init__(self, n_copies: int, actions: str = "discrete", *, horizon: int = 4, ends: bool = True) -> None:
+    def __init__(self, num_envs: int, actions: str = "discrete", *, horizon: int = 4, ends: bool = True) -> None:
         self.masked, self.ends = actions == "masked", ends
-        super().__init__(
-            "toy",
-            n_copies,
-            spaces.Box(0.0, float(horizon), (1,), np.float32),
-            ACTION_SPACES[actions],
-            horizon=horizon,
-            fixed_horizon=not ends,
-        )
+        seen = spaces.Box(0.0, float(horizon), (1,), np.float32)
+        super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), num_envs)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"age": torch.zeros(self.num_envs)}
 
-    def advance(
+    def transition(
         self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         age = state["age"] + 1
@@ -55,7 +49,7 @@ class ToyWorld(TensorWorld):
         ended = over & (age < self.horizon)
         return {"age": age}, over * self.params["prize"], ended if self.ends else None, None
 
-    def observe(self, state: dict[str, Tensor]) -> Tensor:
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
         return state["age"][:, None].clone()
 
     def action_mask(self, state: dict[str, Tensor]) -> Tensor | None:
@@ -74,7 +68,7 @@ def toy_tasks(n: int, horizon: int = 4) -> Tasks:
 def toy_trial(
     config: Any, n: int = 6, *, actions: str = "discrete", seed: int = 0, **options: Any
 ) -> tuple[Any, Trial]:
-    """Build an agent for the toy world and run one training trial of it on `n` tasks, one copy each."""
+    """Build an agent for the toy world and run one training trial of it on `n` tasks, one env each."""
     world = ToyWorld(n, actions, **options)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     return agent, run_trial(world, agent, toy_tasks(n, world.horizon), agent.train_phases, seed=seed)

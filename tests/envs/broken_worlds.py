@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.world import World
 from tests.envs.gym.lamps import BOX, Buttons, Drive, Family, Lamps, Rooms, Walls
@@ -32,12 +33,12 @@ def world(base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
 
 
 def begin(change: Callable[[Any], Any]) -> Callable[[], Any]:
-    return world(begin=lambda self, streams, episode: change(Lamps.begin(self, streams, episode)))
+    return world(initial=lambda self, streams, episode: change(Lamps.initial(self, streams, episode)))
 
 
 def advance(change: Callable[[Any, Any, Any, Any], Any], base: type[Lamps] = Lamps) -> Callable[[], Any]:
     """Replace (state, reward, terminated, success) by what `change` makes of them."""
-    return world(base, advance=lambda self, *given: change(*base.advance(self, *given)))
+    return world(base, transition=lambda self, *given: change(*base.transition(self, *given)))
 
 
 def state_of(change: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -49,7 +50,7 @@ def reward_of(change: Callable[[Tensor], Any]) -> Callable[[], Any]:
 
 
 def observe(change: Callable[[Any], Any], base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
-    return world(base, observe=lambda self, state: change(base.observe(self, state)), **members)
+    return world(base, observation=lambda self, state: change(base.observation(self, state)), **members)
 
 
 def step(change: Callable[..., Any], base: type[Lamps] = Lamps, **members: Any) -> Callable[[], Any]:
@@ -60,9 +61,9 @@ def step(change: Callable[..., Any], base: type[Lamps] = Lamps, **members: Any) 
 def writes_into(name: str) -> Callable[[], Any]:
     def spoiling(self: Lamps, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
         {"state": state["place"], "params": self.params["lamp"], "actions": actions}[name].mul_(1)
-        return Lamps.advance(self, state, actions, streams, clock)
+        return Lamps.transition(self, state, actions, streams, clock)
 
-    return world(advance=spoiling)
+    return world(transition=spoiling)
 
 
 class LateBuffer(Lamps):
@@ -77,9 +78,11 @@ class LateBuffer(Lamps):
 class Unchecked(World):
     """A world of its own kind, no TensorWorld, which takes whatever action it is given."""
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__("unchecked", n_copies, BOX, actions, horizon=5)
-        self.place, self.age, self.last = torch.zeros(n_copies, 2), 0, self.horizon
+    more: Mapping[str, Any] = {}
+
+    def __init__(self, num_envs: int, actions: spaces.Space[Any]) -> None:
+        super().__init__(WorldSpec(BOX, actions, 5, name="unchecked", **self.more), num_envs)
+        self.place, self.age, self.last = torch.zeros(num_envs, 2), 0, self.horizon
         self.pending: Tasks | None = None
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -117,23 +120,21 @@ class Clipping(Unchecked):
 
 
 class Restless(Unchecked):
-    """Says that something outlives an episode, and cannot hold a copy."""
+    """Says that something outlives an episode, and cannot hold an env."""
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__(n_copies, actions)
-        self.carries, self.fixed_horizon = True, False
+    more: Mapping[str, Any] = {"persists_across_episodes": True, "fixed_horizon": False}
 
 
 class Late(Unchecked):
     """Ends a step later than it says."""
 
-    def __init__(self, n_copies: int, actions: spaces.Space[Any]) -> None:
-        super().__init__(n_copies, actions)
+    def __init__(self, num_envs: int, actions: spaces.Space[Any]) -> None:
+        super().__init__(num_envs, actions)
         self.last = self.horizon + 1
 
 
 def own(kind: type[Unchecked], actions: spaces.Space[Any]) -> Callable[[], Any]:
-    return family(make_world=lambda self, n_copies, *, device="cpu": kind(n_copies, actions))
+    return family(make_world=lambda self, num_envs, *, device="cpu": kind(num_envs, actions))
 
 
 def deaf_to_tasks(self: Lamps, tasks: Tasks) -> None:
@@ -157,7 +158,7 @@ def counting(self: Family) -> str:
 
 def moving_away(self: Lamps, state: Any) -> Any:
     os.chdir("/")
-    return Lamps.observe(self, state)
+    return Lamps.observation(self, state)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -198,13 +199,13 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: begin returns a row too many": begin(lambda s: {"place": torch.cat([s["place"], s["place"][:1]])}),
     "api: begin returns a number for all": begin(lambda s: {"place": torch.tensor(0.0)}),
     "api: begin returns gradients": begin(lambda s: {"place": s["place"].requires_grad_()}),
-    "api: begin raises": world(begin=raising(IndexError("no such row"))),
-    "api: it moves to another folder": world(observe=moving_away),
-    "api: begin ends the process": world(begin=raising(SystemExit(0))),
+    "api: begin raises": world(initial=raising(IndexError("no such row"))),
+    "api: it moves to another folder": world(observation=moving_away),
+    "api: begin ends the process": world(initial=raising(SystemExit(0))),
     # What `advance` returns.
-    "api: advance returns nothing": advance(lambda *all: None),
-    "api: advance returns three values": advance(lambda *all: all[:3]),
-    "api: advance returns a list": advance(lambda *all: list(all)),
+    "api: transition returns nothing": advance(lambda *all: None),
+    "api: transition returns three values": advance(lambda *all: all[:3]),
+    "api: transition returns a list": advance(lambda *all: list(all)),
     "api: the state loses an entry": state_of(lambda s: {}),
     "api: the state has an entry more": state_of(lambda s: {**s, "more": s["place"]}),
     "api: the state has another dtype": state_of(lambda s: {"place": s["place"].double()}),
@@ -226,15 +227,15 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: success promised, not given": advance(lambda s, r, e, w: (s, r, e, None), Rooms),
     "api: success as 0.0 and 1.0": advance(lambda s, r, e, w: (s, r, e, w.float()), Rooms),
     "api: success not announced": advance(lambda s, r, e, w: (s, r, e, r > 0)),
-    "api: advance writes into the state": writes_into("state"),
-    "api: advance writes into the tasks": writes_into("params"),
-    "api: advance writes into the actions": writes_into("actions"),
-    "api: advance multiplies what does not fit": world(advance=lambda self, s, a, *_: s["place"] @ s["place"]),
-    "api: advance uses what is not there": world(advance=lambda self, *given: self.no_such_thing),
+    "api: transition writes into the state": writes_into("state"),
+    "api: transition writes into the tasks": writes_into("params"),
+    "api: transition writes into the actions": writes_into("actions"),
+    "api: transition multiplies what does not fit": world(transition=lambda self, s, a, *_: s["place"] @ s["place"]),
+    "api: transition uses what is not there": world(transition=lambda self, *given: self.no_such_thing),
     # What `observe` returns.
     "api: observation [B] for (2,)": observe(lambda o: o[:, 0]),
     "api: observation of another width": observe(lambda o: torch.cat([o, o], 1)),
-    "api: observation without copies": observe(lambda o: o[0]),
+    "api: observation without envs": observe(lambda o: o[0]),
     "api: observation in double precision": observe(lambda o: o.double()),
     "api: observation an array": observe(lambda o: o.numpy()),
     "api: no observation": observe(lambda o: None),
@@ -258,13 +259,17 @@ BROKEN: dict[str, Callable[[], Any]] = {
     ),
     "api: mask for two choices": world(Buttons, action_mask=Walls.action_mask),
     "api: extras are nothing": world(extras=lambda self, state: None),
-    "api: cost negative": world(has_cost=True, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
+    "api: cost negative": world(more={"has_cost": True}, extras=lambda self, s: {"cost": -torch.ones(self.num_envs)}),
     "api: cost not announced": world(extras=lambda self, s: {"cost": torch.ones(self.num_envs)}),
-    "api: shaped reward announced only": world(has_dense_reward=True),
-    "api: a reaction that is lost": world(carries=True, carry=lambda self, ended, fresh: None),
-    "api: hidden numbers promised": world(n_hidden=2),
-    "api: one hidden number in place of two": world(n_hidden=2, hidden=lambda self: self.params["lamp"]),
-    "api: minus one hidden number": world(n_hidden=-1),
+    "api: shaped reward announced only": world(more={"has_dense_reward": True}),
+    "api: a reaction that is lost": world(
+        more={"persists_across_episodes": True}, persist=lambda self, ended, fresh: None
+    ),
+    "api: hidden numbers promised": world(more={"n_privileged": 2}),
+    "api: one hidden number in place of two": world(
+        more={"n_privileged": 2}, privileged_info=lambda self: self.params["lamp"]
+    ),
+    "api: minus one hidden number": world(more={"n_privileged": -1}),
     # What `step` and `reset` return, where a world writes its own.
     "api: step returns four values": step(lambda o, r, e, t, i: (o, r, e | t, i)),
     "api: info is nothing": step(lambda o, r, e, t, i: (o, r, e, t, None)),
@@ -291,7 +296,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
         lambda o, r, e, t, i: (o, r, e, t, {**i, "final_obs": i["final_obs"].clamp(-1, 1) * 0.5})
     ),
     "aliasing: one buffer for all observations": family(world=LateBuffer),
-    "api: copies cannot wait": family(make_world=lambda self, n, *, device="cpu": Restless(n, spaces.Discrete(3))),
+    "api: envs cannot wait": family(make_world=lambda self, n, *, device="cpu": Restless(n, spaces.Discrete(3))),
     "action bounds: any choice is taken": own(Unchecked, spaces.Discrete(3)),
     "action bounds: any two choices are taken": own(Unchecked, spaces.MultiDiscrete([3, 2])),
     "action bounds: a push beyond the Box goes further": own(Unchecked, spaces.Box(-1, 1, (1,), np.float32)),
@@ -300,8 +305,8 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "api: horizon of 2.5 steps": world(length=2.5),
     "api: success perhaps": world(knows_success="perhaps"),
     "api: no name": world(name=property(lambda self: "", lambda self, value: None)),
-    "api: constructor left out": world(__init__=lambda self, n_copies, device: None),
-    "api: a copy more than asked": family(make_world=lambda self, n, *, device="cpu": Lamps(n + 1, device)),
+    "api: constructor left out": world(__init__=lambda self, num_envs, device: None),
+    "api: an env more than asked": family(make_world=lambda self, n, *, device="cpu": Lamps(n + 1, device)),
     "api: no world": family(make_world=lambda self, n, *, device="cpu": object()),
     "api: a world that cannot be built": family(make_world=raising(OSError("no such scene"))),
     "api: MultiBinary actions": world(actions=spaces.MultiBinary(2)),
@@ -311,7 +316,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "family: splits as one text": family(splits="train"),
     "family: splits raises": family(splits=property(raising(KeyError("splits")))),
     "family: sample takes no generator": family(sample=lambda self, split, n: None),
-    "family: make_world takes no device": family(make_world=lambda self, n_copies: Lamps(n_copies)),
+    "family: make_world takes no device": family(make_world=lambda self, num_envs: Lamps(num_envs)),
     "family: references is a table": family(references={"random": [0.0]}),
     "family: settings of no JSON kind": family(settings=property(lambda self: {"x": object()}, lambda self, v: None)),
     "family: notes are one text": family(notes="mind the gap"),

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agent import WorldSpec
 from metarl.envs.film import Filmed
 from metarl.envs.gym.world import GymWorld
 from metarl.errors import ConfigError
@@ -31,9 +30,9 @@ def world(n: int = 2) -> GymWorld:
 
 def test_a_film_of_a_trial_shows_each_step_and_changes_nothing(tmp_path):
     plain, tasks = world(), toy.tasks([1.0, 2.0])
-    expected = run_trial(plain, Recorder(WorldSpec.of(plain)), tasks, (2,), seed=3).query
+    expected = run_trial(plain, Recorder(plain.spec), tasks, (2,), seed=3).query
     with Filmed(world(), tmp_path / "films" / "trial.gif", fps=10) as filmed:
-        seen = run_trial(filmed, Recorder(WorldSpec.of(filmed)), tasks, (2,), seed=3).query
+        seen = run_trial(filmed, Recorder(filmed.spec), tasks, (2,), seed=3).query
     assert torch.equal(seen.obs, expected.obs)
     assert torch.equal(seen.reward, expected.reward)
     frames = iio.imread(tmp_path / "films" / "trial.gif")
@@ -67,9 +66,9 @@ def test_every_second_step_makes_half_a_film(tmp_path):
     [
         ("a.avi", {}, r"a film is a \.gif or \.mp4 file, got '\.avi'"),
         ("a.gif", {"every": 0}, "needs every >= 1"),
-        ("a.gif", {"copy": 2}, r"a copy in 0\.\.1"),
-        ("a.gif", {"copy": 1}, "draws copy 0 from one side only"),
-        ("a.gif", {"camera": "corner"}, "draws copy 0 from one side only"),
+        ("a.gif", {"env": 2}, r"an env in 0\.\.1"),
+        ("a.gif", {"env": 1}, "draws env 0 from one side only"),
+        ("a.gif", {"camera": "corner"}, "draws env 0 from one side only"),
         ("a/b/a.gif", {}, "cannot be written"),
     ],
 )

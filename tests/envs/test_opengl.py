@@ -67,7 +67,7 @@ def test_pictures_of_meta_world_without_a_screen_are_refused_in_one_line_each_ti
 def test_pictures_of_a_gymnasium_environment_without_a_screen_are_refused_in_one_line_each_time() -> None:
     first, second = told(GYMNASIUM, None)  # Gymnasium takes GLFW where MUJOCO_GL is not set
     assert first == second
-    assert "no picture of copy 0: FatalError" in first
+    assert "no picture of env 0: FatalError" in first
     assert "MUJOCO_GL is 'unset': there is no display" in first
 
 

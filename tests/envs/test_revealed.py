@@ -12,9 +12,9 @@ from metarl.seeding import generator
 BELIEF = {"gridworld": {"trial_episodes": 2}, "bandit": {"trial_episodes": 12, "n_arms": 3, "n_pulls": 12}}
 
 
-def belief_world(name, n_copies):
+def belief_world(name, num_envs):
     family = envs.make("revealed", world=name, what="belief", **BELIEF[name])
-    return family, family.make_world(n_copies)
+    return family, family.make_world(num_envs)
 
 
 def walk(n_steps, key):

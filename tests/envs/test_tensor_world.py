@@ -9,6 +9,7 @@ from metarl import envs
 from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, generator
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
 SANITY = ("bandit", "tabular-mdp", "gridworld", "navigation", "point-robot", "sparse-point-robot", "corner-point")
@@ -18,27 +19,21 @@ RANDOM = ("bandit", "tabular-mdp", "point-robot", "corner-point", "dice")
 class Dice(TensorWorld):
     """Starts on a random number, adds a random one; ends by itself once the sum exceeds the task's limit."""
 
-    def __init__(self, n_copies, *, fixed_horizon=False, horizon=6):
+    def __init__(self, num_envs, *, fixed_horizon=False, horizon=6):
         box = spaces.Box(-1e6, 1e6, (1,), np.float32)
-        super().__init__(
-            "dice",
-            n_copies,
-            box,
-            spaces.Box(0.0, 1.0, (1,), np.float32),
-            horizon=horizon,
-            fixed_horizon=fixed_horizon,
-            has_success=True,
-        )
+        push = spaces.Box(0.0, 1.0, (1,), np.float32)
+        spec = WorldSpec(box, push, horizon, name="dice", fixed_horizon=fixed_horizon, has_success=True)
+        super().__init__(spec, num_envs)
 
-    def begin(self, streams, episode):
+    def initial(self, streams, episode):
         return {"sum": streams.uniform(episode).squeeze(1)}
 
-    def advance(self, state, actions, streams, clock):
+    def transition(self, state, actions, streams, clock):
         total = state["sum"] + actions[:, 0] + streams.uniform(clock).squeeze(1)
         over = total > self.params["limit"]
         return {"sum": total}, total, None if self.fixed_horizon else over, over
 
-    def observe(self, state):
+    def observation(self, state):
         return state["sum"].clone()[:, None]
 
 
@@ -47,7 +42,7 @@ def dice_tasks(*limits):
 
 
 def some_tasks(name, n, seed=0):
-    """Copy i has the same task however many copies there are."""
+    """Env i has the same task however many envs there are."""
     if name == "dice":
         return dice_tasks(*[1.5 + 0.5 * (i + seed) for i in range(n)])
     return envs.make(name).sample("train", 16, generator(seed, "tasks"))[:n]
@@ -60,7 +55,7 @@ def build(name, n, tasks_seed=0):
 
 
 def act(world, t):
-    """Actions of step t; those of copy i depend on i and t only."""
+    """Actions of step t; those of env i depend on i and t only."""
     u = CopyStreams(world.num_envs, 7).uniform(t, 2)
     space = world.single_action_space
     if isinstance(space, spaces.Discrete):
@@ -142,7 +137,7 @@ def test_a_snapshot_goes_on_bit_for_bit_in_another_world(name):
     world = build(name, 4)
     world.reset(seed=3)
     record(world, range(5))
-    # The snapshot also carries copies out of step and tasks that still wait for their copy's next reset.
+    # The snapshot also carries envs out of step and tasks that still wait for their env's next reset.
     world.set_tasks(some_tasks(name, 4, seed=9))
     world.reset(options={"mask": torch.tensor([True, False, False, True])})
     record(world, range(5, 8))
@@ -323,13 +318,13 @@ def test_calls_that_cannot_work_say_why():
     world = Dice(2)
     with pytest.raises(ConfigError, match="no tasks yet"):
         world.reset()
-    with pytest.raises(ConfigError, match="2 copies but set_tasks got 3"):
+    with pytest.raises(ConfigError, match="2 envs but set_tasks got 3"):
         world.set_tasks(dice_tasks(1.0, 2.0, 3.0))
     world.set_tasks(dice_tasks(1.0, 2.0))
     with pytest.raises(WorldError, match="before reset"):
         world.step(torch.zeros(2, 1))
     world.reset()
-    with pytest.raises(WorldError, match="infinite action for copy 1"):
+    with pytest.raises(WorldError, match="infinite action for env 1"):
         world.step(torch.tensor([[0.0], [float("nan")]]))
     with pytest.raises(WorldError, match=r"shape \(2,\), expected \(2, 1\)"):
         world.step(torch.zeros(2))
@@ -338,23 +333,23 @@ def test_calls_that_cannot_work_say_why():
     other = Dice(3)
     other.set_tasks(dice_tasks(1.0, 2.0, 3.0))
     other.reset()
-    with pytest.raises(ConfigError, match="2 copies but the snapshot has 3"):
+    with pytest.raises(ConfigError, match="2 envs but the snapshot has 3"):
         world.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize(
     ("name", "actions", "message"),
     [
-        ("gridworld", torch.tensor([0, 5]), r"out of range for copy 1: 5; expected an element of Discrete\(5\)"),
-        ("gridworld", torch.tensor([-1, 0]), "out of range for copy 0: -1"),
+        ("gridworld", torch.tensor([0, 5]), r"out of range for env 1: 5; expected an element of Discrete\(5\)"),
+        ("gridworld", torch.tensor([-1, 0]), "out of range for env 0: -1"),
         ("gridworld", torch.tensor([0.0, 1.0]), "actions of torch.float32, expected integers"),
         ("gridworld", torch.tensor([True, False]), "actions of torch.bool, expected integers"),
         (
             "npc/companion-tiny",
             torch.tensor([[0, 0], [52, 53]]),
-            r"out of range for copy 1: \[52, 53\]; expected an elem",
+            r"out of range for env 1: \[52, 53\]; expected an elem",
         ),
-        ("npc/companion-tiny", torch.tensor([[0, -1], [0, 0]]), r"out of range for copy 0: \[0, -1\]"),
+        ("npc/companion-tiny", torch.tensor([[0, -1], [0, 0]]), r"out of range for env 0: \[0, -1\]"),
         ("npc/companion-tiny", torch.zeros(2, 2), "actions of torch.float32, expected integers"),
         ("npc/companion-tiny", torch.zeros(2, dtype=torch.int64), r"actions of shape \(2,\), expected \(2, 2\)"),
     ],

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.seeding import CopyStreams, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -19,12 +20,13 @@ from metarl.world import World
 class Corridor(World):
     """Go left or right for five steps; the hidden side pays."""
 
-    def __init__(self, n_copies, device, leaky):
-        super().__init__("corridor", n_copies, spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(2), horizon=5)
+    def __init__(self, num_envs, device, leaky):
+        spec = WorldSpec(spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(2), horizon=5, name="corridor")
+        super().__init__(spec, num_envs)
         self.leaky, self.pending = leaky, None
-        self.place = torch.zeros(n_copies)
-        self.age = torch.zeros(n_copies)
-        self.side = torch.zeros(n_copies)
+        self.place = torch.zeros(num_envs)
+        self.age = torch.zeros(num_envs)
+        self.side = torch.zeros(num_envs)
 
     def set_tasks(self, tasks):
         self.check_tasks(tasks)
@@ -74,8 +76,8 @@ class Corridors:
     def fingerprint(self):
         return self.all("train").fingerprint()
 
-    def make_world(self, n_copies, *, device="cpu"):
-        return Corridor(n_copies, device, self.leaky)
+    def make_world(self, num_envs, *, device="cpu"):
+        return Corridor(num_envs, device, self.leaky)
 
     def references(self, split, n_episodes):
         best = 15.0 * float(self.all(split).values["side"].abs().mean())

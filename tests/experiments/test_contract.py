@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import metarl
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
@@ -140,7 +139,7 @@ def test_a_run_whose_world_broke_since_is_neither_continued_nor_evaluated(
     for words in (["train", "--run-dir", *longer], ["evaluate", str(folder)]):
         assert main(words) == 2
         said = capsys.readouterr().err
-        assert "observe(): the observation is torch.float32 (4,), expected torch.float32 (4, 2)" in said
+        assert "observation(): the observation is torch.float32 (4,), expected torch.float32 (4, 2)" in said
         assert said.count("\n") == 1
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     monkeypatch.undo()
@@ -153,7 +152,7 @@ def test_references_of_another_kind_are_refused_before_anything_is_played(refere
     found = next(f for f in check_world(family, n_steps=8, only=["references"]) if f.check == "references")
     assert found.status == "fail"
     with pytest.raises(ConfigError) as refused:
-        evaluate(RandomConfig().build(WorldSpec.of(family.make_world(1)), seed=0), family, Protocol(adapt_episodes=1))
+        evaluate(RandomConfig().build(family.spec, seed=0), family, Protocol(adapt_episodes=1))
     assert str(refused.value) == found.message
 
 
@@ -170,11 +169,11 @@ class Tiring(Lamps):
 
     steps = 0
 
-    def advance(self, state: Any, actions: torch.Tensor, streams: Any, clock: torch.Tensor) -> Any:
+    def transition(self, state: Any, actions: torch.Tensor, streams: Any, clock: torch.Tensor) -> Any:
         self.steps += 1
         if self.num_envs == 4 * 2 and self.steps > 3:
             return torch.zeros(3) + torch.zeros(4)
-        return super().advance(state, actions, streams, clock)
+        return super().transition(state, actions, streams, clock)
 
 
 def tiring() -> Any:
@@ -182,7 +181,7 @@ def tiring() -> Any:
 
 
 def tired_run() -> AnyConfig:
-    """A run whose world raises in training: 8 copies, which no try-out has."""
+    """A run whose world raises in training: 8 envs, which no try-out has."""
     config = config_of("tests.experiments.test_contract:tiring")
     return dataclasses.replace(config, train=dataclasses.replace(config.train, n_tasks=8))
 
@@ -203,10 +202,10 @@ def test_what_a_strangers_world_raises_is_one_line_that_names_world_method_and_p
 
 
 def test_a_fault_of_our_own_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(self: Any, *given: Any) -> Any:
+    def transition(self: Any, *given: Any) -> Any:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("metarl.envs.classic.gridworld.GridWorld.advance", advance)
+    monkeypatch.setattr("metarl.envs.classic.gridworld.GridWorld.transition", transition)
     monkeypatch.setattr("metarl.experiments.build.try_out", lambda source, **_: source())
     with pytest.raises(RuntimeError, match="ours"):
         main(["train", "tests.experiments.tiny_presets:tiny", "--run-dir", str(tmp_path / "run")])

@@ -11,7 +11,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.experiments.build import build_tasks
 from metarl.experiments.config import AnyConfig
 from metarl.loop import LoopSettings, Silent, meta_train
@@ -47,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"revealed": {"world": "gridworld", "what":
 def train(config: AnyConfig, world: str) -> None:
     tasks = envs.make(world, **OPTIONS.get(world, {}))
     # Not guarded: pictures and catalogues are made once, on the CPU whatever the world's device.
-    agent = config.agent.build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    agent = config.agent.build(tasks.spec, seed=0)
     settings = LoopSettings(
         n_iterations=1, n_tasks=4, validate_every_iters=1, n_validation_tasks=4, validation_adapt_episodes=2
     )
@@ -75,7 +74,7 @@ def test_no_tensor_world_needs_an_operation_without_a_deterministic_kernel(world
 def test_no_agent_needs_an_operation_without_a_deterministic_kernel(name: str) -> None:
     config = config_of(name)
     tasks = build_tasks(config)
-    agent = config.agent.build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    agent = config.agent.build(tasks.spec, seed=0)
     # Two, because some agents only collect in the first; validation adapts.
     settings = dataclasses.replace(
         config.train, n_iterations=2, validate_every_iters=2, n_validation_tasks=4, validation_adapt_episodes=2

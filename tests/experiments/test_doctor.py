@@ -57,7 +57,7 @@ def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.Ca
         (["corridor", "--check", "snapshto"], "did you mean 'snapshot'"),
         (["corridor", "--copies", "2"], "--copies must be a whole number from 4 to"),
         (["corridor_pkg:ready", "--option", "leaky=true"], "takes no options"),
-        (["corridor_pkg:Corridor"], "needs the option 'n_copies'"),
+        (["corridor_pkg:Corridor"], "needs the option 'num_envs'"),
         (["collections:Counter"], "Counter is no task distribution: it lacks name"),
         (["corridor", "--seed", "-1"], "--seed must be a whole number from 0 to"),
         (["corridor", "--json", "nowhere/x.json"], "cannot write into nowhere"),

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from metarl import envs, spaces
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.collect import first_step
 from metarl.seeding import generator
@@ -31,7 +30,7 @@ def make(name: str, device: str) -> tuple[World, Any, dict[str, Any]]:
 @pytest.mark.parametrize("name", TENSOR_WORLDS)
 def test_gives_the_numbers_that_it_gives_on_a_cpu(name: str) -> None:
     (cpu, obs, info), (gpu, gpu_obs, gpu_info) = make(name, "cpu"), make(name, "cuda")
-    policy, noise = RandomConfig().build(WorldSpec.of(cpu), seed=0), generator(0, "noise")
+    policy, noise = RandomConfig().build(cpu.spec, seed=0), generator(0, "noise")
     space = cpu.single_observation_space
     for _ in range(N_STEPS):
         torch.testing.assert_close(spaces.flatten(space, gpu_obs).cpu(), spaces.flatten(space, obs), **CLOSE)
@@ -49,7 +48,7 @@ def test_gives_the_numbers_that_it_gives_on_a_cpu(name: str) -> None:
 @pytest.mark.parametrize("name", TENSOR_WORLDS)
 def test_no_step_waits_for_the_gpu(name: str) -> None:
     world, obs, info = make(name, "cuda")
-    policy, noise = RandomConfig().build(WorldSpec.of(world), seed=0, device="cuda"), generator(0, device="cuda")
+    policy, noise = RandomConfig().build(world.spec, seed=0, device="cuda"), generator(0, device="cuda")
     step = first_step(world, obs, info.get("action_mask"))
     action = policy.act({}, step, generator=noise)[1].action
     world.step(action)

@@ -14,7 +14,7 @@ from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
-from metarl.task_distribution import check_split
+from metarl.task_distribution import check_split, spec_of
 from metarl.tasks import Tasks
 
 HORIZON = 12
@@ -23,30 +23,23 @@ HORIZON = 12
 class LineWorld(TensorWorld):
     """Start at 0, step right (1) or stay (0). Success while on the goal; reward -1 per step elsewhere."""
 
-    def __init__(self, n_copies: int, *, ends: bool, device: torch.device | str = "cpu") -> None:
-        super().__init__(
-            "line",
-            n_copies,
-            spaces.Box(0.0, float(HORIZON), (1,), np.float32),
-            spaces.Discrete(2),
-            horizon=HORIZON,
-            fixed_horizon=not ends,
-            has_success=True,
-            device=device,
-        )
+    def __init__(self, num_envs: int, *, ends: bool, device: torch.device | str = "cpu") -> None:
+        line = spaces.Box(0.0, float(HORIZON), (1,), np.float32)
+        spec = WorldSpec(line, spaces.Discrete(2), HORIZON, name="line", fixed_horizon=not ends, has_success=True)
+        super().__init__(spec, num_envs, device)
         self.ends = ends
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"x": torch.zeros(self.num_envs, device=self.device)}
 
-    def advance(
+    def transition(
         self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         x = state["x"] + actions
         success = x == self.params["goal"]
         return {"x": x}, success.float() - 1.0, success if self.ends else None, success
 
-    def observe(self, state: dict[str, Tensor]) -> Tensor:
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
         return state["x"][:, None]
 
 
@@ -79,8 +72,8 @@ class Line:
         assert tasks is not None
         return tasks.fingerprint()
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> LineWorld:
-        self.worlds.append(LineWorld(n_copies, ends=self.ends, device=device))
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> LineWorld:
+        self.worlds.append(LineWorld(num_envs, ends=self.ends, device=device))
         return self.worlds[-1]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
@@ -190,4 +183,4 @@ class LearnerConfig:
 
 
 def spec(tasks: Line) -> WorldSpec:
-    return WorldSpec.of(tasks.make_world(1))
+    return spec_of(tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError, WorldError
 from metarl.seeding import CopyStreams, derive, generator
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
@@ -24,16 +26,18 @@ HORIZON = 6
 class Toy(World):
     """A point in the plane that is paid for being near a hidden goal; its start is random."""
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu", **options: Any) -> None:
+    more: Mapping[str, Any] = {}
+
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu", **options: Any) -> None:
         box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         push = options.pop("action_space", spaces.Box(-1.0, 1.0, (2,), np.float32))
-        super().__init__("toy", n_copies, box, push, horizon=HORIZON, device=device, **options)
+        super().__init__(WorldSpec(box, push, HORIZON, name="toy", **self.more, **options), num_envs, device)
         self.pending: Tasks | None = None
-        self.seed, self.streams = 0, CopyStreams(n_copies, 0)
-        self.age = torch.zeros(n_copies, dtype=torch.int64)
-        self.episode = torch.zeros(n_copies, dtype=torch.int64)
-        self.pos = torch.zeros(n_copies, 2)
-        self.goal = torch.zeros(n_copies, 2)
+        self.seed, self.streams = 0, CopyStreams(num_envs, 0)
+        self.age = torch.zeros(num_envs, dtype=torch.int64)
+        self.episode = torch.zeros(num_envs, dtype=torch.int64)
+        self.pos = torch.zeros(num_envs, 2)
+        self.goal = torch.zeros(num_envs, 2)
 
     def set_tasks(self, tasks: Tasks) -> None:
         self.check_tasks(tasks)
@@ -69,7 +73,7 @@ class Toy(World):
     def push(self, actions: Tensor) -> Tensor:
         bad = actions.isnan().any(dim=1)
         if bool(bad.any()):
-            raise WorldError(f"copy {int(bad.nonzero()[0])} got a NaN action")
+            raise WorldError(f"env {int(bad.nonzero()[0])} got a NaN action")
         return 0.3 * actions.clamp(-1.0, 1.0)
 
     def reward(self) -> Tensor:
@@ -123,8 +127,8 @@ class ToyFamily:
     def fingerprint(self) -> str:
         return self.all("train").fingerprint()
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        return self.world(n_copies, device)  # type: ignore[call-arg,arg-type]
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        return self.world(num_envs, device)  # type: ignore[call-arg,arg-type]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         g = generator(1, "references")
@@ -162,8 +166,8 @@ class MaskedToy(Toy):
 
     moves = torch.tensor([[0.3, 0.0], [-0.3, 0.0], [0.0, 0.3], [0.0, -0.3]])
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(n_copies, device, action_space=spaces.Discrete(4), fixed_horizon=False, has_success=True)
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_envs, device, action_space=spaces.Discrete(4), fixed_horizon=False, has_success=True)
 
     def push(self, actions: Tensor) -> Tensor:
         return self.moves[self.check_actions(actions)]
@@ -199,9 +203,9 @@ def reset_with_global_numbers(self: Toy, *, seed: int | None = None, options: An
 class NextStep(Toy):
     """Resets one step late, as Gymnasium's default does."""
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(n_copies, device)
-        self.over = torch.zeros(n_copies, dtype=torch.bool)
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_envs, device)
+        self.over = torch.zeros(num_envs, dtype=torch.bool)
 
     def step(self, actions: Tensor) -> Any:
         late = self.over.clone()
@@ -302,7 +306,7 @@ BROKEN = {
     "api: reward in double precision": family_of(world_with(reward=lambda self: Toy.reward(self).double())),
     "api: no final_obs": family_of(world_with(step=lambda self, a: (*Toy.step(self, a)[:4], {}))),
     "api: a dense reward not announced": family_of(world_with(info=lambda self: {"dense_reward": self.reward()})),
-    "api: a negative cost": family_of(world_with(has_cost=True, info=lambda self: {"cost": self.reward()})),
+    "api: a negative cost": family_of(world_with(more={"has_cost": True}, info=lambda self: {"cost": self.reward()})),
     "gymnasium: wrong autoreset mode": family_of(world_with(metadata={"autoreset_mode": AutoresetMode.NEXT_STEP})),
     "splits: test tasks are training tasks": family_of(all=one_goal_table),
     "splits: exhaustive is untrue": family_of(exhaustive=True),
@@ -312,7 +316,7 @@ BROKEN = {
     "sampling: generator ignored": family_of(sample=stuck_random),
     "fingerprint: not stable": family_of(fingerprint=counting_fingerprint),
     "determinism: global generator": family_of(world_with(reset=reset_with_global_numbers)),
-    "batch size: copies disturb each other": family_of(world_with(start=noisier_in_company)),
+    "batch size: envs disturb each other": family_of(world_with(start=noisier_in_company)),
     "autoreset: final_obs is the next first one": family_of(world_with(step=late_final_obs)),
     "autoreset: resets a step late": family_of(NextStep),
     "autoreset: ends early": family_of(
@@ -444,7 +448,7 @@ def test_global_generators_are_left_as_they_were() -> None:
 def test_unknown_checks_and_things_that_are_no_family_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'snapshot'"):
         check_world(ToyFamily(), only=["snapshto"])
-    with pytest.raises(ConfigError, match="n_copies >= 4"):
-        check_world(ToyFamily(), n_copies=2)
+    with pytest.raises(ConfigError, match="num_envs >= 4"):
+        check_world(ToyFamily(), num_envs=2)
     with pytest.raises(ConfigError, match=r"lacks .*make_world"):
         check_world(lambda: object())  # type: ignore[arg-type,return-value]

@@ -28,7 +28,7 @@ def test_dynamics_of_matrix_products_pass_whatever_the_kernel_rounds() -> None:
 
 
 def few(world: World, tasks: Tasks) -> Tensor:
-    """Return the observations of copies 0 to 2 in five equal steps."""
+    """Return the observations of envs 0 to 2 in five equal steps."""
     world.set_tasks(tasks)
     seen = [world.reset(seed=1)[0]]
     seen += [world.step(torch.linspace(-1, 1, 2).expand(world.num_envs, 2))[0] for _ in range(5)]

@@ -1,4 +1,4 @@
-"""The checks of worlds whose copies wait for each other, and of those that say what is hidden."""
+"""The checks of worlds whose envs wait for each other, and of those that say what is hidden."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.metarl.test_conformance import MaskedToy, family_of, no_references
 
 
 class PatientToy(MaskedToy):
-    """Shows at the beginning of an episode where the last one ended, and lets copies wait."""
+    """Shows at the beginning of an episode where the last one ended, and lets envs wait."""
 
-    carries, n_hidden = True, 2
+    more = {"persists_across_episodes": True, "n_privileged": 2}  # noqa: RUF012
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(n_copies, device)
-        self.idle = torch.zeros(n_copies, dtype=torch.bool)
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_envs, device)
+        self.idle = torch.zeros(num_envs, dtype=torch.bool)
 
-    def hidden(self) -> Tensor:
+    def privileged_info(self) -> Tensor:
         return self.goal.clone()
 
-    def hold(self, idle: Tensor | None) -> None:
+    def freeze(self, idle: Tensor | None) -> None:
         self.idle = torch.zeros(self.num_envs, dtype=torch.bool) if idle is None else idle
 
     def step(self, actions: Tensor) -> Any:
@@ -51,20 +51,20 @@ def test_a_world_whose_copies_can_wait_passes_and_is_found_out_if_they_cannot() 
 
     assert finding(PatientToy, "waiting").startswith("pass: ")
     assert "2 numbers" in finding(PatientToy, "hidden numbers")
-    deaf = type("Deaf", (PatientToy,), {"hold": lambda self, idle: None})
+    deaf = type("Deaf", (PatientToy,), {"freeze": lambda self, idle: None})
     assert "did not stand still" in finding(deaf, "waiting")
-    mute = type("Mute", (MaskedToy,), {"carries": True})
-    assert "write hold(idle)" in finding(mute, "api")
+    mute = type("Mute", (MaskedToy,), {"more": {"persists_across_episodes": True}})
+    assert "write freeze(idle)" in finding(mute, "api")
 
     def all_wait(self: PatientToy, idle: Tensor | None) -> None:
-        PatientToy.hold(self, None if idle is None else torch.ones_like(idle))
+        PatientToy.freeze(self, None if idle is None else torch.ones_like(idle))
 
-    assert "moved others" in finding(type("Contagious", (PatientToy,), {"hold": all_wait}), "waiting")
-    wide = type("Wide", (PatientToy,), {"n_hidden": 3})
-    assert "hidden() is torch.float32 (4, 2), expected torch.float32 (4, 3)" in finding(wide, "api")
+    assert "moved others" in finding(type("Contagious", (PatientToy,), {"freeze": all_wait}), "waiting")
+    wide = type("Wide", (PatientToy,), {"more": {"persists_across_episodes": True, "n_privileged": 3}})
+    assert "privileged_info() is torch.float32 (4, 2), expected torch.float32 (4, 3)" in finding(wide, "api")
 
     def looking_moves(self: PatientToy) -> Tensor:
         self.pos = self.pos + 0.01
         return self.goal.clone()
 
-    assert "only reads" in finding(type("Touchy", (PatientToy,), {"hidden": looking_moves}), "hidden numbers")
+    assert "only reads" in finding(type("Touchy", (PatientToy,), {"privileged_info": looking_moves}), "hidden numbers")

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.episodes import episode_table, join_tables, pre_post, pre_post_columns
 from metarl.results import Episodes
 from metarl.seeding import generator
@@ -104,7 +103,7 @@ def test_costs_are_summed_per_episode_and_stand_beside_the_return():
             turn = (step.obs[:, -2] * world.horizon).round()  # the share of turns taken
             return torch.where(turn < 2, 12, step.action_mask[:, :12].long().argmax(1))
 
-    agent = Nosy(WorldSpec.of(world), parallel=False)
+    agent = Nosy(world.spec, parallel=False)
     trial = run_trial(world, agent, family.sample("train", 6, generator(0)), (2, 1), seed=0)
     table = join_tables(trial.rollouts)
     assert table.cost is not None

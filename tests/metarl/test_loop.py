@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import ConfigError, NumericalError, WorldError
 from metarl.log import WALL_CLOCK_KEYS
@@ -45,7 +44,7 @@ class Kept:
 
 
 def tiny(tasks: Any, **changes: Any) -> Tiny:
-    return TinyConfig(**changes).build(WorldSpec.of(tasks.make_world(1)), seed=0)
+    return TinyConfig(**changes).build(tasks.spec, seed=0)
 
 
 def numbers(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,7 +148,7 @@ def test_a_nan_in_a_metric_stops_and_is_named():
         def update(self, trial: Any, *, generator: torch.Generator) -> dict[str, float]:
             return super().update(trial, generator=generator) | {"kl": float("nan")}
 
-    agent = Bad(TinyConfig(), WorldSpec.of(tasks.make_world(1)), 0, "cpu")
+    agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     with pytest.raises(NumericalError, match="iteration 1: update metric kl=nan is not finite"):
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0)
 
@@ -161,10 +160,10 @@ def test_a_nan_in_the_policy_names_task_phase_and_step():
         def act(self, state: Any, step: Any, **options: Any) -> Any:
             state, decision = super().act(state, step, **options)
             log_prob = decision.log_prob.clone()
-            log_prob[3] = float("nan")  # 5 tasks of 2 copies: copy 3 belongs to the second task
+            log_prob[3] = float("nan")  # 5 tasks of 2 envs: env 3 belongs to the second task
             return state, decision._replace(log_prob=log_prob)
 
-    agent = Bad(TinyConfig(), WorldSpec.of(tasks.make_world(1)), 0, "cpu")
+    agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     batch = tasks.sample("train", 5, generator(0, "tasks", 0))
     with pytest.raises(NumericalError) as caught:
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0)
@@ -181,12 +180,12 @@ def test_a_failing_world_is_told_with_the_iteration_and_closed():
     def fail(actions: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 40:  # an iteration is 30 steps of every copy: two phases of one episode each
-            raise WorldError("copy 3 fell over")
+        if steps == 40:  # an iteration is 30 steps of every env: two phases of one episode each
+            raise WorldError("env 3 fell over")
         return real(actions)
 
     worlds.train.step = fail  # type: ignore[method-assign]
-    with pytest.raises(WorldError, match="iteration 2: copy 3 fell over"):
+    with pytest.raises(WorldError, match="iteration 2: env 3 fell over"):
         meta_train(agent, tasks, SETTINGS, Silent(), seed=0, worlds=worlds)
     assert worlds.train.closed
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.collect import collect, first_step
 from metarl.errors import ConfigError
 from metarl.seeding import generator
@@ -20,7 +19,7 @@ def walk(n_episodes, copies=1, parallel=False, goals=GOALS):
     """Collect from navigation with a walker that knows the goals."""
     world = envs.make("navigation").make_world(len(goals) * copies)
     world.set_tasks(Tasks.of("navigation", goal=goals).repeat(copies))
-    agent = Walker(WorldSpec.of(world), goals, parallel=parallel)
+    agent = Walker(world.spec, goals, parallel=parallel)
     obs, _ = world.reset(seed=0)
     state = agent.init(len(goals))
     return collect(world, agent, state, first_step(world, obs), n_episodes, n_tasks=len(goals), generator=generator(0))
@@ -34,7 +33,7 @@ def test_each_copy_plays_exactly_its_episodes_however_early_they_end():
     assert rollout.n_steps == 4 * sum(LENGTHS)
     for copy, length in enumerate(LENGTHS):
         assert rollout.episode[valid[:, copy], copy].tolist() == [e for e in range(4) for _ in range(length)]
-    assert len(rollout.obs) <= 100  # it does not go on for 4 full horizons once all copies are done
+    assert len(rollout.obs) <= 100  # it does not go on for 4 full horizons once all envs are done
 
 
 def test_valid_rows_come_first_and_idle_rows_after():
@@ -45,14 +44,14 @@ def test_valid_rows_come_first_and_idle_rows_after():
 
 def test_copies_of_a_task_share_its_episodes():
     _, _, rollout = walk(n_episodes=6, copies=2, parallel=True)
-    assert rollout.n_copies == 2
+    assert rollout.envs_per_task == 2
     assert rollout.n_tasks == 3
     assert (rollout.last & rollout.valid).sum(0).tolist() == [3] * 6
     assert rollout.valid.sum(0).tolist() == [3 * n for n in LENGTHS for _ in range(2)]
 
 
 def test_episodes_that_the_copies_cannot_share_evenly_are_refused():
-    with pytest.raises(ConfigError, match="5 episodes per task cannot be shared by 2 copies"):
+    with pytest.raises(ConfigError, match="5 episodes per task cannot be shared by 2 envs"):
         walk(n_episodes=5, copies=2, parallel=True)
 
 
@@ -84,7 +83,7 @@ def test_trap_5_3_the_agent_sees_the_action_reward_and_end_of_every_step_before_
 
 def test_the_first_step_of_an_episode_shows_the_new_observation_and_the_old_reward():
     _, _, rollout = walk(n_episodes=2)
-    first = LENGTHS[1]  # of the second episode of copy 1
+    first = LENGTHS[1]  # of the second episode of env 1
     assert torch.equal(rollout.obs[first, 1], torch.zeros(2))
     assert rollout.aux["prev_done"][first, 1]
     assert torch.allclose(rollout.next_obs[first - 1, 1], GOALS[1], atol=1e-6)
@@ -111,7 +110,7 @@ def test_one_tasks_rows_do_not_depend_on_the_other_tasks():
 def gridworld_rollout(n_episodes, parallel=False):
     world = envs.make("gridworld").make_world(4)
     world.set_tasks(envs.make("gridworld").all("train")[:4])
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     obs, _ = world.reset(seed=0)
     return collect(world, agent, agent.init(4), first_step(world, obs), n_episodes, n_tasks=4, generator=generator(1))
 

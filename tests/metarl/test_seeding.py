@@ -88,7 +88,7 @@ def test_different_seeds_copies_counters_and_lanes_give_different_numbers():
 
 
 def uniforms(copies=400, counters=50, lanes=5):
-    """[counters, copies, lanes], of one seed."""
+    """[counters, envs, lanes], of one seed."""
     streams = CopyStreams(copies, 12)
     return torch.stack([streams.uniform(c, lanes) for c in range(counters)]).double().numpy()
 

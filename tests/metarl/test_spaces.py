@@ -10,6 +10,7 @@ from gymnasium.spaces.utils import flatten as gym_flatten
 from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError
 from metarl.spaces import check_spaces, entry_at, flat_dim, flatten, torch_dtype, zeros
+from metarl.spec import WorldSpec
 from tests.metarl.line_world import LineWorld
 
 SPACES = {
@@ -159,7 +160,7 @@ class Small(LineWorld):
     """A world whose constructor passes its observation space on."""
 
     def __init__(self, observation_space: spaces.Space) -> None:
-        TensorWorld.__init__(self, "small", 1, observation_space, THREE, horizon=3)
+        TensorWorld.__init__(self, WorldSpec(observation_space, THREE, 3, name="small"), 1)
 
 
 def test_a_world_of_such_a_space_is_refused_where_it_is_built() -> None:

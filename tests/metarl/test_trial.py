@@ -1,10 +1,11 @@
 """`run_trial`: phases in order, adaptation between them, and errors that name what does not fit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.collect import refuse_non_finite
 from metarl.envs.classic.gridworld import GridWorld
 from metarl.errors import ConfigError, WorldError
@@ -21,7 +22,7 @@ LENGTHS = [1, 5, 3]
 def navigate(phases, copies=1, parallel=False, goals=GOALS, greedy=False, world=None):
     tasks = Tasks.of("navigation", goal=goals)
     world = world or envs.make("navigation").make_world(len(goals) * copies)
-    agent = Walker(WorldSpec.of(world), goals, parallel=parallel)
+    agent = Walker(world.spec, goals, parallel=parallel)
     return agent, run_trial(world, agent, tasks, phases, seed=5, greedy=greedy)
 
 
@@ -30,7 +31,7 @@ def explore(phases, seed=5, copies=1, parallel=False, names=("goal(2,0)", "goal(
     tasks = family.all("train")
     tasks = tasks[[tasks.names.index(name) for name in names]]
     world = family.make_world(len(tasks) * copies)
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     return run_trial(world, agent, tasks, phases, seed=seed)
 
 
@@ -103,7 +104,7 @@ def test_a_seed_decides_the_whole_trial():
 def test_a_used_world_gives_the_same_trial_as_a_new_one():
     family = envs.make("bandit")
     tasks, world = family.all("test")[:6], family.make_world(6)
-    agent = Uniform(WorldSpec.of(world), parallel=False)
+    agent = Uniform(world.spec, parallel=False)
     first = run_trial(world, agent, tasks, (20,), seed=1)
     run_trial(world, agent, family.all("test")[6:12], (7,), seed=2)
     again = run_trial(world, agent, tasks, (20,), seed=1)
@@ -151,12 +152,12 @@ def test_greedy_is_chosen_phase_by_phase():
 )
 def test_as_many_copies_as_divide_every_phase(phases, parallel, limit, expected):
     world = envs.make("gridworld").make_world(1)
-    assert copies_per_task(Uniform(WorldSpec.of(world), parallel=parallel), phases, limit) == expected
+    assert copies_per_task(Uniform(world.spec, parallel=parallel), phases, limit) == expected
 
 
 def test_copies_that_tasks_cannot_share_are_refused():
     world = envs.make("navigation").make_world(4)
-    with pytest.raises(ConfigError, match="4 copies, which 3 tasks cannot share evenly; build it with a multiple of 3"):
+    with pytest.raises(ConfigError, match="4 envs, which 3 tasks cannot share evenly; build it with a multiple of 3"):
         navigate((1,), world=world)
 
 
@@ -171,7 +172,7 @@ def test_an_agent_with_memory_is_refused_several_copies():
 
 
 def test_episodes_that_copies_cannot_share_are_refused():
-    with pytest.raises(ConfigError, match="3 episodes per task cannot be shared by 2 copies"):
+    with pytest.raises(ConfigError, match="3 episodes per task cannot be shared by 2 envs"):
         navigate((2, 3), copies=2, parallel=True)
 
 
@@ -183,8 +184,8 @@ def test_one_greedy_flag_too_few_is_refused():
 class Cracked(GridWorld):
     """Pays NaN on the goal."""
 
-    def advance(self, state, actions, streams, clock):
-        state, reward, terminated, success = super().advance(state, actions, streams, clock)
+    def transition(self, state, actions, streams, clock):
+        state, reward, terminated, success = super().transition(state, actions, streams, clock)
         return state, torch.where(reward == 1.0, float("nan"), reward), terminated, success
 
 
@@ -198,28 +199,28 @@ def test_a_reward_that_is_not_a_number_names_task_copy_phase_and_step():
         def choose(self, state, step, generator):
             return torch.full((len(step.obs),), 2)
 
-    agent = Right(WorldSpec.of(world), parallel=True)
-    # Walking right for two steps reaches (2, 0) in the second task's two copies.
-    with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', copy 2, step 1"):
+    agent = Right(world.spec, parallel=True)
+    # Walking right for two steps reaches (2, 0) in the second task's two envs.
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: task 'goal\(2,0\)', env 2, step 1"):
         run_trial(world, agent, tasks, (2, 2), seed=0)
 
 
 class Dazzled(GridWorld):
-    """Shows NaN in the first observation of one episode of copy 1, and nowhere else."""
+    """Shows NaN in the first observation of one episode of env 1, and nowhere else."""
 
     def __init__(self, episode: int) -> None:
         super().__init__(2)
         self.episode = episode
 
-    def begin(self, streams, episode):
-        return super().begin(streams, episode) | {"episode": episode, "age": torch.zeros(2)}
+    def initial(self, streams, episode):
+        return super().initial(streams, episode) | {"episode": episode, "age": torch.zeros(2)}
 
-    def advance(self, state, actions, streams, clock):
-        following, *rest = super().advance(state, actions, streams, clock)
+    def transition(self, state, actions, streams, clock):
+        following, *rest = super().transition(state, actions, streams, clock)
         return following | {"episode": state["episode"], "age": state["age"] + 1}, *rest
 
-    def observe(self, state):
-        obs = super().observe(state)
+    def observation(self, state):
+        obs = super().observation(state)
         if "episode" not in state:
             return obs
         dazzled = (state["age"] == 0) & (state["episode"] == self.episode) & torch.tensor([False, True])
@@ -232,13 +233,13 @@ def test_a_first_observation_that_is_not_a_number_is_the_worlds_fault(episode, s
     """Of the trial, of a later episode in the same phase, of a later phase: each before the agent acts on it."""
     tasks = envs.make("gridworld").all("train")[:2]
     world = Dazzled(episode)
-    agent = Uniform(WorldSpec.of(world), parallel=parallel)
+    agent = Uniform(world.spec, parallel=parallel)
     message = (
-        rf"gave a first observation that is not finite: task '.*', copy 1, step {step} of the phase, entry \[1\] is nan"
+        rf"gave a first observation that is not finite: task '.*', env 1, step {step} of the phase, entry \[1\] is nan"
     )
     with pytest.raises(WorldError, match=message):
         run_trial(world, agent, tasks, (2, 1), seed=0)
-    run_trial(Dazzled(episode=9), Uniform(WorldSpec.of(world), parallel=parallel), tasks, (2, 1), seed=0)
+    run_trial(Dazzled(episode=9), Uniform(world.spec, parallel=parallel), tasks, (2, 1), seed=0)
 
 
 def test_of_several_numbers_that_are_not_finite_the_earliest_is_named():
@@ -249,14 +250,14 @@ def test_of_several_numbers_that_are_not_finite_the_earliest_is_named():
     obs, reward, valid = torch.zeros(4, 3, 2), torch.zeros(4, 3), torch.ones(4, 3, dtype=torch.bool)
     numbers = {"first observation": obs, "reward": reward, "observation": obs.clone()}
     refuse_non_finite(world, numbers, valid)
-    reward[0, 0], valid[0, 0] = torch.nan, False  # an idle copy may hold anything
+    reward[0, 0], valid[0, 0] = torch.nan, False  # an idle env may hold anything
     refuse_non_finite(world, numbers, valid)
     reward[1:, 2] = torch.inf
     numbers["observation"][1, 2, 0] = torch.nan
-    with pytest.raises(WorldError, match=r"gave a reward that is not finite: .* copy 2, step 1 of the phase;"):
+    with pytest.raises(WorldError, match=r"gave a reward that is not finite: .* env 2, step 1 of the phase;"):
         refuse_non_finite(world, numbers, valid)
     obs[1, 2, 1] = -torch.inf
-    with pytest.raises(WorldError, match=r"a first observation .* copy 2, step 1 of the phase, entry \[1\] is -inf;"):
+    with pytest.raises(WorldError, match=r"a first observation .* env 2, step 1 of the phase, entry \[1\] is -inf;"):
         refuse_non_finite(world, numbers, valid)
 
 
@@ -268,7 +269,7 @@ def test_trials_count_steps_over_all_phases_and_copies():
 
 @pytest.mark.parametrize("phases", [(5, 1), (2, 3, 1), (1, 1, 1, 1, 1, 1)])
 def test_where_something_outlives_an_episode_phases_make_no_difference(phases: tuple[int, ...]) -> None:
-    """Dialogues end early, and the next one opens with the last reaction: idle copies must neither move nor draw."""
+    """Dialogues end early, and the next one opens with the last reaction: idle envs must neither move nor draw."""
     family = envs.make("npc/assistant")
     tasks = family.sample("train", 7, generator=torch.Generator().manual_seed(0))
 
@@ -280,7 +281,7 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
 
     def play(phases: tuple[int, ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         world = family.make_world(7)
-        trial = run_trial(world, Asker(WorldSpec.of(world), parallel=False), tasks, phases, seed=3)
+        trial = run_trial(world, Asker(world.spec, parallel=False), tasks, phases, seed=3)
         obs, reward = [], []
         for copy in range(7):
             rows = [(r.obs[:, copy][r.valid[:, copy]], r.reward[:, copy][r.valid[:, copy]]) for r in trial.rollouts]
@@ -289,13 +290,14 @@ def test_where_something_outlives_an_episode_phases_make_no_difference(phases: t
         return obs, reward
 
     whole, split = play((6,)), play(phases)
-    assert len({len(o) for o in whole[0]}) > 1, "all copies end together, so nothing was shown"
+    assert len({len(o) for o in whole[0]}) > 1, "all envs end together, so nothing was shown"
     for a, b in zip(whole[0] + whole[1], split[0] + split[1], strict=True):
         assert torch.equal(a, b)
 
 
 def test_a_world_that_carries_but_cannot_wait_is_refused() -> None:
     world = envs.make("navigation").make_world(3)
-    world.carries, world.hold = True, lambda idle: World.hold(world, idle)  # type: ignore[method-assign]
-    with pytest.raises(WorldError, match=r"navigation.*hold"):
+    world.spec = replace(world.spec, persists_across_episodes=True)
+    world.freeze = lambda idle: World.freeze(world, idle)  # type: ignore[method-assign]
+    with pytest.raises(WorldError, match=r"navigation.*freeze"):
         navigate((2, 1), world=world)

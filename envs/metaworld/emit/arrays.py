@@ -1,4 +1,4 @@
-"""Write programs as functions on arrays, N copies at a time."""
+"""Write programs as functions on arrays, N envs at a time."""
 
 from __future__ import annotations
 

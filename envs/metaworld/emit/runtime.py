@@ -18,7 +18,7 @@ _TORCH_DTYPE = {"f64": torch.float64, "f32": torch.float32, "i64": torch.int64, 
 
 
 class Result(NamedTuple):
-    """What a program computes for N copies: NumPy arrays or tensors, float64."""
+    """What a program computes for N envs: NumPy arrays or tensors, float64."""
 
     obs: Any
     """[39, N]."""
@@ -51,7 +51,7 @@ class NumpyRuntime:
 
     @staticmethod
     def column(values: Sequence[float], dtype: DType) -> Any:
-        """Return numbers as [k, 1], to be spread over N copies."""
+        """Return numbers as [k, 1], to be spread over N envs."""
         return np.array(values, NUMPY_DTYPE[dtype])[:, None]
 
     @staticmethod
@@ -99,7 +99,7 @@ class TorchRuntime:
         return torch.tensor(value, dtype=_TORCH_DTYPE[dtype], device=self.device)
 
     def column(self, values: Sequence[float], dtype: DType) -> Any:
-        """Return numbers as [k, 1], to be spread over N copies."""
+        """Return numbers as [k, 1], to be spread over N envs."""
         return torch.tensor(values, dtype=_TORCH_DTYPE[dtype], device=self.device)[:, None]
 
     @staticmethod
@@ -136,7 +136,7 @@ class ArrayProgram:
     backend: Literal["numpy", "torch"]
 
     def __call__(self, reads: Any, slots: Any, action: Any) -> Result:
-        """Compute the program for N copies.
+        """Compute the program for N envs.
 
         Args:
             reads: [F, N] float64, the program's reads after the step ("touching" as 0 or 1).

@@ -1,4 +1,4 @@
-"""The compiled core: copies that step in native threads, without Python inside."""
+"""The compiled core: envs that step in native threads, without Python inside."""
 
 from __future__ import annotations
 
@@ -43,36 +43,36 @@ class _Entry(ctypes.Structure):
 
 
 class CompiledCore(CoreArrays):
-    """B copies stepped by `n_threads` native threads (the caller is one of them); see the contract `core.Core`.
+    """B envs stepped by `n_threads` native threads (the caller is one of them); see the contract `core.Core`.
 
-    A forked child may go on with the copies it inherited: it starts its own threads at the next `load` or `step`.
+    A forked child may go on with the envs it inherited: it starts its own threads at the next `load` or `step`.
     """
 
     kind = "compiled"
 
     def __init__(
-        self, n_copies: int, n_threads: int = 1, *, function: Callable[[Program], int | None] = program_function
+        self, num_envs: int, n_threads: int = 1, *, function: Callable[[Program], int | None] = program_function
     ) -> None:
         """Allocate the arrays; `function` gives the address of a program's compiled code, None for physics alone.
 
         Raises: ConfigError for a size out of range, BuildError if the core cannot be compiled here.
         """
-        super().__init__(n_copies, n_threads)
-        self._actions = np.zeros((n_copies, ACTION_SIZE), np.float32)
-        self._classes: list[TaskClass | None] = [None] * n_copies  # keeps the shared models alive
+        super().__init__(num_envs, n_threads)
+        self._actions = np.zeros((num_envs, ACTION_SIZE), np.float32)
+        self._classes: list[TaskClass | None] = [None] * num_envs  # keeps the shared models alive
         self._spare: dict[Any, tuple[Any, Any]] = {}
         self._function = function
         self._library = _library()
         arrays = (self._actions, self.obs, self.reward, self.info, self.unstable)
-        self._core: int | None = self._library.core_new(n_copies, self.n_threads, *[_address(a) for a in arrays])
+        self._core: int | None = self._library.core_new(num_envs, self.n_threads, *[_address(a) for a in arrays])
         self._step = self._library.core_step
         self._user = threading.get_ident()
         self._finalizer = weakref.finalize(self, self._library.core_free, self._core)
         self._finalizer.atexit = False  # a daemon thread may still hold the address
         shut_at_exit(self)
 
-    def place(self, copy: int, task_class: TaskClass) -> None:
-        """Make `copy` one of `task_class`; raises ConfigError if its model is not a hand on a mocap body."""
+    def place(self, env: int, task_class: TaskClass) -> None:
+        """Make `env` one of `task_class`; raises ConfigError if its model is not a hand on a mocap body."""
         core = self._open()
         program = task_class.program
         record = _Class(
@@ -87,34 +87,34 @@ class CompiledCore(CoreArrays):
         entries = [_Entry(entry.field.encode(), entry.start, entry.size) for entry in task_class.entries]
         self._check(
             self._library.core_place(
-                core, self._index(copy), ctypes.byref(record), (_Entry * len(entries))(*entries), len(entries)
+                core, self._index(env), ctypes.byref(record), (_Entry * len(entries))(*entries), len(entries)
             ),
             ConfigError,
         )
-        self._classes[copy] = task_class
+        self._classes[env] = task_class
 
     def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
-        """Put different copies into states of their class, exactly; the threads share the work."""
+        """Put different envs into states of their class, exactly; the threads share the work."""
         core = self._open()
         check_load(copies, states)
-        for copy, state in zip(copies, states, strict=True):
-            check_state(copy, self._class(self._index(copy)), state)
+        for env, state in zip(copies, states, strict=True):
+            check_state(env, self._class(self._index(env)), state)
         chosen = np.array(copies, np.int32)
         parts = [np.array([_address(getattr(s, part)) for s in states], np.uintp) for part in STATE_PARTS]
         self._check(self._library.core_load(core, len(states), _address(chosen), *[_address(p) for p in parts]))
 
-    def save(self, copy: int) -> CopyState:
-        """Return the state of a copy; raises WorldError before its first `load`."""
+    def save(self, env: int) -> CopyState:
+        """Return the state of an env; raises WorldError before its first `load`."""
         core = self._open()
-        task_class = self._class(self._index(copy))
+        task_class = self._class(self._index(env))
         parts = [np.empty(size) for size in task_class.state_sizes]
-        self._check(self._library.core_save(core, copy, *[_address(p) for p in parts]))
+        self._check(self._library.core_save(core, env, *[_address(p) for p in parts]))
         return CopyState(*parts)
 
     def step(self, actions: NDArray[np.float32]) -> None:
-        """Advance all copies by one environment step; `actions` is float32 [B, 4].
+        """Advance all envs by one environment step; `actions` is float32 [B, 4].
 
-        Raises: WorldError naming the copy if MuJoCo cannot go on with one; it can be loaded again.
+        Raises: WorldError naming the env if MuJoCo cannot go on with one; it can be loaded again.
         """
         if actions.shape != self._actions.shape:
             raise ConfigError(f"engine: actions must be {self._actions.shape}, got {actions.shape}")
@@ -124,11 +124,11 @@ class CompiledCore(CoreArrays):
         if status:
             self._check(status)
 
-    def simulation(self, copy: int) -> tuple[Any, Any]:
-        """Return a model and data of their own that show the copy as it is now; the next call writes to them again."""
+    def simulation(self, env: int) -> tuple[Any, Any]:
+        """Return a model and data of their own that show the env as it is now; the next call writes to them again."""
         import mujoco
 
-        state, task_class = self.save(copy), self._class(copy)
+        state, task_class = self.save(env), self._class(env)
         if task_class not in self._spare:
             from copy import copy as duplicate
 
@@ -164,10 +164,10 @@ class CompiledCore(CoreArrays):
             raise WorldError("engine: this core is closed")
         return self._core
 
-    def _class(self, copy: int) -> TaskClass:
-        task_class = self._classes[copy]
+    def _class(self, env: int) -> TaskClass:
+        task_class = self._classes[env]
         if task_class is None:
-            raise WorldError(f"engine: copy {copy} has no class yet; place it first")
+            raise WorldError(f"engine: env {env} has no class yet; place it first")
         return task_class
 
     def _check(self, status: int, error: type[Exception] = WorldError) -> None:

@@ -40,7 +40,7 @@ struct Core {
     std::lock_guard<std::mutex> lock(failing);
     if (failed >= 0 && failed <= copy) return;
     failed = copy;
-    error = "copy " + std::to_string(copy) + ": MuJoCo says: " + text;
+    error = "env " + std::to_string(copy) + ": MuJoCo says: " + text;
   }
 
   int complain(std::string text) {
@@ -214,7 +214,7 @@ EXPORT int core_save(Core* core, int copy, double* physics, double* model, doubl
   Hold hold(core);
   if (hold.refused()) return kRefused;
   if (core->copies[copy].state != Copy::kReady) {
-    return core->complain("copy " + std::to_string(copy) + " is in no state yet; load one first");
+    return core->complain("env " + std::to_string(copy) + " is in no state yet; load one first");
   }
   core->copies[copy].save(physics, model, slots);
   return 0;
@@ -225,7 +225,7 @@ EXPORT int core_step(Core* core) {
   if (hold.refused()) return kRefused;
   for (int i = 0; i < core->n_copies; ++i) {
     if (core->copies[i].state != Copy::kReady) {
-      return core->complain("copy " + std::to_string(i) + " is in no state yet; load one first");
+      return core->complain("env " + std::to_string(i) + " is in no state yet; load one first");
     }
   }
   if (!core->adopt()) return 1;

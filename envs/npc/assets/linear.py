@@ -27,7 +27,7 @@ from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 from metarl.tasks import Tasks
 
-from .market import LEAST_RETURN, Feedback, MarketWorld
+from .market import LEAST_RETURN, Feedback, MarketWorld, market_spec
 
 SHIFTS = ("visitor", "drift", "economy", "interface", "sensor")
 """All assets redrawn; one asset redrawn; fee and effects doubled; actions permuted; noise doubled."""
@@ -89,18 +89,10 @@ class AssetsWorld(MarketWorld):
     the same variance. "order" says which position each action is.
     """
 
-    def __init__(self, name: str, n_copies: int, config: AssetsConfig, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` markets."""
-        super().__init__(
-            name,
-            n_copies,
-            n_assets=config.n_assets,
-            horizon=config.horizon,
-            n_episodes=config.n_episodes,
-            feedback=config.feedback,
-            reward_in_obs=config.reward_in_obs,
-            device=device,
-        )
+    def __init__(self, name: str, num_envs: int, config: AssetsConfig, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` markets."""
+        spec = market_spec(name, config)
+        super().__init__(spec, num_envs, device, n_episodes=config.n_episodes, feedback=config.feedback)
         self.config = config
         self._shift = Shift.parse(config.shift, SHIFTS)
         self._any_heavy = False
@@ -152,7 +144,7 @@ class AssetsWorld(MarketWorld):
 
     @staticmethod
     def _pick(values: Tensor, version: Tensor) -> Tensor:
-        """Return each copy's present row of [B, V, n]."""
+        """Return each env's present row of [B, V, n]."""
         if values.shape[1] == 1:
             return values[:, 0]
         index = version[:, None, None].expand(-1, 1, values.shape[2])

@@ -15,7 +15,7 @@ episode is the largest drawdown.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .render import draw_market
 
@@ -34,6 +35,17 @@ RETURN_UNIT = 0.05
 """Returns are observed in this unit, so that they are about as large as signals."""
 LEAST_RETURN = -0.9
 """Nothing loses more than this share of its worth in a step; with normal noise it never binds."""
+
+
+def _width(n_assets: int, *, has_signal: bool) -> int:
+    return (5 if has_signal else 3) * n_assets + 3
+
+
+def market_spec(name: str, config: Any, *, has_signal: bool = True) -> WorldSpec:
+    """Return what a market is, `config` having `n_assets`, `horizon` and `reward_in_obs`."""
+    seen = spaces.Box(-np.inf, np.inf, (_width(config.n_assets, has_signal=has_signal),), np.float32)
+    held = spaces.Discrete(config.n_assets + 1)
+    return npc_spec(name, seen, held, config.horizon, reward_in_obs=config.reward_in_obs)
 
 
 class MarketWorld(NpcWorld):
@@ -50,41 +62,24 @@ class MarketWorld(NpcWorld):
     """
 
     def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        *,
-        n_assets: int,
-        horizon: int,
-        n_episodes: int,
-        feedback: Feedback,
-        has_signal: bool = True,
-        reward_in_obs: bool = False,
-        device: torch.device | str = "cpu",
+        self, spec: WorldSpec, num_envs: int, device: torch.device | str = "cpu", *, n_episodes: int, feedback: Feedback
     ) -> None:
-        """Build `n_copies` markets of `n_assets`."""
-        super().__init__(
-            name,
-            n_copies,
-            spaces.Box(-np.inf, np.inf, ((5 if has_signal else 3) * n_assets + 3,), np.float32),
-            spaces.Discrete(n_assets + 1),
-            horizon=horizon,
-            n_episodes=n_episodes,
-            reward_in_obs=reward_in_obs,
-            device=device,
-        )
-        self.n_assets, self.feedback, self.has_signal = n_assets, feedback, has_signal
-        self._rows = torch.arange(n_copies, device=self.device) * horizon
-        self._nothing = torch.zeros(n_copies, device=self.device)
-        self._none = torch.zeros(n_copies, n_assets, device=self.device)
-        self._cash = torch.full((n_copies,), n_assets, dtype=torch.int64, device=self.device)
+        """Build `num_envs` markets that `market_spec` describes."""
+        super().__init__(spec, num_envs, device, n_episodes=n_episodes)
+        n_assets, horizon = int(cast(spaces.Discrete, spec.action_space).n) - 1, spec.horizon
+        self.n_assets, self.feedback = n_assets, feedback
+        self.has_signal = spec.obs_dim == _width(n_assets, has_signal=True)
+        self._rows = torch.arange(num_envs, device=self.device) * horizon
+        self._nothing = torch.zeros(num_envs, device=self.device)
+        self._none = torch.zeros(num_envs, n_assets, device=self.device)
+        self._cash = torch.full((num_envs,), n_assets, dtype=torch.int64, device=self.device)
         self._held = torch.eye(n_assets + 1, device=self.device)
 
     @abstractmethod
     def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Return "paths" and "fee" (float32 [B]) of fresh episodes, and what else a subclass keeps in its state."""
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw the paths and hold cash."""
         drawn = self.market(streams, episode)
         return drawn | {
@@ -101,11 +96,11 @@ class MarketWorld(NpcWorld):
             "first": self._nothing + 1.0,
         }
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep what the last step showed."""
         return fresh | {k: ended[k] for k in ("before", "shown", "seen")}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Hold what was chosen for one step."""
@@ -139,7 +134,7 @@ class MarketWorld(NpcWorld):
         """Return what the actions hold, int64 [B]; A is cash."""
         return actions
 
-    def observe(self, state: EpisodeState) -> Tensor:
+    def observation(self, state: EpisodeState) -> Tensor:
         """Return the observation described above."""
         passed = state["t"].to(torch.float32) / self.horizon
         position = self._held.index_select(0, state["position"])
@@ -155,29 +150,29 @@ class MarketWorld(NpcWorld):
         """Return what can be held."""
         return [[*(f"parcel {'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[j % 26]}" for j in range(self.n_assets)), "cash"]]
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return prices since the episode began (if seen), signals, position, wealth; under "hidden" the truth."""
         state = self.state
-        passed = int(state["t"][copy])
-        growth = state["paths"][copy, :passed, 3].cumsum(0).exp()
+        passed = int(state["t"][env])
+        growth = state["paths"][env, :passed, 3].cumsum(0).exp()
         return {
             "step": passed,
             "horizon": self.horizon,
-            "episode": int(self.episode[copy]),
+            "episode": int(self.episode[env]),
             "feedback": self.feedback,
-            "signal": state["signal"][copy].tolist(),
-            "shown": [r if s else None for r, s in zip(state["shown"][copy].tolist(), state["seen"][copy].tolist(),
+            "signal": state["signal"][env].tolist(),
+            "shown": [r if s else None for r, s in zip(state["shown"][env].tolist(), state["seen"][env].tolist(),
                                                        strict=True)],
             "prices": growth.tolist() if self.feedback == "full" else None,
-            "position": int(state["position"][copy]),
-            "wealth": float(state["wealth"][copy].exp()),
-            "drawdown": float(state["worst"][copy]),
-            "hidden": {k: v[copy].tolist() for k, v in self.latent().items()} | {"prices": growth.tolist()},
+            "position": int(state["position"][env]),
+            "wealth": float(state["wealth"][env].exp()),
+            "drawdown": float(state["worst"][env]),
+            "hidden": {k: v[env].tolist() for k, v in self.latent().items()} | {"prices": growth.tolist()},
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return the price lines of an episode so far, signals as bars, and what is held."""
-        frame = self.frame(copy)
+        frame = self.frame(env)
         return draw_market(
             np.asarray(frame["hidden"]["prices"], dtype=np.float64).reshape(-1, self.n_assets),
             np.asarray(frame["signal"], dtype=np.float64),

@@ -150,9 +150,9 @@ class Bayes(Trader):
         if self.forget:
             self.belief.sums = self.belief.sums * ~ended[:, None]
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return mean and deviation of each asset's drift and effect, see `_moments`."""
-        mu, alpha, v_mu, v_alpha, _ = (x[copy] for x in self.belief.posterior())
+        mu, alpha, v_mu, v_alpha, _ = (x[env] for x in self.belief.posterior())
         return _moments(mu, alpha, v_mu, v_alpha)
 
     def learned(self) -> dict[str, Tensor]:
@@ -229,10 +229,10 @@ class HazardBayes(Trader):
         self.weight = torch.where(ended[:, None], chance, self.weight)
         self.belief.sums = self.belief.sums * ~opened[:, :, None]
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return mean and deviation of each asset's drift and effect under the mixture, see `_moments`."""
-        weight = self.weight[copy, :, None]
-        mu, alpha, v_mu, v_alpha, _ = (x[copy] for x in self.belief.posterior())
+        weight = self.weight[env, :, None]
+        mu, alpha, v_mu, v_alpha, _ = (x[env] for x in self.belief.posterior())
         means = [(weight * m).sum(0) for m in (mu, alpha)]
         variances = [
             (weight * (v + (m - mean).square())).sum(0)

@@ -23,7 +23,7 @@ from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 
-from .market import LEAST_RETURN, MarketWorld
+from .market import LEAST_RETURN, MarketWorld, market_spec
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,10 @@ class RegimeWorld(MarketWorld):
     The state also holds "mood" float32 [B, H + 1, A], before each step and after the last, and "noise" [B, H, A].
     """
 
-    def __init__(self, name: str, n_copies: int, config: RegimeConfig, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` markets."""
-        super().__init__(
-            name,
-            n_copies,
-            n_assets=config.n_assets,
-            horizon=config.horizon,
-            n_episodes=config.n_episodes,
-            feedback="full",
-            has_signal=False,
-            reward_in_obs=config.reward_in_obs,
-            device=device,
-        )
+    def __init__(self, name: str, num_envs: int, config: RegimeConfig, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` markets."""
+        spec = market_spec(name, config, has_signal=False)
+        super().__init__(spec, num_envs, device, n_episodes=config.n_episodes, feedback="full")
         self.config = config
 
     def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
@@ -106,9 +97,9 @@ class RegimeWorld(MarketWorld):
         nothing = torch.zeros_like(returns)
         return torch.stack([nothing, nothing, returns, returns.log1p()], dim=2)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Go on in the moods of the last episode's end."""
-        fresh = super().carry(ended, fresh)
+        fresh = super().persist(ended, fresh)
         mood = fresh["mood"] * (fresh["mood"][:, :1] * ended["mood"][:, -1:])
         return fresh | {"mood": mood, "paths": self._paths(mood, fresh["noise"])}
 

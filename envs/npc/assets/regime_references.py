@@ -22,7 +22,7 @@ HELD_OUT_SHARE = 0.02
 class MoodFilter:
     """P(d, h, s | returns) of each asset, float32 [B, A, M], M = 2 x pairs of levels; exact (forward algorithm)."""
 
-    def __init__(self, config: RegimeConfig, n_copies: int, device: torch.device) -> None:
+    def __init__(self, config: RegimeConfig, num_envs: int, device: torch.device) -> None:
         """Start with the prior: training's pairs alike, both moods alike."""
         held_out = torch.tensor([p in config.held_out for p in config.pairs])
         weight = torch.where(held_out, HELD_OUT_SHARE, (1.0 - HELD_OUT_SHARE * held_out.sum()) / (~held_out).sum())
@@ -32,7 +32,7 @@ class MoodFilter:
         self.mean = torch.cat([drift, -drift]).to(device)
         """Expected return of each hypothesis [M]: good moods first."""
         self._switch = torch.cat([switch, switch]).to(device)
-        self.prior = (torch.cat([weight, weight]) / 2.0).to(device).expand(n_copies, config.n_assets, -1)
+        self.prior = (torch.cat([weight, weight]) / 2.0).to(device).expand(num_envs, config.n_assets, -1)
         self.p = self.prior
 
     def add(self, returns: Tensor) -> None:
@@ -74,9 +74,9 @@ class Filtered(Trader):
         if self.forget:
             self.filter.reset(ended)
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return "good", the chance of each asset's good mood, and "mean", its expected next return."""
-        p = self.filter.p[copy]
+        p = self.filter.p[env]
         return {"good": p[:, : p.shape[1] // 2].sum(1).tolist(), "mean": (p @ self.filter.mean).tolist()}
 
     def learned(self) -> dict[str, Tensor]:

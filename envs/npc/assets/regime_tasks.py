@@ -11,9 +11,11 @@ import torch
 from metarl.envs.families import check_options
 from metarl.envs.npc.family import NpcFamily, settings_of
 from metarl.envs.npc.reference import Policy
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
+from .market import market_spec
 from .regime import RegimeConfig, RegimeWorld
 from .regime_references import policies
 from .tasks import HARDER_FEE
@@ -49,9 +51,14 @@ class RegimeTasks(NpcFamily):
             fee=torch.full((n,), fee, device=device),
         )
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> RegimeWorld:
-        """Build `n_copies` markets."""
-        return RegimeWorld(self.name, n_copies, self.config, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return market_spec(self.name, self.config, has_signal=False)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> RegimeWorld:
+        """Build `num_envs` markets."""
+        return RegimeWorld(self.name, num_envs, self.config, device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies."""

@@ -28,10 +28,11 @@ from metarl.envs.npc.reference import Policy, Random
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
-from .market import LEAST_RETURN, MarketWorld
+from .market import LEAST_RETURN, MarketWorld, market_spec
 from .prices import read_prices
 from .references import BuyAndHold, Cash, Trader
 
@@ -124,18 +125,10 @@ def _load(file: Path, columns: tuple[str, ...], changed_ns: int) -> Series:
 class ReplayWorld(MarketWorld):
     """B replayed markets. Tasks: "day" int64 [B], "series" int64 [B, A], "fee" float32 [B]."""
 
-    def __init__(self, name: str, n_copies: int, config: ReplayConfig, *, device: torch.device | str = "cpu") -> None:
-        """Build `n_copies` markets."""
-        super().__init__(
-            name,
-            n_copies,
-            n_assets=config.n_assets,
-            horizon=config.horizon,
-            n_episodes=config.n_episodes,
-            feedback="full",
-            reward_in_obs=config.reward_in_obs,
-            device=device,
-        )
+    def __init__(self, name: str, num_envs: int, config: ReplayConfig, *, device: torch.device | str = "cpu") -> None:
+        """Build `num_envs` markets."""
+        spec = market_spec(name, config)
+        super().__init__(spec, num_envs, device, n_episodes=config.n_episodes, feedback="full")
         found = load(config.path, config.columns)
         self._returns, self._signals = found.returns.to(self.device), found.signal.to(self.device)
         self._days = torch.arange(self.horizon + 1, device=self.device)
@@ -203,9 +196,14 @@ class ReplayTasks(NpcFamily):
         series = torch.rand(n, size, generator=generator, device=device).argsort(1)[:, : self.config.n_assets]
         return Tasks.of(self.name, day=day, series=series, fee=torch.full((n,), self.config.fee, device=device))
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> ReplayWorld:
-        """Build `n_copies` markets."""
-        return ReplayWorld(self.name, n_copies, self.config, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return market_spec(self.name, self.config)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> ReplayWorld:
+        """Build `num_envs` markets."""
+        return ReplayWorld(self.name, num_envs, self.config, device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies; "oracle" knows tomorrow's prices."""

@@ -13,10 +13,12 @@ from metarl.envs.npc.family import NpcFamily, settings_of
 from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
 from .linear import AssetsConfig, AssetsWorld
+from .market import market_spec
 from .references import policies
 
 HARDER_FEE = 2.0
@@ -88,9 +90,14 @@ class AssetsTasks(NpcFamily):
             mu, alpha = mu[:, :1].expand_as(mu).clone(), alpha[:, :1].expand_as(alpha).clone()
         return mu, alpha, order
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> AssetsWorld:
-        """Build `n_copies` markets."""
-        return AssetsWorld(self.name, n_copies, self.config, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return market_spec(self.name, self.config)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> AssetsWorld:
+        """Build `num_envs` markets."""
+        return AssetsWorld(self.name, num_envs, self.config, device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies."""

@@ -108,7 +108,7 @@ class Planner(Policy):
         self.learn_people, self.hazard, self.sample = learn_people, hazard, sample
 
     def bank(self) -> tuple[Tensor, Tensor]:
-        """Return part-worths [B, P, 6] and prior [B, P] of the visitors there may be in each copy's domain."""
+        """Return part-worths [B, P, 6] and prior [B, P] of the visitors there may be in each env's domain."""
         device, domain = self.world.device, self.world.params["domain"]
         return self._bank.people.to(device)[domain], self._bank.prior.to(device)[domain]
 
@@ -131,7 +131,7 @@ class Planner(Policy):
         self.drawn = torch.zeros(n, dtype=torch.int64, device=world.device)
 
     def _open(self, rows: Tensor) -> None:
-        """Work out what proposals from a new catalogue would bring, for copies `rows`."""
+        """Work out what proposals from a new catalogue would bring, for envs `rows`."""
         state = self.world.state
         offers = state["offers"][rows]
         fits = self.world.admissible(offers)[:, None]
@@ -225,16 +225,16 @@ class Planner(Policy):
         people = self.prior if self.forget else (1.0 - self.hazard) * weight.sum(2) + self.hazard * self.prior
         self.weight = torch.where(ended[:, None, None], people[:, :, None] / i, weight)
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return the expected "beta" over the attributes of the domain, and the chances of "category".
 
         With limits also "limit", the chance that there is one.
         """
-        weight, c = self.weight[copy], self.world.config.n_categories
-        beta = weight.sum(1) @ self.beta[copy]
+        weight, c = self.weight[env], self.world.config.n_categories
+        beta = weight.sum(1) @ self.beta[env]
         intent = weight.sum(0).view(-1, c)
         found = {
-            "beta": beta[: len(self.world.attributes(copy))].tolist(),
+            "beta": beta[: len(self.world.attributes(env))].tolist(),
             "category": intent.sum(0).tolist(),
         }
         return found | ({"limit": float(intent[1].sum())} if self.world.config.limits else {})

@@ -15,12 +15,13 @@ from metarl.envs.npc.family import NpcFamily, settings_of
 from metarl.envs.npc.people import DOMAINS
 from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.shift import Shift
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
 from .catalogue import N_ATTRIBUTES, Shelf, dominant, shelf
 from .references import Bank, policies
-from .world import AssistantConfig, AssistantWorld
+from .world import AssistantConfig, AssistantWorld, assistant_spec
 
 HELD_OUT_SHARE = 0.15
 """The visitors whose dominant attribute is about this common never have the last intent in training."""
@@ -134,9 +135,14 @@ class AssistantTasks(NpcFamily):
             rows.append(torch.where(one, other, rows[-1]))
         return torch.stack(rows, 1)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> AssistantWorld:
-        """Build `n_copies` dialogues."""
-        return AssistantWorld(self.name, n_copies, self.config, self.domains, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return assistant_spec(self.name, self.config)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> AssistantWorld:
+        """Build `num_envs` dialogues."""
+        return AssistantWorld(self.name, num_envs, self.config, self.domains, device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies."""

@@ -121,7 +121,7 @@ class Exact:
 
 
 class Optimal(Policy):
-    """Plays what the recursion says; it keeps a history per copy, one after the other."""
+    """Plays what the recursion says; it keeps a history per env, one after the other."""
 
     world: AssistantWorld
 
@@ -135,7 +135,7 @@ class Optimal(Policy):
         self.histories: list[History] = [()] * world.num_envs
 
     def act(self) -> Tensor:
-        """Look up the best action of every copy."""
+        """Look up the best action of every env."""
         world, state = self.world, self.world.state
         number = (world.episode % world.n_episodes).tolist()
         bits = 2 ** torch.arange(world.config.n_offers, device=world.device)
@@ -153,9 +153,9 @@ class Optimal(Policy):
         rows = zip(
             actions.tolist(), before["catalogue"].tolist(), reached["answer"].tolist(), accepted, over, strict=True
         )
-        for copy, (action, catalogue, answer, yes, last) in enumerate(rows):
+        for env, (action, catalogue, answer, yes, last) in enumerate(rows):
             event = self.exact.outcome(catalogue, action, yes) if action < n else self.exact.answer(action - n, answer)
-            self.histories[copy] = () if last else tuple(sorted((*self.histories[copy], event)))
+            self.histories[env] = () if last else tuple(sorted((*self.histories[env], event)))
 
 
 class TinyTasks(AssistantTasks):

@@ -30,10 +30,11 @@ from metarl.envs.families import check_counts
 from metarl.envs.npc.draws import pick
 from metarl.envs.npc.people import DOMAINS
 from metarl.envs.npc.shift import Shift
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .catalogue import N_ATTRIBUTES, shelf
 from .render import draw_catalogue
@@ -122,6 +123,24 @@ class AssistantConfig:
         return 1 if change is None else 2 if change.episode is not None else self.n_episodes
 
 
+def _n_answers(config: AssistantConfig) -> int:
+    return N_LEVELS + max(config.n_categories, 2) + 2
+
+
+def assistant_spec(name: str, config: AssistantConfig) -> WorldSpec:
+    """Return what a dialogue is; what is hidden are the weights of the attributes and the intent."""
+    j, q = config.n_offers, config.n_questions
+    n_vec = 4 + _n_answers(config) + N_ATTRIBUTES + 2 * q + 2 + (7 if config.critique else 0)
+    seen = spaces.Dict({
+        "offers": spaces.Box(-np.inf, np.inf, (j, N_ATTRIBUTES + config.n_categories + 1), np.float32),
+        "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
+    })  # fmt: skip
+    return npc_spec(
+        name, seen, spaces.Discrete(j + q), config.horizon, reward_in_obs=config.reward_in_obs, fixed_horizon=False,
+        has_success=True, n_privileged=N_ATTRIBUTES + config.n_intents,
+    )  # fmt: skip
+
+
 class AssistantWorld(NpcWorld):
     """B dialogues.
 
@@ -141,33 +160,17 @@ class AssistantWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         config: AssistantConfig,
         domains: tuple[str, ...],
         *,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies` dialogues over all `domains` (those of training and held-out ones)."""
+        """Build `num_envs` dialogues over all `domains` (those of training and held-out ones)."""
         j, c, q = config.n_offers, config.n_categories, config.n_questions
-        self.n_answers = N_LEVELS + max(c, 2) + 2
-        n_vec = 4 + self.n_answers + N_ATTRIBUTES + 2 * q + 2 + (7 if config.critique else 0)
-        super().__init__(
-            name,
-            n_copies,
-            spaces.Dict({
-                "offers": spaces.Box(-np.inf, np.inf, (j, N_ATTRIBUTES + c + 1), np.float32),
-                "vec": spaces.Box(-np.inf, np.inf, (n_vec,), np.float32),
-            }),
-            spaces.Discrete(j + q),
-            horizon=config.horizon,
-            n_episodes=config.n_episodes,
-            fixed_horizon=False,
-            has_success=True,
-            reward_in_obs=config.reward_in_obs,
-            device=device,
-        )  # fmt: skip
+        super().__init__(assistant_spec(name, config), num_envs, device, n_episodes=config.n_episodes)
+        self.n_answers = _n_answers(config)
         self.config, self.domains = config, domains
-        self.n_hidden = N_ATTRIBUTES + config.n_intents
         shelves = [shelf(d, j, config.n_catalogues, config.synthetic) for d in domains]
         self.pool = torch.stack([s.offers for s in shelves]).to(self.device)
         """float32 [D, 2, G, J, 6]."""
@@ -178,7 +181,7 @@ class AssistantWorld(NpcWorld):
         self._askable = torch.tensor([a + rest for a in about], device=self.device)
         self.category = torch.arange(j, device=self.device) % c
         """int64 [J]: offers come in random order, so their categories may go round."""
-        self._category_seen = torch.nn.functional.one_hot(self.category, c).float().expand(n_copies, -1, -1)
+        self._category_seen = torch.nn.functional.one_hot(self.category, c).float().expand(num_envs, -1, -1)
         self.levels = torch.linspace(-1.0, 1.0, N_LEVELS, device=self.device)
         self._sensitive = torch.zeros(q, device=self.device)
         self._sensitive[list(config.sensitive)] = 1.0
@@ -191,7 +194,7 @@ class AssistantWorld(NpcWorld):
         )
         self._eye_action = torch.eye(j + q, device=self.device)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw a catalogue and an intent."""
         config, params, n = self.config, self.params, self.num_envs
         u = streams.uniform(episode, 3)
@@ -251,7 +254,7 @@ class AssistantWorld(NpcWorld):
         within = (first <= first.median(1, keepdim=True).values).reshape(len(offers), -1, 1)
         return torch.cat([fits, fits & within], dim=2)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep what the last turn showed."""
         return fresh | {k: ended[k] for k in ("kind", "answer", "last_offer", "last_question", "worst")}
 
@@ -262,11 +265,11 @@ class AssistantWorld(NpcWorld):
         return (beta - self.mean[domain]) / self.sd[domain]
 
     def standard_of(self, people: Tensor) -> Tensor:
-        """Return the same for a bank of people per copy, [B, P, 6]; not for anonymous columns."""
+        """Return the same for a bank of people per env, [B, P, 6]; not for anonymous columns."""
         domain = self.params["domain"]
         return (people - self.mean[domain][:, None]) / self.sd[domain][:, None]
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Take one turn."""
@@ -344,7 +347,7 @@ class AssistantWorld(NpcWorld):
         """Return which offers were not refused yet, and which questions make sense."""
         return torch.cat([state["tried"] == 0, self._askable.index_select(0, self.params["domain"])], dim=1)
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return catalogue and dialogue."""
         offers = torch.cat([state["offers"], self._category_seen, state["tried"][:, :, None]], dim=2)
         vec = [
@@ -369,14 +372,14 @@ class AssistantWorld(NpcWorld):
         state = self.state
         return {"beta": self._beta(state["version"]), "intent": state["intent"], "utility": state["utility"]}
 
-    def hidden(self) -> Tensor:
+    def privileged_info(self) -> Tensor:
         """Return what answers are about, [B, 6], and the intent of this dialogue, one-hot."""
         about = self.standard(self._beta(self.state["version"]), self.params["domain"])
         return torch.cat([about, torch.nn.functional.one_hot(self.state["intent"], self.config.n_intents).float()], 1)
 
-    def attributes(self, copy: int) -> list[str]:
+    def attributes(self, env: int) -> list[str]:
         """Return the names of the columns that a visitor's domain has."""
-        domain = DOMAINS[self.domains[int(self.params["domain"][copy])]]
+        domain = DOMAINS[self.domains[int(self.params["domain"][env])]]
         if self.config.anonymise:
             return [f"attribute {a + 1}" for a in range(N_ATTRIBUTES)]
         return list(domain.attributes)
@@ -386,7 +389,7 @@ class AssistantWorld(NpcWorld):
         asks = [*(f"ask attribute {a + 1}" for a in range(N_ATTRIBUTES)), "ask category", "ask limit"]
         return [[*(f"offer {j + 1}" for j in range(self.config.n_offers)), *asks[: self.config.n_questions]]]
 
-    def asks(self, copy: int, action: Tensor) -> list[str]:
+    def asks(self, env: int, action: Tensor) -> list[str]:
         """Return what a visitor can say to a proposal or a question."""
         kind, number = int(self._kinds[action]), int(action) - self.config.n_offers
         if kind == _PROPOSED:
@@ -396,39 +399,39 @@ class AssistantWorld(NpcWorld):
         categories = [f"category {'ABCD'[c]}" for c in range(self.config.n_categories)]
         return categories if number == N_ATTRIBUTES else ["no limit", "limit"]
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return the catalogue, the last turn in words, and under "hidden" the visitor."""
         state, hidden = self.state, self.latent()
-        kind, answer = int(state["kind"][copy]), int(state["answer"][copy])
-        names = self.attributes(copy)
+        kind, answer = int(state["kind"][env]), int(state["answer"][env])
+        names = self.attributes(env)
         questions = [*names, *[""] * (N_ATTRIBUTES - len(names)), "category", "limit"]
-        asked = questions[int(state["last_question"][copy].argmax())] if kind >= _ASKED else None
+        asked = questions[int(state["last_question"][env].argmax())] if kind >= _ASKED else None
         replies = ["less than most", "like most", "more than most", *(f"category {c}" for c in range(max(2, self.config.n_categories))), "accepted", "refused"]  # noqa: E501  # fmt: skip
         if asked == "limit":
             replies[N_LEVELS : N_LEVELS + 2] = ["no limit", "limit"]
         return {
-            "episode": int(self.episode[copy]),
-            "turn": int(state["turn"][copy]),
+            "episode": int(self.episode[env]),
+            "turn": int(state["turn"][env]),
             "horizon": self.horizon,
             "attributes": names,
             "offers": [
                 {"values": row[: len(names)], "category": int(c), "refused": bool(t)}
-                for row, c, t in zip(state["offers"][copy].tolist(), self.category.tolist(),
-                                     state["tried"][copy].tolist(), strict=True)
+                for row, c, t in zip(state["offers"][env].tolist(), self.category.tolist(),
+                                     state["tried"][env].tolist(), strict=True)
             ],
             "last": ["nothing", "proposal", "question", "question"][kind],
             "question": asked,
             "answer": replies[answer] if answer < len(replies) else None,
-            "cost": float(state["cost"][copy]),
+            "cost": float(state["cost"][env]),
             "hidden": {
-                "beta": hidden["beta"][copy, : len(names)].tolist(),
-                "intent": int(hidden["intent"][copy]),
-                "utility": hidden["utility"][copy].tolist(),
-                "admissible": state["admissible"][copy].tolist(),
+                "beta": hidden["beta"][env, : len(names)].tolist(),
+                "intent": int(hidden["intent"][env]),
+                "utility": hidden["utility"][env].tolist(),
+                "admissible": state["admissible"][env].tolist(),
             },
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return the offers as cards: bars for attributes, a frame in the colour of the category."""
-        frame = self.frame(copy)
+        frame = self.frame(env)
         return draw_catalogue(frame)

@@ -48,7 +48,7 @@ def _bank() -> Bank:
 
 
 class Scripts:
-    """The bank on a device, and how copies draw from it."""
+    """The bank on a device, and how envs draw from it."""
 
     def __init__(self, device: torch.device) -> None:
         """Load the bank."""

@@ -20,7 +20,7 @@ from .world import CompanionWorld
 MEMORIES = ("visitor", "pooled", "encounter")
 PLAYS = ("greedy", "look-ahead", "thompson")
 _CHUNK = 256
-"""Copies looked ahead for at a time: 5,200 numbers each."""
+"""Envs looked ahead for at a time: 5,200 numbers each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class _Companion(Policy):
         self.law = law
 
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
-        """Begin a trial in every copy."""
+        """Begin a trial in every env."""
         if not isinstance(world, CompanionWorld):
             raise ConfigError(f"{type(self).__name__} plays in a companion's world only, not in {world.name!r}")
         super().start(world, generator)
@@ -200,9 +200,9 @@ class Filter(_Companion):
         self.beliefs = beliefs
         self.entered = torch.where(ended[:, None], self.belief, self.entered)
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return "style": the chance of each value of each factor, for the present visitor."""
-        belief, styles = self.beliefs[copy, self.slot()[copy]], self.law.styles
+        belief, styles = self.beliefs[env, self.slot()[env]], self.law.styles
         empty = (belief.new_zeros(size) for size in styles.sizes)
         return {"style": [e.index_add(0, c, belief).tolist() for e, c in zip(empty, self.factors.T, strict=True)]}
 

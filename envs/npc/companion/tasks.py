@@ -17,13 +17,14 @@ from metarl.envs.npc.reference import Policy, Random
 from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
 from metarl.seeding import derive, mix
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
 from . import references as references
 from .identities import KNOWN, NEW_HANDS, NEW_SCRIPTS
 from .styles import TINY, Styles
-from .world import CompanionSettings, CompanionWorld
+from .world import CompanionSettings, CompanionWorld, companion_spec
 
 SHIFTS = ("visitor", "drift", "interface", "sensor")
 CROWD = 5
@@ -90,10 +91,15 @@ class CompanionTasks(NpcFamily):
             return (0, _PARTS)
         return {"train": (4, _PARTS), "validation": (0, 1)}.get(split, (1, 4))
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> CompanionWorld:
-        """Build a world of `n_copies`."""
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return companion_spec(self.name, self.world_settings, self.styles)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> CompanionWorld:
+        """Build a world of `num_envs`."""
         return CompanionWorld(
-            self.name, n_copies, self.world_settings, self.styles, self.prior, n_rows=self.n_visitors,
+            self.name, num_envs, self.world_settings, self.styles, self.prior, n_rows=self.n_visitors,
             shift=self.shift, device=device,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ the mood shown last (one-hot, the last entry "none yet"), the action it answers 
 encounter is in the first observation of the next one, beside the next visitor's glyph.
 
 A ring says: do not remember me; what its wearer showed last is not in the next encounter's observation. Glyphs, rings
-and the order of visitors follow from the copy's streams, not from the task, whose styles are in no first observation.
+and the order of visitors follow from the env's streams, not from the task, whose styles are in no first observation.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from torch.nn import functional as F
 
 from metarl.envs.npc.draws import running_sums
 from metarl.envs.npc.shift import Shift
-from metarl.envs.npc.world import NpcWorld
+from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .identities import SIDE, Scripts
 from .render import draw_encounter, mood_names
@@ -61,6 +62,18 @@ class CompanionSettings:
     """Tell an acting agent its last reward."""
 
 
+def companion_spec(name: str, settings: CompanionSettings, styles: Styles) -> WorldSpec:
+    """Return what a companion's world is: a visitor's letter or number, and what it showed last."""
+    who: dict[str, Any] = (
+        {"glyph": spaces.Box(0.0, 1.0, (SIDE, SIDE), np.float32)}
+        if settings.identity == "glyph"
+        else {"id": spaces.Box(0.0, 1.0, (settings.n_visitors,), np.float32)}
+    )
+    seen = spaces.Dict(who | {"vec": spaces.Box(0.0, 1.0, (styles.moods + 1 + sum(styles.sizes) + 3,), np.float32)})
+    action = spaces.MultiDiscrete(list(styles.sizes))
+    return npc_spec(name, seen, action, settings.n_turns, reward_in_obs=settings.reward_in_obs)
+
+
 class CompanionWorld(NpcWorld):
     """B companions. `params`: "style", "later" int64 [B, V], "count" int64 [B] visitors, "letters" int64 [B].
 
@@ -70,7 +83,7 @@ class CompanionWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         settings: CompanionSettings,
         styles: Styles,
         prior: Tensor,
@@ -79,25 +92,13 @@ class CompanionWorld(NpcWorld):
         shift: Shift | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies`; `prior` [n styles] is what a redrawn taste follows.
+        """Build `num_envs`; `prior` [n styles] is what a redrawn taste follows.
 
         `n_rows` is the width of the tasks' "style", at least the most visitors of a trial; `n_visitors` if None.
         """
-        n_moods, n_flat = styles.moods + 1, sum(styles.sizes)
+        super().__init__(companion_spec(name, settings, styles), num_envs, device, n_episodes=settings.n_encounters)
         self.settings, self.styles, self.shift = settings, styles, shift
         self.n_rows = n_rows or settings.n_visitors
-        who: dict[str, Any] = (
-            {"glyph": spaces.Box(0.0, 1.0, (SIDE, SIDE), np.float32)}
-            if settings.identity == "glyph"
-            else {"id": spaces.Box(0.0, 1.0, (settings.n_visitors,), np.float32)}
-        )
-        super().__init__(
-            name, n_copies,
-            spaces.Dict(who | {"vec": spaces.Box(0.0, 1.0, (n_moods + n_flat + 3,), np.float32)}),
-            spaces.MultiDiscrete(list(styles.sizes)),
-            horizon=settings.n_turns, n_episodes=settings.n_encounters, reward_in_obs=settings.reward_in_obs,
-            device=device,
-        )  # fmt: skip
         self._build_tables(prior)
         self._scripts = Scripts(self.device) if settings.identity == "glyph" else None
 
@@ -117,7 +118,7 @@ class CompanionWorld(NpcWorld):
         self._shown = torch.cat([reactions, shown], dim=1).to(device)
         self._ids = torch.eye(self.settings.n_visitors, device=device)
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Let a visitor in."""
         n_encounters, n_visitors = self.n_episodes, self.n_rows
         number = episode % n_encounters
@@ -185,12 +186,12 @@ class CompanionWorld(NpcWorld):
         columns = [p[:, self._factors[:, f]] for f, p in enumerate(parts)]
         return (torch.stack(columns, dim=-1) * self._strides).sum(-1)
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Keep the last turn in sight, within a trial, unless the visitor wore a ring."""
         within = (self.episode % self.n_episodes > 0) & (ended["ring"] == 0)
         return fresh | {k: torch.where(within, ended[k], fresh[k]) for k in ("mood", "last")}
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Play a turn: the visitor is as engaged as its style says and shows it, more or less."""
@@ -212,7 +213,7 @@ class CompanionWorld(NpcWorld):
         }  # fmt: skip
         return after, engagement.clone(), None, None
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return who is there and what was shown."""
         shown = self._shown.index_select(0, state["mood"] * (self.styles.n + 1) + state["last"])
         turn = state["turn"]
@@ -239,31 +240,31 @@ class CompanionWorld(NpcWorld):
         """Return what the choices of an action are called."""
         return self.styles.names()
 
-    def asks(self, copy: int, action: Tensor) -> list[str]:
+    def asks(self, env: int, action: Tensor) -> list[str]:
         """Return the moods that a visitor can show."""
         return mood_names(self.styles.moods)
 
-    def frame(self, copy: int) -> dict[str, Any]:
+    def frame(self, env: int) -> dict[str, Any]:
         """Return who is there, the last mood and action, and under "hidden" the visitor's number and style."""
         state, styles = self.state, self.styles
-        mood, last = int(state["mood"][copy]), int(state["last"][copy])
-        glyph = (state["glyph"][copy] * 255).round().int().tolist() if "glyph" in state else None
-        style = int(state["style"][copy])
+        mood, last = int(state["mood"][env]), int(state["last"][env])
+        glyph = (state["glyph"][env] * 255).round().int().tolist() if "glyph" in state else None
+        style = int(state["style"][env])
         return {
-            "encounter": int(self.episode[copy]) % self.n_episodes, "encounters": self.n_episodes,
-            "turn": int(state["turn"][copy]), "turns": self.horizon,
-            "visitor": int(state["visitor"][copy]) if glyph is None else None, "visitors": self.settings.n_visitors,
-            "glyph": glyph, "ring": bool(state["ring"][copy]),
+            "encounter": int(self.episode[env]) % self.n_episodes, "encounters": self.n_episodes,
+            "turn": int(state["turn"][env]), "turns": self.horizon,
+            "visitor": int(state["visitor"][env]) if glyph is None else None, "visitors": self.settings.n_visitors,
+            "glyph": glyph, "ring": bool(state["ring"][env]),
             "mood": mood if mood < styles.moods else None, "moods": styles.moods,
             "mood_names": mood_names(styles.moods),
             "action": styles.factors[last].tolist() if last < styles.n else None,
-            "cost": float(state["cost"][copy]),
+            "cost": float(state["cost"][env]),
             "hidden": {
-                "visitor": int(state["visitor"][copy]), "style": styles.factors[style].tolist(),
-                "style_name": styles.name(style), "engagement": round(float(state["engagement"][copy]), 4),
+                "visitor": int(state["visitor"][env]), "style": styles.factors[style].tolist(),
+                "style_name": styles.name(style), "engagement": round(float(state["engagement"][env]), 4),
             },
         }  # fmt: skip
 
-    def picture(self, copy: int) -> NDArray[np.uint8]:
+    def picture(self, env: int) -> NDArray[np.uint8]:
         """Return a picture of the encounter (uint8 [240, 360, 3])."""
-        return draw_encounter(self.frame(copy), self.styles.sizes)
+        return draw_encounter(self.frame(env), self.styles.sizes)

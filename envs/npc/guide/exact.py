@@ -127,7 +127,7 @@ class Solver:
 
 
 class BayesOptimal(Policy):
-    """Decides as the solver does, copy by copy: for measurements, not for speed."""
+    """Decides as the solver does, env by env: for measurements, not for speed."""
 
     def __init__(self, solver: Solver) -> None:
         """Follow `solver`."""

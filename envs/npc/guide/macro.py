@@ -9,13 +9,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.envs.npc.shift import Shift
+from metarl.envs.npc.world import npc_spec
 from metarl.envs.tensor_world import EpisodeState, choose_rows
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .layouts import UNREACHABLE
 from .visitor_model import GuideSettings
-from .world import DISTANCE_UNIT, N_THEMES, GuideWorld, Places, last_step_width
+from .world import DISTANCE_UNIT, N_THEMES, GuideWorld, last_step_width
 
 _FARTHEST = 5.0
 """Largest distance in observations, in units of `DISTANCE_UNIT`."""
@@ -31,37 +32,24 @@ class GuideMacro(GuideWorld):
     led to) and "vec", see `GuideWorld.last_step`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        settings: GuideSettings,
-        places: Places,
-        *,
-        shift: Shift | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Build `n_copies` copies."""
-        m = settings.n_exhibits
-        n_vec = last_step_width(settings)
-        space = spaces.Dict(
+    @classmethod
+    def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
+        """Return what naming exhibits is."""
+        m, n_vec = settings.n_exhibits, last_step_width(settings)
+        seen = spaces.Dict(
             {
                 "exhibits": spaces.Box(0.0, _FARTHEST, (m, N_THEMES + 3), np.float32),
                 "vec": spaces.Box(0.0, 1.0, (n_vec,), np.float32),
             }
         )
-        super().__init__(
-            name,
-            n_copies,
-            settings,
-            places,
-            space,
-            spaces.Discrete(m + 1),
-            horizon=m + 1,
-            shift=shift,
-            device=device,
+        return npc_spec(
+            name, seen, spaces.Discrete(m + 1), m + 1, reward_in_obs=settings.reward_in_obs, fixed_horizon=False
         )
-        self._end = torch.ones(n_copies, 1, dtype=torch.bool, device=self.device)
+
+    def prepare(self) -> None:
+        """Lay out the distances that are shown."""
+        m = self.n_exhibits
+        self._end = torch.ones(self.num_envs, 1, dtype=torch.bool, device=self.device)
         shown = (self._distance / DISTANCE_UNIT).clamp(max=_FARTHEST).reshape(-1, m + 1)
         self._shown_distance = shown[:, :m].contiguous()
 
@@ -82,7 +70,7 @@ class GuideMacro(GuideWorld):
         row = state["layout"] * (m + 1) + state["at"]
         return self._distance.view(-1, m + 1).index_select(0, row)[:, :m]
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Walk there, look, and see how the visitor takes it."""
@@ -109,15 +97,15 @@ class GuideMacro(GuideWorld):
         reward = torch.where(arrives, felt, self._zero)
         return reached, reward, ~arrives | changes["seen"].all(1), None
 
-    def would_show(self, copy: int, action: int) -> bool:
+    def would_show(self, env: int, action: int) -> bool:
         """Return whether the visitor has the patience to go there and look."""
-        state = {k: v[copy] for k, v in self.state.items()}
+        state = {k: v[env] for k, v in self.state.items()}
         if action >= self.n_exhibits or bool(state["seen"][action]):
             return False
-        way = float(self.distances(self.state)[copy, action]) * float(self.latent()["pace"][copy])
+        way = float(self.distances(self.state)[env, action]) * float(self.latent()["pace"][env])
         return float(state["patience"]) >= way + self.settings.look_ticks
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what is on show and how far it is, and what `last_step` tells."""
         b, m = state["seen"].shape
         themes = self.places.themes.rows.index_select(0, state["theme"].reshape(-1)).view(b, m, N_THEMES)

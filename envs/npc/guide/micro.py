@@ -9,12 +9,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.envs.npc.shift import Shift
+from metarl.envs.npc.world import npc_spec
 from metarl.envs.tensor_world import EpisodeState, choose_rows
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .visitor_model import GuideSettings
-from .world import N_THEMES, GuideWorld, Places, last_step_width
+from .world import N_THEMES, GuideWorld, last_step_width
 
 NORTH, SOUTH, WEST, EAST, WAIT, PRESENT = range(6)
 TRAIL = 16
@@ -39,38 +40,21 @@ class GuideMicro(GuideWorld):
     crumbs ahead of the visitor (1 is 16), and the guide's row and column (1 is the far side).
     """
 
-    def __init__(
-        self,
-        name: str,
-        n_copies: int,
-        settings: GuideSettings,
-        places: Places,
-        *,
-        shift: Shift | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Build `n_copies` copies."""
+    @classmethod
+    def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
+        """Return what guiding step by step is."""
         view, n_vec = settings.view, last_step_width(settings) + _MOODS + 3
-        space = spaces.Dict(
+        seen = spaces.Dict(
             {
                 "map": spaces.Box(0.0, 1.0, (N_PLANES, view, view), np.float32),
                 "vec": spaces.Box(0.0, 1.0, (n_vec,), np.float32),
             }
         )
-        super().__init__(
-            name,
-            n_copies,
-            settings,
-            places,
-            space,
-            spaces.Discrete(6),
-            horizon=settings.patience,
-            shift=shift,
-            device=device,
+        return npc_spec(
+            name, seen, spaces.Discrete(6), settings.patience, reward_in_obs=settings.reward_in_obs, fixed_horizon=False
         )
-        self._build_planes()
 
-    def _build_planes(self) -> None:
+    def prepare(self) -> None:
         """Lay out what does not change: walls with a margin as wide as half the view, and offsets within it."""
         view, half, layouts = self.settings.view, self.settings.view // 2, self.places.layouts
         self._height = int(layouts.wall.shape[1])
@@ -139,7 +123,7 @@ class GuideMicro(GuideWorld):
         close = state["laid"] - state["eaten"] <= 1
         return here.any(1) & close, here.long().argmax(1)
 
-    def advance(
+    def transition(
         self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Let a tick pass, or the time of a look."""
@@ -167,12 +151,12 @@ class GuideMicro(GuideWorld):
         reward = torch.where(enjoyed, felt, self._zero)
         return reached, reward, (patience <= 0) | changes["seen"].all(1), None
 
-    def would_show(self, copy: int, action: int) -> bool:
+    def would_show(self, env: int, action: int) -> bool:
         """Return whether something can be presented here and now, and there is time to look."""
         can, _ = self.present_at(self.state)
-        return action == PRESENT and bool(can[copy] & (self.state["patience"][copy] >= self.settings.look_ticks))
+        return action == PRESENT and bool(can[env] & (self.state["patience"][env] >= self.settings.look_ticks))
 
-    def observe(self, state: EpisodeState) -> dict[str, Tensor]:
+    def observation(self, state: EpisodeState) -> dict[str, Tensor]:
         """Return what lies around the guide and what it knows besides."""
         b, view, m = self.num_envs, self.settings.view, self.n_exhibits
         row, column = state["cell"] // self.width, state["cell"] % self.width

@@ -23,7 +23,7 @@ from .visitor_model import BIAS, GAIN, PACES, satisfaction
 from .world import GuideWorld
 
 Rows = slice | Tensor
-"""Which copies: all, or int64 numbers."""
+"""Which envs: all, or int64 numbers."""
 ALL = slice(None)
 _IMPOSSIBLE = -20.0
 """Log-likelihood of what a hypothesis rules out. Finite, so that a visitor like nobody known leaves a posterior."""
@@ -56,7 +56,7 @@ class Prior:
 
 
 class Belief:
-    """The exact posterior over P people x A aversions, given what a guide was shown; one per copy."""
+    """The exact posterior over P people x A aversions, given what a guide was shown; one per env."""
 
     def __init__(self, world: GuideWorld, prior: Prior) -> None:
         """Know nothing yet."""
@@ -74,7 +74,7 @@ class Belief:
         self._known = world.places.themes.rows @ self.bank.T
 
     def forget(self, where: Tensor, keep: float = 0.0) -> None:
-        """Mix the posterior of the copies `where` with the prior: weight `keep` on what was learned."""
+        """Mix the posterior of the envs `where` with the prior: weight `keep` on what was learned."""
         old = torch.log_softmax(self.shown.flatten(1), 1).view_as(self.shown)
         if keep:
             flat = -torch.log(torch.tensor(float(self._flat[0].numel()), device=old.device))
@@ -126,16 +126,16 @@ class Belief:
         return mean, spread, negative
 
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a hypothesis per copy: interests [B, 10] and aversion [B]."""
+        """Return a hypothesis per env: interests [B, 10] and aversion [B]."""
         flat = self.weights().flatten(1)
         drawn = torch.multinomial(flat, 1, generator=generator).squeeze(1)
         a = len(self.aversions)
         return self.bank[drawn // a], self.aversions[drawn % a]
 
-    def expected(self, copy: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the interests [10], the aversion [] and the pace [] that are to be expected of a copy's visitor."""
-        weights = self.weights(slice(copy, copy + 1))[0]
-        speed, aversion = self.world.state["speed"][copy], weights.sum(0)
+    def expected(self, env: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the interests [10], the aversion [] and the pace [] that are to be expected of an env's visitor."""
+        weights = self.weights(slice(env, env + 1))[0]
+        speed, aversion = self.world.state["speed"][env], weights.sum(0)
         pace = torch.where(speed > 0, 1.0 / speed.clamp(min=1e-3), aversion @ self._usual_pace)
         return weights.sum(1) @ self.bank, aversion @ self.aversions, pace
 
@@ -163,7 +163,7 @@ class Planner(Policy):
         return meant
 
     def plan(self, rows: Rows = ALL) -> Tour:
-        """Return the best tours from where the copies `rows` stand."""
+        """Return the best tours from where the envs `rows` stand."""
         world = self.world
         state = {k: world.state[k][rows] for k in ("seen", "layout", "at", "patience")}
         prize, disliked = self.expect(rows)
@@ -199,9 +199,9 @@ class Filter(Planner):
             if self.memory < 1.0:
                 self.belief.forget(ended, self.memory)
 
-    def believes(self, copy: int) -> dict[str, Any]:
+    def believes(self, env: int) -> dict[str, Any]:
         """Return the expected "interests" {theme: number}, "aversion" and "pace"."""
-        interests, aversion, pace = self.belief.expected(copy)
+        interests, aversion, pace = self.belief.expected(env)
         themes = dict(zip(THEMES, interests.tolist(), strict=True))
         return {"interests": themes, "aversion": float(aversion), "pace": float(pace)}
 

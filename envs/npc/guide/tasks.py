@@ -16,6 +16,7 @@ from metarl.envs.npc.reference import Policy, Random
 from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import generator as stream
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
@@ -53,7 +54,7 @@ class GuideTasks(NpcFamily):
     def __init__(
         self,
         name: str,
-        make_world: Callable[..., GuideWorld],
+        world: type[GuideWorld],
         settings: GuideSettings,
         people: People,
         *,
@@ -61,11 +62,11 @@ class GuideTasks(NpcFamily):
         shift: str = "",
         n_test: int = 1024,
     ) -> None:
-        """`make_world(name, n_copies, settings, places, shift=, device=)` builds the world.
+        """`world` is the kind of guide.
 
         Raises: ConfigError for values that cannot be, MapError (a ConfigError) for maps that cannot be walked.
         """
-        self.guide, self.people, self._make_world = settings, people, make_world
+        self.guide, self.people, self._world = settings, people, world
         self.shift = Shift.parse(shift, SHIFTS)
         layouts, sizes = drawn_places(settings.n_exhibits)
         further = None
@@ -135,11 +136,16 @@ class GuideTasks(NpcFamily):
 
     @property
     def _is_macro(self) -> bool:
-        return self._make_world is GuideMacro
+        return self._world is GuideMacro
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GuideWorld:
-        """Build a world of `n_copies`."""
-        return self._make_world(self.name, n_copies, self.guide, self.places, shift=self.shift, device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return self._world.spec_for(self.name, self.guide)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> GuideWorld:
+        """Build a world of `num_envs`."""
+        return self._world(self.name, num_envs, self.guide, self.places, shift=self.shift, device=device)
 
     def prior(self, split: str) -> tuple[Prior, Prior]:
         """Return the law of the visitors in training, and the one that references for `split` filter with.
@@ -176,7 +182,7 @@ class GuideTasks(NpcFamily):
         return found.planner if isinstance(found, Leader) else found
 
 
-def build(name: str, make_world: Callable[..., GuideWorld], options: dict[str, Any]) -> GuideTasks:
+def build(name: str, world: type[GuideWorld], options: dict[str, Any]) -> GuideTasks:
     """Return the family `name` with options of `GuideSettings`, `People` and `GuideTasks`.
 
     Raises: ConfigError for an unknown option or a value that cannot be.
@@ -193,7 +199,7 @@ def build(name: str, make_world: Callable[..., GuideWorld], options: dict[str, A
     settings = GuideSettings(**{k: v for k, v in options.items() if k in rules})
     return GuideTasks(
         name,
-        make_world,
+        world,
         settings,
         people,
         maps=tuple(maps),

@@ -18,6 +18,7 @@ from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.maps.walking import walking_distances
 from metarl.envs.npc.reference import Policy, Random
 from metarl.errors import ConfigError
+from metarl.spec import WorldSpec
 from metarl.task_distribution import check_split
 from metarl.tasks import Tasks
 
@@ -102,9 +103,14 @@ class GuideTiny(NpcFamily):
         """Draw `n` visitors, each kind as often as any other up to one."""
         return pick(self.all(split), n, generator)
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GuideMacro:
-        """Build a world of `n_copies`."""
-        return GuideMacro(self.name, n_copies, SETTINGS, rooms(), device=device)
+    @property
+    def spec(self) -> WorldSpec:
+        """What its worlds are."""
+        return GuideMacro.spec_for(self.name, SETTINGS)
+
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> GuideMacro:
+        """Build a world of `num_envs`."""
+        return GuideMacro(self.name, num_envs, SETTINGS, rooms(), device=device)
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies by name, the Bayes-optimal one among them."""

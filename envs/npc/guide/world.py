@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld
 from metarl.envs.tensor_world import EpisodeState
 from metarl.seeding import CopyStreams
+from metarl.spec import WorldSpec
 
 from .layouts import Layouts
 from .render import paint
@@ -77,43 +77,39 @@ class GuideWorld(NpcWorld):
     def __init__(
         self,
         name: str,
-        n_copies: int,
+        num_envs: int,
         settings: GuideSettings,
         places: Places,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
         *,
-        horizon: int,
         shift: Shift | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build `n_copies` copies."""
-        super().__init__(
-            name,
-            n_copies,
-            observation_space,
-            action_space,
-            horizon=horizon,
-            n_episodes=settings.n_episodes,
-            fixed_horizon=False,
-            reward_in_obs=settings.reward_in_obs,
-            device=device,
-        )
+        """Build `num_envs` guides."""
+        super().__init__(self.spec_for(name, settings), num_envs, device, n_episodes=settings.n_episodes)
         self.settings, self.shift = settings, shift
         self.places = places.to(self.device)
         layouts, m = self.places.layouts, settings.n_exhibits
         self.n_exhibits, self.width = m, layouts.width
         self._distance = layouts.distance.reshape(-1).contiguous()
         self._no_theme = len(self.places.themes.rows) - 1
-        self._rows = torch.arange(n_copies, device=self.device)
-        self._zero = torch.zeros(n_copies, device=self.device)
-        self._one = torch.ones(n_copies, device=self.device)
-        self._none = torch.zeros(n_copies, dtype=torch.int64, device=self.device)
+        self._rows = torch.arange(num_envs, device=self.device)
+        self._zero = torch.zeros(num_envs, device=self.device)
+        self._one = torch.ones(num_envs, device=self.device)
+        self._none = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._face = torch.eye(settings.n_reactions + 1, device=self.device)
         self._edges = torch.tensor(settings.thresholds, device=self.device)
         self._slots = torch.arange(m, device=self.device)
+        self.prepare()
 
-    def begin(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def prepare(self) -> None:
+        """Work out what a kind of guide looks up in each step."""
+
+    @classmethod
+    @abstractmethod
+    def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
+        """Return what such a world is."""
+
+    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
         """Draw a layout of the visitor's kind of place and what is on show in it."""
         m, themes = self.n_exhibits, self.places.themes
         draw = streams.uniform(episode, 2 * m + 1)
@@ -164,7 +160,7 @@ class GuideWorld(NpcWorld):
         """Return what each action does, int64 [B, actions], where a shift has rewired them."""
         return self._current("wiring", state) if "wiring" in self.params else None
 
-    def carry(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
+    def persist(self, ended: EpisodeState, fresh: EpisodeState) -> EpisodeState:
         """Let the next episode begin with what the last step of this one showed."""
         return fresh | {k: ended[k] for k in ("reaction", "last_theme", "last_crowd", "speed")}
 
@@ -243,21 +239,21 @@ class GuideWorld(NpcWorld):
         return found | {"felt": self.felt(state)}
 
     @abstractmethod
-    def would_show(self, copy: int, action: int) -> bool:
-        """Return whether `action` (what is done, whatever the wiring) lets the visitor of `copy` look at an exhibit."""
+    def would_show(self, env: int, action: int) -> bool:
+        """Return whether `action` (what is done, whatever the wiring) lets the visitor of `env` look at an exhibit."""
 
-    def asks(self, copy: int, action: Tensor) -> list[str] | None:
+    def asks(self, env: int, action: Tensor) -> list[str] | None:
         """Return the faces that the visitor can make, if it is shown something."""
         names, wiring = REACTION_NAMES[self.settings.reactions], self.wiring(self.state)
-        does = int(action) if wiring is None else int(wiring[copy, int(action)])
-        return list(names) if names and self.would_show(copy, does) else None
+        does = int(action) if wiring is None else int(wiring[env, int(action)])
+        return list(names) if names and self.would_show(env, does) else None
 
-    def picture(self, copy: int) -> Any:
-        """Return an RGB picture (uint8 [H, W, 3]) of one copy."""
-        return paint(self.frame(copy))
+    def picture(self, env: int) -> Any:
+        """Return an RGB picture (uint8 [H, W, 3]) of one env."""
+        return paint(self.frame(env))
 
-    def frame(self, copy: int) -> dict[str, Any]:
-        """Return what a page needs to draw one copy now, as JSON-able values.
+    def frame(self, env: int) -> dict[str, Any]:
+        """Return what a page needs to draw one env now, as JSON-able values.
 
         "size" [rows, columns]; "walls", a string per row, "#" where nobody walks; "guide" and "visitor" (cells, [row,
         column]); "trail", cells from the visitor to the guide; "exhibits", each with "cell", "themes" {name: weight},
@@ -265,10 +261,10 @@ class GuideWorld(NpcWorld):
         "shown", the exhibit that it is about, or null; "speed" in cells per tick, 0 if not seen yet; "episode" of
         "episodes". Under "hidden": "interests" {theme: number}, "pace", "aversion", and "felt", g at each exhibit.
         """
-        state = {k: v[copy] for k, v in self.state.items()}
+        state = {k: v[env] for k, v in self.state.items()}
         wall = self.places.layouts.wall[int(state["layout"])]
         reaction = int(state["reaction"])
-        hidden = {k: v[copy].tolist() for k, v in self.latent().items()}
+        hidden = {k: v[env].tolist() for k, v in self.latent().items()}
         return {
             "size": list(wall.shape),
             "walls": ["".join("#" if w else "." for w in row) for row in wall.tolist()],
@@ -285,7 +281,7 @@ class GuideWorld(NpcWorld):
         }
 
     def _exhibits(self, state: EpisodeState) -> list[dict[str, Any]]:
-        """Return each exhibit of one copy's state for its `frame`."""
+        """Return each exhibit of one env's state for its `frame`."""
         points = self.places.layouts.points[state["layout"]].tolist()
         rows = self.places.themes.rows[state["theme"]]
         return [
@@ -301,7 +297,7 @@ class GuideWorld(NpcWorld):
 
     @abstractmethod
     def walkers(self, state: EpisodeState) -> dict[str, Any]:
-        """Return where guide and visitor are in one copy's state, and the "trail" between them, for its `frame`."""
+        """Return where guide and visitor are in one env's state, and the "trail" between them, for its `frame`."""
 
     def cell(self, number: Tensor | int) -> list[int]:
         """Return [row, column] of a cell."""

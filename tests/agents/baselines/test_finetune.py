@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import Step
 from metarl.agents.baselines.finetune import Finetune, FinetuneConfig
 from metarl.agents.ppo import PPOConfig
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -29,7 +29,7 @@ def _trial(
     config: FinetuneConfig = SMALL, actions: str = "discrete", n: int = 6, seed: int = 0
 ) -> tuple[Finetune, Trial]:
     world = ToyWorld(2 * n, actions)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     return agent, run_trial(world, agent, toy_tasks(n), agent.train_phases, seed=seed)
 
 
@@ -97,7 +97,7 @@ def test_multi_task_training_improves_the_mean_over_tasks() -> None:
     family = envs.make("navigation")
     world = family.make_world(40)
     config = FinetuneConfig(hidden=(32,), episodes_per_task=2, init_std=0.3, ppo=PPOConfig(lr=3e-3, epochs=4))
-    agent, returns = config.build(WorldSpec.of(world), seed=0), []
+    agent, returns = config.build(world.spec, seed=0), []
     for i in range(25):
         trial = run_trial(world, agent, family.sample("train", 20, generator(0, i)), (2,), seed=derive(0, "trial", i))
         returns.append(episode_table(trial.query).returns.flatten())
@@ -121,7 +121,7 @@ def test_each_task_adapts_to_its_own_episodes_only() -> None:
     agent, trial = _trial(n=4)
     rollout, state = trial.query, agent.init(4)
     changed = replace(rollout, reward=rollout.reward.clone())
-    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two copies
+    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two envs
     a, b = agent.adapt(state, rollout), agent.adapt(state, changed)
     for key in a:
         assert torch.equal(a[key][[0, 2, 3]], b[key][[0, 2, 3]])
@@ -186,9 +186,7 @@ def test_copies_of_a_task_share_its_policy() -> None:
 @pytest.mark.learning
 def test_fine_tuning_improves_returns_on_a_task_with_dense_rewards() -> None:
     family = envs.make("navigation")
-    agent = FinetuneConfig(hidden=(32,), init_std=0.1, finetune_steps=5, finetune_lr=0.02).build(
-        WorldSpec.of(family.make_world(1)), seed=0
-    )
+    agent = FinetuneConfig(hidden=(32,), init_std=0.1, finetune_steps=5, finetune_lr=0.02).build(family.spec, seed=0)
     tasks = family.sample("test", 20, generator(1))
     trial = run_trial(family.make_world(400), agent, tasks, (20, 20, 20, 20), seed=2)
     before, after = (episode_table(r).returns.mean(1) for r in (trial.rollouts[0], trial.query))
@@ -211,7 +209,7 @@ def test_a_restored_agent_goes_on_bit_for_bit() -> None:
 
 
 def test_adaptation_is_split_into_equal_phases_or_refused() -> None:
-    agent = SMALL.build(WorldSpec.of(ToyWorld(1)), seed=0)
+    agent = SMALL.build(ToyWorld(1).spec, seed=0)
     assert [agent.phases(n) for n in (0, 1, 2, 6)] == [(), (1,), (2,), (2, 2, 2)]
     with pytest.raises(ConfigError, match="ask for 4"):
         agent.phases(5)

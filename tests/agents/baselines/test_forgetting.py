@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.forgetting import Forgetting
 from metarl.agents.rl2.agent import RL2Config
 from metarl.seeding import generator
@@ -23,7 +22,7 @@ def pasts() -> tuple[Any, list[Tasks], Tensor]:
     """Return a world, two sets of visitors that differ where a ring is worn, and who wears one."""
     family = envs.make("npc/companion", identity="id", opt_out=0.5, n_encounters=ENCOUNTERS, n_turns=TURNS)
     world, tasks = family.make_world(N), family.sample("train", N, generator(0))
-    spy = RL2Config(episodes_per_trial=ENCOUNTERS).build(WorldSpec.of(world), seed=0)
+    spy = RL2Config(episodes_per_trial=ENCOUNTERS).build(world.spec, seed=0)
     run_trial(world, spy, tasks, (1,), seed=7)  # rings follow from the seed
     rings = world.rings()
     others = tasks[[*range(1, N), 0]].values["style"]
@@ -40,7 +39,7 @@ def first_actions(world: Any, agent: Any, tasks: Tasks) -> Tensor:
 def test_an_agent_that_forgets_does_the_same_in_both_pasts_and_one_that_does_not_differs(memory: Any) -> None:
     world, (one, other), rings = pasts()
     assert 0.3 < float(rings.float().mean()) < 0.7
-    spec = WorldSpec.of(world)
+    spec = world.spec
     agent = RL2Config(episodes_per_trial=ENCOUNTERS, memory=memory, normalise_inputs=False).build(spec, seed=1)
     with torch.no_grad():
         agent.network.head.weight.mul_(300.0)  # a fresh policy hardly heeds its memory
@@ -52,7 +51,7 @@ def test_an_agent_that_forgets_does_the_same_in_both_pasts_and_one_that_does_not
 def test_where_nobody_wears_a_ring_it_is_the_agent_itself() -> None:
     family = envs.make("npc/companion", identity="id", n_encounters=3, n_turns=2)
     world, tasks = family.make_world(5), family.sample("train", 5, generator(0))
-    spec = WorldSpec.of(world)
+    spec = world.spec
     agent = RL2Config(episodes_per_trial=3, memory="lstm").build(spec, seed=1)
     forgetting = Forgetting(agent, first=spec.obs_dim - 3, ring=spec.obs_dim - 2)
     plain, wrapped = (run_trial(world, a, tasks, (3,), seed=3).query for a in (agent, forgetting))  # type: ignore[arg-type]

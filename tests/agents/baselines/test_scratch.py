@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import Step
 from metarl.agents.baselines.scratch import Scratch, ScratchConfig
 from metarl.agents.maml.inner_loop import make_batch
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -30,7 +30,7 @@ def _trial(
 ) -> tuple[Scratch, Trial]:
     """Return an agent and a phase of it with random rewards, which no baseline can foretell."""
     world = ToyWorld(2 * n, actions)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     trial = run_trial(world, agent, toy_tasks(n), (2,), seed=seed)
     reward = torch.randn(trial.query.reward.shape, generator=generator(seed, "reward"))
     return agent, Trial(trial.tasks, (replace(trial.query, reward=reward),))
@@ -90,7 +90,7 @@ def test_each_task_learns_from_its_own_episodes_only() -> None:
     agent, trial = _trial()
     rollout, state = trial.query, agent.init(4)
     changed = replace(rollout, reward=rollout.reward.clone())
-    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two copies
+    changed.reward[:, 2:4] = torch.randn(changed.reward[:, 2:4].shape, generator=generator(0))  # task 1's two envs
     a, b = agent.adapt(state, rollout), agent.adapt(state, changed)
     assert all(torch.equal(a[key][[0, 2, 3]], b[key][[0, 2, 3]]) for key in a)
     assert any(not torch.equal(a[key][1], b[key][1]) for key in a)
@@ -137,7 +137,7 @@ def test_a_checkpoint_brings_the_same_fresh_parameters_back() -> None:
 
 
 def test_adaptation_is_split_into_equal_phases_or_refused() -> None:
-    agent = SMALL.build(WorldSpec.of(ToyWorld(1)), seed=0)
+    agent = SMALL.build(ToyWorld(1).spec, seed=0)
     assert [agent.phases(n) for n in (0, 1, 2, 6)] == [(), (1,), (2,), (2, 2, 2)]
     with pytest.raises(ConfigError, match="ask for 4"):
         agent.phases(5)
@@ -159,7 +159,7 @@ def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> Non
 def test_a_task_is_learnt_from_its_own_episodes() -> None:
     family = envs.make("navigation")
     world = family.make_world(200)
-    agent = ScratchConfig(hidden=(16,), init_std=0.1, lr=3e-3).build(WorldSpec.of(world), seed=0)
+    agent = ScratchConfig(hidden=(16,), init_std=0.1, lr=3e-3).build(world.spec, seed=0)
     trial = run_trial(world, agent, family.sample("test", 10, generator(1)), (20,) * 5, seed=2)
     before, after = (episode_table(r).returns.mean(1) for r in (trial.rollouts[0], trial.query))
     gain = after - before

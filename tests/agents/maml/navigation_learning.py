@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.maml.agent import MAMLConfig
 from metarl.episodes import episode_table
 from metarl.seeding import derive, generator
@@ -18,7 +17,7 @@ def learned_returns(n_iterations: int, **options: Any) -> tuple[Tensor, Tensor]:
     """Meta-train at a small scale; return held-out returns before and after one inner step [160]."""
     family, n_tasks, episodes = envs.make("navigation"), 10, 10
     world = family.make_world(n_tasks * episodes)
-    agent = MAMLConfig(hidden=(32, 32), episodes_per_step=episodes, **options).build(WorldSpec.of(world), seed=0)
+    agent = MAMLConfig(hidden=(32, 32), episodes_per_step=episodes, **options).build(world.spec, seed=0)
     for i in range(n_iterations):
         tasks = family.sample("train", n_tasks, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))

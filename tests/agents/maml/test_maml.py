@@ -51,7 +51,7 @@ def _trial(agent: MAML, kind: str = "box", seed: int = 0) -> Trial:
 
 def _pick_tasks(rollout: Rollout, tasks: list[int]) -> Rollout:
     """Return the rollout of these tasks only, in this order."""
-    m = rollout.n_copies
+    m = rollout.envs_per_task
     columns = [t * m + c for t in tasks for c in range(m)]
     tensors = {k: v[:, columns] for k, v in vars(rollout).items() if isinstance(v, Tensor)}
     return replace(rollout, **tensors, n_tasks=len(tasks))
@@ -166,7 +166,7 @@ def test_a_step_size_of_zero_gives_phi_equal_to_theta() -> None:
 
 
 def test_rows_that_do_not_count_may_hold_anything() -> None:
-    """Idle copies carry leftovers; NaN there must not reach the gradient."""
+    """Idle envs carry leftovers; NaN there must not reach the gradient."""
     agent = _agent()
     rollout = _rollout(agent)
     idle = ~rollout.valid
@@ -194,9 +194,7 @@ def test_trap_5_11_later_steps_at_test_are_halved() -> None:
 def test_trap_5_11_every_inner_step_gets_episodes_of_the_policy_before_it() -> None:
     """With K = 2 the second support is sampled by phi_1, not by theta again."""
     family = envs.make("gridworld")
-    agent = MAMLConfig(hidden=(4,), inner_steps=2, episodes_per_step=2, alpha=2.0).build(
-        WorldSpec.of(family.make_world(1)), seed=0
-    )
+    agent = MAMLConfig(hidden=(4,), inner_steps=2, episodes_per_step=2, alpha=2.0).build(family.spec, seed=0)
     trial = run_trial(family.make_world(6), agent, family.sample("train", 3, generator(0)), agent.train_phases, seed=1)
     state = agent.init(3)
     for phase, rollout in enumerate(trial.rollouts):
@@ -292,7 +290,7 @@ def _bandit_trial(agent: MAML, pulls: list[int], paying_arm: int) -> Trial:
     n = len(pulls)
     action = torch.tensor([pulls])
     base = synthetic_rollout(
-        agent.net, agent.spec, agent.parameters(), n_tasks=1, n_copies=n, n_steps=1, early_end=False
+        agent.net, agent.spec, agent.parameters(), n_tasks=1, envs_per_task=n, n_steps=1, early_end=False
     )
     rollout = replace(
         base, obs=torch.ones(1, n, 1), next_obs=torch.ones(1, n, 1), action=action,

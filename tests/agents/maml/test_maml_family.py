@@ -139,7 +139,7 @@ def test_anil_moves_the_head_as_maml_does() -> None:
 def _bandit_rollouts(agent: MAML) -> Trial:
     """Return arm 1 paying, pulls 0, 1, 1, 0 by a fair policy, as support and as query: advantages are -1 and 1."""
     base = synthetic_rollout(
-        agent.net, agent.spec, agent.parameters(), n_tasks=1, n_copies=4, n_steps=1, early_end=False
+        agent.net, agent.spec, agent.parameters(), n_tasks=1, envs_per_task=4, n_steps=1, early_end=False
     )
     action = torch.tensor([[0, 1, 1, 0]])
     rollout = replace(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.maml.agent import MAML, MAMLConfig
 from metarl.agents.maml.meta_batch import shares
 from metarl.agents.maml.trust_region import flatten
@@ -35,7 +34,7 @@ def made(**options: Any) -> tuple[MAML, Trial]:
     family = envs.make("navigation")
     world = family.make_world(10)
     well = {"cg_iters": 4, "damping": 0.01}  # a system that does not amplify rounding
-    agent = MAMLConfig(hidden=(8,), episodes_per_step=2, **well, **options).build(WorldSpec.of(world), seed=0)
+    agent = MAMLConfig(hidden=(8,), episodes_per_step=2, **well, **options).build(world.spec, seed=0)
     trial = run_trial(world, agent, family.sample("train", 5, generator(0)), agent.train_phases, seed=0)
     return agent, trial
 

@@ -87,7 +87,7 @@ def test_pooled_reads_add_the_mean_of_all_evidence_and_how_long_the_trial_has_la
 
 
 def test_without_names_the_whole_observation_is_the_identity_and_is_evidence_too() -> None:
-    spec = WorldSpec.of(envs.make("tabular-mdp").make_world(1))
+    spec = envs.make("tabular-mdp").spec
     assert identity_layout(spec, ()) == Layout(tuple(range(10)), (10,))
     config = RL2Config(hidden=8, memory="matching", matching=MatchingConfig(identity=()))
     memory = config.build(spec, seed=0).network.core
@@ -164,7 +164,7 @@ CONFIG = RL2Config(
 def test_the_first_pass_of_an_update_sees_the_policy_that_acted(identity: str, foresight: float) -> None:
     family = envs.make("npc/companion", n_encounters=4, n_turns=2, identity=identity)
     world = family.make_world(6)
-    agent = replace(CONFIG, foresight_coef=foresight).build(WorldSpec.of(world), seed=0)
+    agent = replace(CONFIG, foresight_coef=foresight).build(world.spec, seed=0)
     trial = run_trial(world, agent, family.sample("train", 6, generator(0)), (4,), seed=0)
     metrics = agent.update(trial, generator=generator(1))
     assert abs(metrics["kl"]) < 1e-6
@@ -183,7 +183,7 @@ def learn(n_updates: int, **options: object) -> list[float]:
     family = envs.make("npc/companion", n_visitors=2, n_encounters=4, n_turns=3, identity="id", held_out=False)
     world = family.make_world(64)
     ppo = PPOConfig(lr=4e-3, gamma=1.0, epochs=4, minibatches=2, entropy_coef=0.02)
-    agent = replace(CONFIG, hidden=32, ppo=ppo, **options).build(WorldSpec.of(world), seed=0)
+    agent = replace(CONFIG, hidden=32, ppo=ppo, **options).build(world.spec, seed=0)
     found = []
     for i in range(n_updates):
         trial = run_trial(world, agent, family.sample("train", 64, generator(0, i)), (4,), seed=i)
@@ -205,7 +205,7 @@ def test_filed_by_state_rewards_of_an_mdp_are_remembered_at_once() -> None:
     ppo = PPOConfig(lr=4e-3, gamma=0.9, lam=0.7, entropy_coef=0.02)
     config = RL2Config(episodes_per_trial=4, memory="matching", matching=matching, foresight_coef=0.5, ppo=ppo,
                        normalise_inputs=False)  # fmt: skip
-    agent, noise = config.build(WorldSpec.of(world), seed=0), generator(0)
+    agent, noise = config.build(world.spec, seed=0), generator(0)
     for i in range(25):
         trial = run_trial(world, agent, family.sample("train", 128, noise), (4,), seed=i)
         agent.update(trial, generator=noise)

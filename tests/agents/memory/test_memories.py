@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agent import State, WorldSpec
+from metarl.agent import State
 from metarl.agents.memory.mann import MANNConfig
 from metarl.agents.memory.recurrent import CoreSize, MemoryCore
 from metarl.agents.memory.snail import SNAILConfig
@@ -205,7 +205,7 @@ def test_trials_longer_than_those_of_training_can_be_played(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", LOOKING_BACK)
 def test_a_context_shorter_than_a_trial_is_refused(kind: Any) -> None:
-    spec, part = WorldSpec.of(ToyWorld(1)), {"transformer": TransformerConfig, "snail": SNAILConfig}[kind]
+    spec, part = ToyWorld(1).spec, {"transformer": TransformerConfig, "snail": SNAILConfig}[kind]
     config = replace(SMALL, memory=kind, **{kind: part(context=STEPS)})
     config.build(spec, seed=0)
     with pytest.raises(ConfigError, match=rf"rl2.{kind}.context must hold a whole training trial, 12 env steps"):

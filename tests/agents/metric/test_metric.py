@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import State, Step, WorldSpec
+from metarl.agent import State, Step
 from metarl.agents.metric.agent import Metric, MetricConfig
 from metarl.agents.metric.policy_mixture import mixture_log_prob, mixture_outputs
 from metarl.agents.metric.task_metric import TaskMetric, spread_out, transitions
@@ -39,7 +39,7 @@ def _trained(
     """Return an agent after some updates on noisy rewards, and the last trial."""
     tasks = toy_tasks(4) if tasks is None else tasks
     world = ToyWorld(2 * len(tasks), actions)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     trial = run_trial(world, agent, tasks, agent.train_phases, seed=seed)
     for i in range(n_updates):
         trial = _noisy(run_trial(world, agent, tasks, agent.train_phases, seed=derive(seed, i)), derive(seed, "r", i))
@@ -190,7 +190,7 @@ def _replayed(agent: Metric, trial: Trial, *, shift: float) -> Trial:
     batch = agent._batch(query)
     out = agent.net(agent.library.rows(slots), batch.obs, batch.action_mask)
     log_prob = agent.net.distribution.log_prob(out, batch.action)
-    n, m, steps = query.n_tasks, query.n_copies, len(query.obs)
+    n, m, steps = query.n_tasks, query.envs_per_task, len(query.obs)
     back = log_prob.reshape(n, steps, m).transpose(0, 1).reshape(steps, n * m)
     return Trial(trial.tasks, (trial.rollouts[0], replace(query, log_prob=back.detach() + shift)))
 
@@ -223,7 +223,7 @@ def test_tasks_beyond_the_librarys_room_train_the_metric_and_the_average_task_po
 def test_similarity_is_greatest_for_the_context_it_was_taken_from(encoder: Any, reader: Any) -> None:
     """By hand: distances to the mean of a task's contexts, or the attention on all of them."""
     config = replace(SMALL, encoder=encoder, reader=reader, temperature=0.5)
-    metric = TaskMetric(config, WorldSpec.of(ToyWorld(1)), generator(0), torch.device("cpu"))
+    metric = TaskMetric(config, ToyWorld(1).spec, generator(0), torch.device("cpu"))
     query, known = torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(3, 2, 3)
     known[0] = torch.tensor([[3.0, 0.0, 0.0], [1.0, 0.0, 4.0]])
     known[1, 0] = torch.tensor([1.0, 1.0, 0.0])
@@ -278,7 +278,7 @@ def test_a_checkpoint_of_another_agent_or_size_is_refused() -> None:
 
 
 def test_adaptation_is_one_phase_to_read_and_equal_ones_to_learn_from_or_refused() -> None:
-    agent = replace(SMALL, support_episodes=3).build(WorldSpec.of(ToyWorld(1)), seed=0)
+    agent = replace(SMALL, support_episodes=3).build(ToyWorld(1).spec, seed=0)
     assert [agent.phases(n) for n in (0, 1, 3, 5, 7)] == [(), (1,), (3,), (3, 2), (3, 2, 2)]
     assert agent.train_phases == (3, 2)
     with pytest.raises(ConfigError, match="ask for 5"):
@@ -315,7 +315,7 @@ def test_a_fixed_list_of_training_goals_fills_the_library_and_an_endless_one_its
     for options, expected in (({"n_train": 5}, 5.0), ({}, 6.0)):
         family = envs.make("navigation", **options)
         world = family.make_world(8)
-        agent = replace(SMALL, metric_steps=0).build(WorldSpec.of(world), seed=0)
+        agent = replace(SMALL, metric_steps=0).build(world.spec, seed=0)
         for i in range(3):
             tasks = family.sample("train", 4, generator(0, i))
             trial = run_trial(world, agent, tasks, agent.train_phases, seed=i)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.metric.agent import Metric, MetricConfig
 from metarl.episodes import episode_table
 from metarl.seeding import derive, generator
@@ -24,7 +23,7 @@ CONFIG = MetricConfig(
 def _train(n_iterations: int) -> Metric:
     family = envs.make("navigation", n_train=20)
     world = family.make_world(20 * EPISODES)
-    agent = CONFIG.build(WorldSpec.of(world), seed=0)
+    agent = CONFIG.build(world.spec, seed=0)
     for i in range(n_iterations):
         tasks = family.sample("train", 20, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))

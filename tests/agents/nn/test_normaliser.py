@@ -55,7 +55,7 @@ def trained(config: Any, n_iterations: int = 2) -> Any:
     """Return an agent after a little training on 2-D navigation."""
     family = navigation()
     with_world = family.make_world(1)
-    agent = config.build(WorldSpec.of(with_world), seed=0)
+    agent = config.build(with_world.spec, seed=0)
     meta_train(agent, family, dataclasses.replace(LOOP, n_iterations=n_iterations), Silent(), seed=0)
     return agent
 
@@ -264,7 +264,7 @@ def test_an_agent_that_learnt_statistics_from_held_out_tasks_would_be_refused() 
             return super().adapt(state, rollout)
 
     family = navigation()
-    agent = Leaking(AGENTS["maml"], WorldSpec.of(family.make_world(1)), seed=0)
+    agent = Leaking(AGENTS["maml"], family.spec, seed=0)
     with pytest.raises(MetarlError, match="parameters"):
         evaluate(agent, family, Protocol(adapt_episodes=2, n_seeds=1), references=False)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.nn.reward_scale import objective_reward
 from metarl.agents.pearl.agent import PEARLConfig
 from metarl.agents.ppo import PPOConfig
@@ -35,7 +34,7 @@ CONFIGS: dict[str, Any] = {
 def trained(config: Any, dense_shift: float, seed: int = 0) -> tuple[Any, Trial]:
     """Return an agent after one update on three tasks, whose dense reward was changed at the last step of all."""
     world = envs.make("sparse-point-robot").make_world(3)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     trial = run_trial(world, agent, envs.make("sparse-point-robot").all("train")[:3], agent.train_phases, seed=seed)
     rollout = trial.query
     assert rollout.dense_reward is not None
@@ -77,4 +76,4 @@ def test_what_the_agent_sees_is_the_worlds_own_reward(name: str) -> None:
 def test_a_world_without_a_dense_reward_is_refused(config: Any) -> None:
     world = envs.make("navigation").make_world(2)
     with pytest.raises(ConfigError, match=rf"{config.algorithm}\.dense_reward is set, but the world gives no dense"):
-        config.build(WorldSpec.of(world), seed=0)
+        config.build(world.spec, seed=0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import State, Step, WorldSpec
+from metarl.agent import State, Step
 from metarl.agents import AGENTS
 from metarl.agents.pearl.agent import PEARL, PEARLConfig
 from metarl.agents.pearl.sac import SACConfig
@@ -32,7 +32,7 @@ GRU = dataclasses.replace(SMALL, encoder="gru", context_order="trial")
 def toy(config: PEARLConfig = SMALL, n: int = 6, *, seed: int = 0, **options: Any) -> tuple[PEARL, Trial]:
     """Return an agent and a training trial of it on n toy tasks with episodes of 1 to 4 steps."""
     world = ToyWorld(n, "box", **options)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     return agent, run_trial(world, agent, toy_tasks(n, world.horizon), agent.train_phases, seed=seed)
 
 
@@ -97,7 +97,7 @@ def test_trap_5_16_greedy_evaluation_is_the_same_whatever_the_noise() -> None:
     family = envs.make("sparse-point-robot")
     for mode, same in (("mean", True), ("sample", False)):
         world = family.make_world(3)
-        agent = dataclasses.replace(SMALL, greedy_latent=mode).build(WorldSpec.of(world), seed=0)
+        agent = dataclasses.replace(SMALL, greedy_latent=mode).build(world.spec, seed=0)
         state = agent.adapt(agent.init(3), run_trial(world, agent, family.all("test")[:3], (1,), seed=0).query)
         step = Step(torch.ones(3, 2), torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
         actions = [agent.act(state, step, generator=generator(i), greedy=True)[1].action for i in range(2)]
@@ -165,7 +165,7 @@ def test_of_several_trials_one_is_drawn_whole_and_the_oldest_makes_room() -> Non
 def test_a_task_that_makes_room_takes_all_its_trials_along() -> None:
     world = ToyWorld(2, "box", ends=False)
     config = dataclasses.replace(SMALL, context_trials=3, context_order="trial", context_size=12, replay_tasks=2)
-    agent = config.build(WorldSpec.of(world), seed=0)
+    agent = config.build(world.spec, seed=0)
     for ids in ([0, 1], [0, 1], [2, 3]):
         agent.remember(run_trial(world, agent, toy_tasks(4)[ids], agent.train_phases, seed=0))
     assert (agent.context.size.reshape(2, 3) > 0).sum(1).tolist() == [1, 1]
@@ -175,7 +175,7 @@ def test_a_task_that_makes_room_takes_all_its_trials_along() -> None:
 
 def test_a_task_that_is_in_the_batch_twice_keeps_both_trials_and_its_later_context() -> None:
     world = ToyWorld(2, "box", ends=False)
-    agent = SMALL.build(WorldSpec.of(world), seed=0)
+    agent = SMALL.build(world.spec, seed=0)
     tasks = toy_tasks(2)[[1, 1]]
     trial = run_trial(world, agent, tasks, agent.train_phases, seed=0)
     agent.remember(trial)
@@ -251,7 +251,7 @@ def test_the_step_size_of_all_networks_falls_linearly_when_asked() -> None:
 def test_critics_learn_from_the_dense_reward_and_the_encoder_reads_the_worlds() -> None:
     family = envs.make("sparse-point-robot")
     world = family.make_world(3)
-    agent = dataclasses.replace(SMALL, dense_reward=True).build(WorldSpec.of(world), seed=0)
+    agent = dataclasses.replace(SMALL, dense_reward=True).build(world.spec, seed=0)
     trial = run_trial(world, agent, family.all("train")[:3], agent.train_phases, seed=0)
     agent.remember(trial)
     stored = agent.replay.oldest(torch.arange(3), 80)[..., 4]
@@ -311,9 +311,9 @@ def test_phases_explore_first_and_then_move_the_belief_after_each_episode() -> N
 def test_the_registry_builds_it_and_what_cannot_work_is_refused() -> None:
     assert AGENTS.make("pearl") == PEARLConfig()
     with pytest.raises(ConfigError, match="finite bounds"):  # this Box is unbounded
-        PEARLConfig().build(WorldSpec.of(ToyWorld(1, "matrix-box")), seed=0)
+        PEARLConfig().build(ToyWorld(1, "matrix-box").spec, seed=0)
     with pytest.raises(ConfigError, match="dense reward"):
-        PEARLConfig(dense_reward=True).build(WorldSpec.of(ToyWorld(1, "box")), seed=0)
+        PEARLConfig(dense_reward=True).build(ToyWorld(1, "box").spec, seed=0)
     agent, trial = toy()
     with pytest.raises(ConfigError, match="train_phases"):
         agent.update(Trial(trial.tasks, trial.rollouts[:1]), generator=generator(0))

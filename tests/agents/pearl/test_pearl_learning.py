@@ -6,7 +6,6 @@ import pytest
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.pearl.agent import PEARLConfig
 from metarl.agents.pearl.sac import SACConfig
 from metarl.episodes import join_tables
@@ -29,7 +28,7 @@ def _gains(n_iterations: int) -> Tensor:
         prior_episodes=2, extra_episodes=1, encoder_hidden=(64, 64), context_size=32, context_least=8, grad_steps=40,
         kl_weight=0.003, meta_batch=16, replay_tasks=200, replay_steps=60,
         sac=SACConfig(hidden=(64, 64), batch_size=32, lr=2e-3, gamma=0.9, tau=0.02, reward_scale=5.0, temperature=0.1),
-    ).build(WorldSpec.of(world), seed=0)  # fmt: skip
+    ).build(world.spec, seed=0)  # fmt: skip
     for i in range(n_iterations):
         tasks = family.sample("train", n, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))

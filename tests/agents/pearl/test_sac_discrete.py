@@ -122,7 +122,7 @@ def test_the_temperature_finds_the_entropy_it_is_told() -> None:
 def test_pearl_plays_choices_and_boxes() -> None:
     assert type(make_sac(SACConfig(), spec(spaces.Box(-1.0, 1.0, (2,))), 3, seed=0)) is SAC
     world = envs.make("gridworld").make_world(3)
-    agent = PEARLConfig(latent=3).build(WorldSpec.of(world), seed=0)
+    agent = PEARLConfig(latent=3).build(world.spec, seed=0)
     step = Step(torch.zeros(3, 2), torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
     _, decision = agent.act(agent.init(3), step, generator=generator(0))
     assert decision.action.dtype == torch.int64
@@ -136,7 +136,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a Box with finite bounds, Discrete or MultiDiscrete"):
         make_sac(SACConfig(), spec(spaces.MultiBinary(3)), 3, seed=0)
     world = envs.make("gridworld").make_world(1)
-    agent = PEARLConfig().build(WorldSpec.of(world), seed=0)
+    agent = PEARLConfig().build(world.spec, seed=0)
     step = Step(
         torch.zeros(1, 2), torch.zeros(1, 5), torch.zeros(1), torch.zeros(1, dtype=torch.bool),
         torch.ones(1, 5, dtype=torch.bool),

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
 from metarl.agents.rl2.auxiliary_losses import Lessons
@@ -19,13 +18,13 @@ from metarl.seeding import generator
 from metarl.trial import run_trial
 
 FAMILY = envs.make("npc/assistant")
-SPEC = WorldSpec.of(FAMILY.make_world(1))
+SPEC = FAMILY.spec
 CONFIG = RL2Config(episodes_per_trial=2, hidden=24, rows=RowsConfig("offers", 16, products=8), inference_coef=1.0)
 
 
 def collected(config: RL2Config, n: int = 5, seed: int = 0, *, training: bool = True) -> Rollout:
     world = FAMILY.make_world(n)
-    agent = config.build(WorldSpec.of(world), seed=0)
+    agent = config.build(world.spec, seed=0)
     return run_trial(world, agent, FAMILY.sample("train", n, generator(seed)), (2,), seed=seed, training=training).query
 
 
@@ -37,7 +36,7 @@ def test_outputs_of_the_lessons_follow_each_other() -> None:
 
 
 def test_losses_are_squared_errors_of_valid_steps_by_their_weights() -> None:
-    spec = replace(SPEC, n_hidden=2)
+    spec = replace(SPEC, n_privileged=2)
     lessons = Lessons(spec, 1, foresight_coef=0.5, inference_coef=2.0)
     out = torch.zeros(1, 2, 1 + 19 + 2)
     out[..., 1 + 3], out[..., 20], out[..., 21] = 0.7, 1.0, -1.0
@@ -56,18 +55,18 @@ def test_losses_are_squared_errors_of_valid_steps_by_their_weights() -> None:
 
 def test_rollouts_say_what_was_hidden_before_each_step_to_those_who_need_it_only() -> None:
     told = collected(CONFIG)
-    assert told.hidden is not None
-    assert told.hidden.shape == (*told.reward.shape, 8)
-    assert told.hidden[..., 6:].sum(-1).eq(1.0).all()
+    assert told.privileged_info is not None
+    assert told.privileged_info.shape == (*told.reward.shape, 8)
+    assert told.privileged_info[..., 6:].sum(-1).eq(1.0).all()
     for copy in range(5):
         at = told.valid[:, copy]
-        tastes, intents = told.hidden[at, copy, :6], told.hidden[at, copy, 6:]
+        tastes, intents = told.privileged_info[at, copy, :6], told.privileged_info[at, copy, 6:]
         assert torch.equal(tastes, tastes[:1].expand_as(tastes))  # one visitor per trial
         for episode in range(2):
             of_one = intents[told.episode[at, copy] == episode]
             assert torch.equal(of_one, of_one[:1].expand_as(of_one))  # one intent per dialogue
-    assert collected(replace(CONFIG, inference_coef=0.0)).hidden is None
-    assert collected(CONFIG, training=False).hidden is None  # an evaluation never asks
+    assert collected(replace(CONFIG, inference_coef=0.0)).privileged_info is None
+    assert collected(CONFIG, training=False).privileged_info is None  # an evaluation never asks
 
 
 def test_what_is_hidden_never_reaches_the_policy() -> None:
@@ -76,7 +75,7 @@ def test_what_is_hidden_never_reaches_the_policy() -> None:
     trials = []
     for say in (lambda world: world.latent()["beta"].new_zeros(5, 8), lambda world: torch.full((5, 8), 7.0)):
         world = FAMILY.make_world(5)
-        world.hidden = lambda world=world, say=say: say(world)
+        world.privileged_info = lambda world=world, say=say: say(world)
         trials.append(
             run_trial(world, agent, FAMILY.sample("train", 5, generator(0)), (2,), seed=1, training=True).query
         )
@@ -90,7 +89,7 @@ def test_the_memory_learns_to_tell_what_is_hidden_from_what_was_said() -> None:
     for coef in (1.0, 1e-9):
         ppo = PPOConfig(lr=3e-3, entropy_coef=0.5)  # much entropy: questions go on being asked
         world = FAMILY.make_world(64)
-        agent = replace(CONFIG, inference_coef=coef, ppo=ppo).build(WorldSpec.of(world), seed=0)
+        agent = replace(CONFIG, inference_coef=coef, ppo=ppo).build(world.spec, seed=0)
         noise, metrics = generator(0), {}
         for i in range(30):
             tasks = FAMILY.sample("train", 64, noise)
@@ -100,8 +99,8 @@ def test_the_memory_learns_to_tell_what_is_hidden_from_what_was_said() -> None:
 
 
 def test_a_world_that_does_not_say_what_is_hidden_is_refused() -> None:
-    spec = WorldSpec.of(envs.make("gridworld").make_world(1))
-    with pytest.raises(ConfigError, match=r"n_hidden is 0.*set it to 0"):
+    spec = envs.make("gridworld").spec
+    with pytest.raises(ConfigError, match=r"n_privileged is 0.*set it to 0"):
         RL2Config(inference_coef=1.0).build(spec, seed=0)
     with pytest.raises(ConfigError, match=r"inference_coef must be >= 0"):
         RL2Config(inference_coef=-1.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import Agent, WorldSpec
+from metarl.agent import Agent
 from metarl.agents.pearl.agent import PEARLConfig
 from metarl.agents.rl2.agent import RL2Config
 from metarl.agents.varibad.agent import VariBADConfig
@@ -29,8 +29,8 @@ CONFIGS: dict[str, Any] = {
 def trial(name: str, *, shows: bool, goal: list[float]) -> Any:
     """Play a point robot, whose observations do not tell where the goal is; only the reward does."""
     world = envs.make("point-robot").make_world(2)
-    world.shows_reward = shows
-    agent: Agent = CONFIGS[name].build(WorldSpec.of(world), seed=0, device="cpu")
+    world.spec = replace(world.spec, reward_observable=shows)
+    agent: Agent = CONFIGS[name].build(world.spec, seed=0, device="cpu")
     tasks = Tasks.of("point-robot", goal=torch.tensor([goal, [0.5, 0.5]]))
     # PEARL takes its context in between phases, the others while they act.
     return run_trial(world, agent, tasks, (1, 1) if name == "pearl" else (2,), seed=3)
@@ -53,11 +53,11 @@ def test_the_same_agents_heed_rewards_that_are_shown(name: str) -> None:
 
 def test_the_memory_is_trained_on_what_it_saw_while_acting() -> None:
     world = envs.make("point-robot").make_world(2)
-    world.shows_reward = False
-    agent = RL2Config(episodes_per_trial=2, hidden=8).build(WorldSpec.of(world), seed=0, device="cpu")
+    world.spec = replace(world.spec, reward_observable=False)
+    agent = RL2Config(episodes_per_trial=2, hidden=8).build(world.spec, seed=0, device="cpu")
     tasks = envs.make("point-robot").sample("train", 2, generator(0))
     rollout = run_trial(world, agent, tasks, (2,), seed=0).query
-    told = agent.sequence_inputs(replace(rollout, shows_reward=True))
+    told = agent.sequence_inputs(replace(rollout, reward_observable=True))
     assert not torch.equal(agent.sequence_inputs(rollout), told)
     out, _ = agent.network.unroll(agent.sequence_inputs(rollout), agent.init(2))
     value = out[..., -1]

@@ -6,7 +6,6 @@ import pytest
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.memory.transformer import TransformerConfig
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
@@ -31,7 +30,7 @@ def _gain(n_iterations: int) -> Tensor:
     ppo = PPOConfig(lr=3e-3, gamma=0.95, epochs=4, minibatches=4)
     agent = RL2Config(
         memory="transformer", hidden=32, episodes_per_trial=4, ppo=ppo, transformer=TransformerConfig(layers=1)
-    ).build(WorldSpec.of(world), seed=0)
+    ).build(world.spec, seed=0)
     for i in range(n_iterations):
         tasks = family.sample("train", n, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import Step
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2, RL2Config
 from metarl.envs.beliefs import BetaBelief
@@ -31,7 +31,7 @@ def trained(n_iterations: int, seed: int = 3) -> RL2:
     world = family.make_world(N_TASKS)
     ppo = PPOConfig(lr=3e-3, gamma=1.0, entropy_coef=0.02, anneal_iters=60, anneal_to=0.0)
     config = RL2Config(memory="none", episodes_per_trial=N_PULLS, hidden=32, encoder=(32,), ppo=ppo)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     for i in range(n_iterations):
         tasks = family.sample("train", N_TASKS, generator(seed, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(seed, "trial", i))

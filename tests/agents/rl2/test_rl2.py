@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agent import Step, WorldSpec
+from metarl.agent import Step
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2, RL2Config, trial_advantages
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -121,7 +121,7 @@ def test_trap_5_4_the_memory_lives_through_episode_ends_and_starts_afresh_with_e
 
 @pytest.mark.parametrize("memory", KINDS)
 def test_one_trial_can_be_taken_out_of_the_state_without_touching_the_others(memory: Any) -> None:
-    agent = replace(SMALL, memory=memory).build(WorldSpec.of(ToyWorld(1)), seed=0)
+    agent = replace(SMALL, memory=memory).build(ToyWorld(1).spec, seed=0)
     g = generator(0)
     state = {k: torch.randn(3, 8, generator=g) for k in agent.init(3)}
     changed = {k: v.clone() for k, v in state.items()}

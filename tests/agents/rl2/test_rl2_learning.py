@@ -6,7 +6,6 @@ import pytest
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2Config
 from metarl.episodes import episode_table
@@ -28,7 +27,7 @@ def _returns(n_iterations: int) -> Tensor:
     family, n = envs.make("gridworld"), 256
     world = family.make_world(n)
     ppo = PPOConfig(lr=3e-3, gamma=0.95, epochs=4, minibatches=4)
-    agent = RL2Config(episodes_per_trial=4, hidden=48, ppo=ppo).build(WorldSpec.of(world), seed=0)
+    agent = RL2Config(episodes_per_trial=4, hidden=48, ppo=ppo).build(world.spec, seed=0)
     for i in range(n_iterations):
         tasks = family.sample("train", n, generator(0, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(0, "trial", i))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from metarl.agent import State, Step, WorldSpec
+from metarl.agent import State, Step
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.varibad.agent import VariBAD, VariBADConfig
 from metarl.agents.varibad.vae import VAEConfig
@@ -316,6 +316,6 @@ def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> Non
 
 
 def test_the_spec_of_the_world_is_all_that_building_takes() -> None:
-    agent = VariBADConfig().build(WorldSpec.of(ToyWorld(1)), seed=0)
+    agent = VariBADConfig().build(ToyWorld(1).spec, seed=0)
     assert agent.train_phases == (4,)
     assert not agent.parallel_episodes

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.varibad.agent import VariBADConfig
 from metarl.agents.varibad.vae import VAEConfig
@@ -36,7 +35,7 @@ def bandit_gains(n_iterations: int, seed: int = 3) -> Tensor:
     vae = VAEConfig(latent=4, kl_weight=0.05, lr=3e-3, updates=4, horizons=8)
     ppo = PPOConfig(lr=3e-3, gamma=0.95, lam=0.9, entropy_coef=0.02)
     config = VariBADConfig(episodes_per_trial=N_PULLS, hidden=(32,), vae=vae, ppo=ppo)
-    agent = config.build(WorldSpec.of(world), seed=seed)
+    agent = config.build(world.spec, seed=seed)
     for i in range(n_iterations):
         tasks = family.sample("train", n, generator(seed, "tasks", i))
         trial = run_trial(world, agent, tasks, agent.train_phases, seed=derive(seed, "trial", i))
@@ -75,7 +74,7 @@ def log_likelihoods(n_steps: int) -> tuple[Tensor, Tensor, float]:
         buffer_trials=400,
     )  # fmt: skip
     world = family.make_world(N_TRIALS)
-    agent = VariBADConfig(episodes_per_trial=4, vae=vae).build(WorldSpec.of(world), seed=seed)
+    agent = VariBADConfig(episodes_per_trial=4, vae=vae).build(world.spec, seed=seed)
 
     def play(key: str) -> Rollout:
         tasks = family.sample("train", N_TRIALS, generator(seed, key))

@@ -68,10 +68,10 @@ class Walks(FiniteFamily):
         super().__init__("walk", tasks, shuffled_cuts("walk", 9, 2), settings={"case": case})
         self.case, self.n_workers = case, n_workers
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
         options = {"horizon": HORIZON, "fixed_horizon": True, "example": self.all("train")[:1], "name": "walk"}
         options |= {"make_env": partial(build, self.case), "apply_task": put} | CASES[self.case].options
-        return GymWorld(n_copies=n_copies, n_workers=self.n_workers, device=device, **options)
+        return GymWorld(num_envs=num_envs, n_workers=self.n_workers, device=device, **options)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         return {}
@@ -309,7 +309,7 @@ OTHER_WORDS: dict[str, Case] = {
     ),
     "obs a Tuple": Case(r"the observation space is Tuple", space=spaces.Tuple([spaces.Discrete(3)])),
     "obs a Sequence": Case(r"the observation space is Sequence", space=spaces.Sequence(spaces.Discrete(3))),
-    "several copies": Case(
+    "several envs": Case(
         r"make_env\(\) returned a VectorEnv, expected one gymnasium.Env",
         make=lambda task: gym.vector.SyncVectorEnv([Walk, Walk]),
     ),

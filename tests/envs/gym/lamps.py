@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metarl.envs.families import FiniteFamily, shuffled_cuts
 from metarl.envs.tensor_world import TensorWorld
+from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.world import World
 
@@ -20,31 +22,28 @@ BOX = spaces.Box(-9.0, 9.0, (2,), np.float32)
 class Lamps(TensorWorld):
     """A hidden lamp on a line; the nearer, the better. Starts anywhere and shows place and a gust of wind."""
 
-    observation: spaces.Space[Any] = BOX
+    seen: spaces.Space[Any] = BOX
     actions: spaces.Space[Any] = spaces.Discrete(3)
     ends = False
     knows_success = False
     length = 5
+    more: Mapping[str, Any] = {}
+    """Further entries of its spec."""
 
-    def __init__(self, n_copies: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(
-            "lamps",
-            n_copies,
-            self.observation,
-            self.actions,
-            horizon=self.length,
-            fixed_horizon=not self.ends,
-            has_success=self.knows_success,
-            device=device,
-        )
+    def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
+        spec = WorldSpec(
+            self.seen, self.actions, self.length, name="lamps", fixed_horizon=not self.ends,
+            has_success=self.knows_success, **self.more,
+        )  # fmt: skip
+        super().__init__(spec, num_envs, device)
 
-    def begin(self, streams: Any, episode: Tensor) -> Any:
+    def initial(self, streams: Any, episode: Tensor) -> Any:
         return {"place": 2.0 * streams.uniform(episode, 2) - 1.0}
 
     def move(self, actions: Tensor) -> Tensor:
         return actions.float() - 1.0
 
-    def advance(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
+    def transition(self, state: Any, actions: Tensor, streams: Any, clock: Tensor) -> Any:
         place = (state["place"] + 0.5 * torch.stack([self.move(actions), streams.normal(clock, 1)[:, 0]], 1)).clamp(
             -9, 9
         )
@@ -52,7 +51,7 @@ class Lamps(TensorWorld):
         near = far < 0.3
         return {"place": place}, -far, near if self.ends else None, near if self.knows_success else None
 
-    def observe(self, state: Any) -> Any:
+    def observation(self, state: Any) -> Any:
         return state["place"].clone()
 
 
@@ -77,10 +76,10 @@ class Drive(Lamps):
 class Rooms(Lamps):
     """Says in which third of the line it is, beside the place; ends at the lamp, which is a success."""
 
-    observation = spaces.Dict({"place": BOX, "third": spaces.Discrete(3)})
+    seen = spaces.Dict({"place": BOX, "third": spaces.Discrete(3)})
     ends = knows_success = True
 
-    def observe(self, state: Any) -> Any:
+    def observation(self, state: Any) -> Any:
         place = state["place"]
         return {"place": place.clone(), "third": ((place[:, 0] + 9.0) / 6.0).floor().long().clamp(0, 2)}
 
@@ -102,8 +101,8 @@ class Family(FiniteFamily):
         lamps = torch.linspace(-3.0, 3.0, 40)
         super().__init__("lamps", Tasks.of("lamps", lamp=lamps), shuffled_cuts("lamps", 40, 10), {"n": 40})
 
-    def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> World:
-        return self.world(n_copies, device)  # type: ignore[call-arg,arg-type]
+    def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
+        return self.world(num_envs, device)  # type: ignore[call-arg,arg-type]
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         return {}

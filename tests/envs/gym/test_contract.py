@@ -8,7 +8,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomPolicy
 from metarl.conformance import check_world
 from metarl.envs.gym.world import GymWorld
@@ -26,7 +25,7 @@ TASKS = broken.whole().all("train")[:2]
 def agent_for(family: TaskDistribution) -> RandomPolicy:
     world = family.make_world(1)
     try:
-        return RandomPolicy(WorldSpec.of(world))
+        return RandomPolicy(world.spec)
     finally:
         world.close()
 
@@ -39,11 +38,11 @@ def train(family: TaskDistribution) -> str:
     return str(caught.value)
 
 
-def world_of(env: gym.Env, n_copies: int = 2, **options) -> GymWorld:
+def world_of(env: gym.Env, num_envs: int = 2, **options) -> GymWorld:
     """Return a reset world of environments like `env`, which a task does nothing to."""
-    world = GymWorld(lambda task: type(env)(env.observation_space, env.action_space), lambda env, task: None, n_copies,
+    world = GymWorld(lambda task: type(env)(env.observation_space, env.action_space), lambda env, task: None, num_envs,
                      **{"horizon": broken.HORIZON, "example": TASKS[:1], "name": "walk"} | options)  # fmt: skip
-    world.set_tasks(TASKS[:n_copies])
+    world.set_tasks(TASKS[:num_envs])
     world.reset(seed=0)
     return world
 
@@ -60,7 +59,7 @@ def test_a_broken_environment_does_not_train_and_one_line_says_what_is_wrong(nam
     assert re.search(broken.says(name), sentence), sentence
     assert "\n" not in sentence
     if "failed at step" in sentence:
-        assert re.search(r"world 'walk': copy \d \(task 'walk/\d'\) failed at step \d of its episode: ", sentence)
+        assert re.search(r"world 'walk': env \d \(task 'walk/\d'\) failed at step \d of its episode: ", sentence)
 
 
 @pytest.mark.parametrize("name", ["first obs NaN", "success in a list", "ends early"])
@@ -225,14 +224,14 @@ class Loose(GymWorld):
 @pytest.mark.parametrize(("kind", "status"), [(GymWorld, "pass"), (Loose, "fail")])
 def test_the_doctor_looks_whether_actions_are_of_the_environments_own_space(kind: type[GymWorld], status: str) -> None:
     class Family(broken.Walks):
-        def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> GymWorld:
+        def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> GymWorld:
             make = lambda task: Walk(actions=spaces.Box(-0.1, 0.1, (2,), np.float64))  # noqa: E731
-            return kind(make, broken.put, n_copies, horizon=broken.HORIZON, example=TASKS[:1])
+            return kind(make, broken.put, num_envs, horizon=broken.HORIZON, example=TASKS[:1])
 
     [_, finding] = check_world(Family("nothing"), only=["env actions"])
     assert (finding.check, finding.status) == ("env actions", status)
     if status == "fail":
-        assert "copy 0 is given array([-0.1, -0.1], dtype=float32)" in finding.message
+        assert "env 0 is given array([-0.1, -0.1], dtype=float32)" in finding.message
         assert "no element of its Box(-0.1, 0.1, (2,), float64)" in finding.message
 
 
@@ -244,12 +243,12 @@ def test_a_number_between_two_integers_counts_as_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("space", "actions", "message"),
     [
-        (spaces.Discrete(3), torch.tensor([0.0, 1.5]), r"copy 0: 0.0 \(float32\), expected one of Discrete\(3\)"),
-        (spaces.Discrete(3), torch.tensor([0, 3]), r"out of range for copy 1: 3"),
-        (spaces.MultiDiscrete([2, 2]), torch.tensor([[0, 1], [2, 0]]), r"out of range for copy 1: \[2 0\]"),
-        (spaces.Box(-1.0, 1.0, (1,)), torch.tensor([[0.0], [torch.nan]]), r"NaN or infinite action for copy 1"),
-        (spaces.Box(-np.inf, 1.0, (1,)), torch.tensor([[torch.inf], [-torch.inf]]), r"infinite action for copy 1"),
-        (spaces.Box(-3, 3, (1,), np.int64), torch.tensor([[0.0], [torch.nan]]), r"NaN or infinite action for copy 1"),
+        (spaces.Discrete(3), torch.tensor([0.0, 1.5]), r"env 0: 0.0 \(float32\), expected one of Discrete\(3\)"),
+        (spaces.Discrete(3), torch.tensor([0, 3]), r"out of range for env 1: 3"),
+        (spaces.MultiDiscrete([2, 2]), torch.tensor([[0, 1], [2, 0]]), r"out of range for env 1: \[2 0\]"),
+        (spaces.Box(-1.0, 1.0, (1,)), torch.tensor([[0.0], [torch.nan]]), r"NaN or infinite action for env 1"),
+        (spaces.Box(-np.inf, 1.0, (1,)), torch.tensor([[torch.inf], [-torch.inf]]), r"infinite action for env 1"),
+        (spaces.Box(-3, 3, (1,), np.int64), torch.tensor([[0.0], [torch.nan]]), r"NaN or infinite action for env 1"),
     ],
 )
 def test_an_action_that_cannot_be_meant_is_refused(space: spaces.Space, actions: torch.Tensor, message: str) -> None:

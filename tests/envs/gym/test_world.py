@@ -23,13 +23,13 @@ GOALS = [0.0, 1.0, 2.0, 20.0, 21.0]
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
-def make_world(n_copies: int, n_workers: int = 0, **options) -> GymWorld:
+def make_world(num_envs: int, n_workers: int = 0, **options) -> GymWorld:
     settings = {"horizon": 7, "example": toy.tasks([0.0]), "env_key": toy.kind, "has_success": True} | options
-    return GymWorld(toy.make, toy.apply, n_copies, n_workers=n_workers, name="toy", **settings)
+    return GymWorld(toy.make, toy.apply, num_envs, n_workers=n_workers, name="toy", **settings)
 
 
-def random_actions(n_steps: int, n_copies: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(n_steps, 5, 2, generator=torch.Generator().manual_seed(seed))[:, :n_copies] * 2 - 1
+def random_actions(n_steps: int, num_envs: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n_steps, 5, 2, generator=torch.Generator().manual_seed(seed))[:, :num_envs] * 2 - 1
 
 
 def play(world: GymWorld, actions: torch.Tensor) -> list[torch.Tensor]:
@@ -114,7 +114,7 @@ def test_new_tasks_wait_for_the_next_reset_of_each_copy():
     reward = world.step(torch.zeros(2, 2))[1]
     assert reward[0] > 3
     assert abs(reward[1]) < 2
-    world.step(torch.zeros(2, 2))  # copy 1 reaches its horizon and takes its new task
+    world.step(torch.zeros(2, 2))  # env 1 reaches its horizon and takes its new task
     assert world.step(torch.zeros(2, 2))[1][1] > 17
     assert world.tasks.values["goal"].tolist() == [5.0, 20.0]
 
@@ -194,7 +194,7 @@ def test_finite_actions_whose_sum_overflows_are_clipped_like_others():
     check = ActionCheck("w", gym.spaces.Box(-1.0, 1.0, (2,)), 2, torch.device("cpu"))
     most = torch.finfo(torch.float32).max
     assert check(torch.tensor([[most, most], [-0.5, 0.5]])).tolist() == [[1.0, 1.0], [-0.5, 0.5]]
-    with pytest.raises(WorldError, match=r"infinite action for copy 1"):
+    with pytest.raises(WorldError, match=r"infinite action for env 1"):
         check(torch.tensor([[most, most], [-torch.inf, 0.5]]))
 
 
@@ -203,7 +203,7 @@ def test_a_nan_action_is_refused_naming_the_copy():
     begin(world, toy.tasks([0.0, 1.0, 2.0]))
     actions = torch.zeros(3, 2)
     actions[1, 0] = torch.nan
-    with pytest.raises(WorldError, match=r"NaN or infinite action for copy 1"):
+    with pytest.raises(WorldError, match=r"NaN or infinite action for env 1"):
         world.step(actions)
     with pytest.raises(WorldError, match=r"shape \(3,\), expected \(3, 2\)"):
         world.step(torch.zeros(3))
@@ -227,7 +227,7 @@ def test_dict_observations_discrete_actions_and_masks_pass_through():
     assert info["final_obs"]["place"].tolist() == [3, 3]
     assert obs["place"].tolist() == [0, 0]
     assert info["action_mask"].tolist() == [[False, True, True]] * 2
-    with pytest.raises(WorldError, match="out of range for copy 1: 0"):
+    with pytest.raises(WorldError, match="out of range for env 1: 0"):
         world.step(torch.tensor([1, 0]))
 
 
@@ -287,7 +287,7 @@ def test_an_environment_that_raises_names_copy_task_and_step_with_its_traceback(
     world = make_world(3)
     begin(world, toy.tasks([0.0, 1.0, 2.0], faults=[0, 0, toy.RAISE]))
     play(world, random_actions(2, 3))
-    with pytest.raises(WorldError, match=r"copy 2 \(task 'toy/2'\) failed at step 2 .*the toy broke") as caught:
+    with pytest.raises(WorldError, match=r"env 2 \(task 'toy/2'\) failed at step 2 .*the toy broke") as caught:
         world.step(torch.zeros(3, 2))
     assert 'raise ValueError("the toy broke")' in caught.value.__notes__[0]
 
@@ -319,7 +319,7 @@ def test_results_depend_neither_on_worker_processes_nor_on_the_number_of_copies(
         # An error in one process ends them all.
         begin(pool, toy.tasks(GOALS, faults=[0, 0, 0, toy.RAISE, 0]))
         play(pool, actions[:2])
-        with pytest.raises(WorldError, match=r"copy 3 \(task 'toy/3'\) failed at step 2 .*the toy broke") as caught:
+        with pytest.raises(WorldError, match=r"env 3 \(task 'toy/3'\) failed at step 2 .*the toy broke") as caught:
             pool.step(actions[2])
         assert "toy_gym.py" in caught.value.__notes__[0]
         assert gone(pids)
@@ -349,12 +349,12 @@ def test_a_worker_that_dies_or_hangs_is_reported_with_copy_task_and_step():
         for world, fault in ((dying, toy.DIE), (hanging, toy.HANG)):
             begin(world, toy.tasks([0.0, 1.0], faults=[0, fault]))
             play(world, torch.zeros(2, 2, 2))
-        with pytest.raises(WorldError, match=r"copy 1 \(task 'toy/1', step 2\) died with exit code 7"):
+        with pytest.raises(WorldError, match=r"env 1 \(task 'toy/1', step 2\) died with exit code 7"):
             dying.step(torch.zeros(2, 2))
         assert hanging._pool is not None
         hanging._pool.timeout_s = 0.5
         pids = [p.pid for p in hanging._pool.processes]
-        with pytest.raises(WorldError, match=r"copy 1 \(task 'toy/1', step 2\) did not answer 'step' within 0.5 s"):
+        with pytest.raises(WorldError, match=r"env 1 \(task 'toy/1', step 2\) did not answer 'step' within 0.5 s"):
             hanging.step(torch.zeros(2, 2))
         assert gone(pids)
     finally:

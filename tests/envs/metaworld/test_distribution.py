@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.envs.metaworld import tasks as metaworld_tasks
 from metarl.envs.metaworld import versions
 from metarl.envs.metaworld.tasks import benchmark_splits, class_rows, goal_of, metaworld_module
@@ -294,7 +293,7 @@ def test_success_at_any_step_counts_though_the_last_step_fails():
     tasks = family.all("test")[:2]
     targets = tasks.values["goal"][:, 3:].float()
     world = family.make_world(2)
-    agent = Reacher(WorldSpec.of(world), targets, then_leave=True)
+    agent = Reacher(world.spec, targets, then_leave=True)
     table = episode_table(run_trial(world, agent, tasks, (2,), seed=0).query)
     assert table.success_any is not None
     assert table.success_last is not None
@@ -321,7 +320,7 @@ def test_a_mid_episode_snapshot_continues_bit_for_bit_in_another_environment(nam
     used.reset()
     restore(used, state)
     assert np.array_equal(drive(used, steps[20:]), expected)
-    if name == "pick-place-v3":  # the trap: rewards read MuJoCo's memory through views; copies give other rewards
+    if name == "pick-place-v3":  # the trap: rewards read MuJoCo's memory through views; envs give other rewards
         restore(used, state)
         for pad in ("init_left_pad", "init_right_pad"):
             assert pad in state["views"]

@@ -68,7 +68,7 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 
 def throw(world: EngineWorld, copy: int) -> None:
-    """Give one copy a speed that MuJoCo calls unstable."""
+    """Give one env a speed that MuJoCo calls unstable."""
     state = world.state_dict()
     model = world.core.simulation(copy)[0]
     state["copies"][copy]["physics"][1 + model.nq] = 1e11  # time, positions, then velocities
@@ -86,7 +86,7 @@ def throw(world: EngineWorld, copy: int) -> None:
         (torch.zeros(3, 4, dtype=torch.bool), "dtype bool"),
         (torch.zeros(3, 4, dtype=torch.complex64), "dtype complex64"),
         (np.full((3, 4), "up"), "dtype <U2"),
-        (torch.tensor([[0.0] * 4, [0.0] * 4, [0.0, float("nan"), 0.0, 0.0]]), r"NaN action for copy 2 \(task 'window-"),
+        (torch.tensor([[0.0] * 4, [0.0] * 4, [0.0, float("nan"), 0.0, 0.0]]), r"NaN action for env 2 \(task 'window-"),
     ],
 )
 def test_bad_actions_are_refused_before_anything_moves(core, bad, message):
@@ -129,7 +129,7 @@ def test_a_world_that_is_not_ready_says_what_to_do():
         world.reset()
     with pytest.raises(ConfigError, match="nothing to save before its first reset"):
         world.state_dict()
-    with pytest.raises(ConfigError, match="3 copies but set_tasks got 6"):
+    with pytest.raises(ConfigError, match="3 envs but set_tasks got 6"):
         world.set_tasks(all_tasks())
     world.set_tasks(all_tasks()[:3])
     with pytest.raises(WorldError, match="stepped before reset"):
@@ -155,7 +155,7 @@ def test_a_goal_that_cannot_be_leaves_all_copies_where_they_were():
     values = dict(tasks.values)
     values["goal"] = values["goal"] + torch.tensor([0.0, 5.0, 0.0])[:, None]
     world.set_tasks(Tasks(values, tasks.names, tasks.groups))
-    with pytest.raises(WorldError, match=rf"copy 1 \(task '{tasks.names[1]}'\) failed .* is outside what reach-v3 can"):
+    with pytest.raises(WorldError, match=rf"env 1 \(task '{tasks.names[1]}'\) failed .* is outside what reach-v3 can"):
         world.reset()
     moved = play(world, steps[2:])
     world.load_state_dict(state)
@@ -174,9 +174,9 @@ def test_a_goal_that_cannot_be_in_mid_run_stops_only_the_copies_that_should_begi
     world.set_tasks(Tasks(values, tasks.names, tasks.groups))
     play(world, steps[1:3])
     with pytest.raises(WorldError, match="outside what reach-v3 can have"):
-        world.step(steps[3])  # copies 1 and 2 are at the end of their episodes
+        world.step(steps[3])  # envs 1 and 2 are at the end of their episodes
     with pytest.raises(
-        WorldError, match=r"copy 1 .* could not begin a new episode \(WorldError\) after step 4 .* copy 2 "
+        WorldError, match=r"env 1 .* could not begin a new episode \(WorldError\) after step 4 .* env 2 "
     ):
         world.step(steps[4])
     world.set_tasks(tasks)
@@ -205,11 +205,11 @@ def test_unstable_physics_is_reported_and_leaves_the_others_alone(core):
     expected = play(quiet, steps)
     throw(world, 1)
     with pytest.raises(
-        WorldError, match=r"copy 1 \(task 'pick-place-v3/0'\) became unstable .* step 5 of its"
+        WorldError, match=r"env 1 \(task 'pick-place-v3/0'\) became unstable .* step 5 of its"
     ) as caught:
         world.step(steps[4])
     assert "\n" not in str(caught.value)
-    with pytest.raises(WorldError, match="copy 1 "):
+    with pytest.raises(WorldError, match="env 1 "):
         world.step(steps[5])
     obs, _ = world.reset(options={"mask": torch.tensor([False, True, False])})
     assert torch.equal(obs[[0, 2]], expected[4][[0, 2], :39])
@@ -227,7 +227,7 @@ def test_a_copy_that_breaks_when_the_others_begin_anew_does_not_hold_them_up(cor
     first = world.state_dict()["obs"]
     play(world, actions(2, 3))
     throw(world, 0)
-    with pytest.raises(WorldError, match="copy 0 "):
+    with pytest.raises(WorldError, match="env 0 "):
         world.step(torch.zeros(3, 4))
     obs, _ = world.reset(options={"mask": np.array([True, False, False])})
     assert torch.equal(obs, first)
@@ -256,7 +256,7 @@ def test_a_snapshot_goes_on_in_the_other_core_with_other_threads(core):
 def test_a_snapshot_of_another_kind_is_refused():
     world, small = engine("auto"), engine("auto", 2)
     state = world.state_dict()
-    with pytest.raises(ConfigError, match="has 2 copies but the snapshot has 3; build the world with n_copies=3"):
+    with pytest.raises(ConfigError, match="has 2 envs but the snapshot has 3; build the world with num_envs=3"):
         small.load_state_dict(state)
     with pytest.raises(
         ConfigError, match="comes from upstream's environments; build the world with backend='upstream'"
@@ -279,7 +279,7 @@ def test_copies_that_end_at_different_times_take_up_new_tasks_one_by_one(core):
     play(world, actions(4, 3))
     assert world.tasks is not None
     assert world.tasks.names == (old.names[0], *new.names[1:])
-    world.set_tasks(old)  # before copy 0 had its turn: the later wish counts
+    world.set_tasks(old)  # before env 0 had its turn: the later wish counts
     rows = play(world, actions(2, 3))
     assert world.tasks.names == (old.names[0], *new.names[1:])
     fresh = engine(core, tasks=old)
@@ -313,7 +313,7 @@ def test_without_a_compiler_one_line_says_so_and_the_numbers_stay(monkeypatch, c
     normal = engine("auto")
     expected = play(normal, steps)
 
-    def refuse(n_copies: int, n_threads: int) -> Any:
+    def refuse(num_envs: int, n_threads: int) -> Any:
         raise ConfigError("no C++ compiler (tried c++, g++, clang++)")
 
     monkeypatch.setattr(cores, "_compiled", refuse)
@@ -392,16 +392,16 @@ def test_any_copy_can_be_drawn_from_any_camera_the_right_way_up(core):
     except ConfigError as missing:
         pytest.skip(str(missing))
     play(world, actions(10, 2))
-    pictures = {camera: world.render_copy(1, camera) for camera in CAMERAS}
+    pictures = {camera: world.render_env(1, camera) for camera in CAMERAS}
     assert all(p.shape == (480, 480, 3) and p.dtype == np.uint8 and p.std() > 10 for p in pictures.values())
     assert len({p.tobytes() for p in pictures.values()}) == len(CAMERAS)
     for camera in ("corner", "corner2", "corner4"):  # the plain grey of the background is above the table's wood
         top, bottom = pictures[camera][:40].astype(float), pictures[camera][-40:].astype(float)
         assert top.std() < bottom.std()
     assert not np.array_equal(world.render(), first)
-    assert not np.array_equal(world.render_copy(0), world.render_copy(1))  # another class
+    assert not np.array_equal(world.render_env(0), world.render_env(1))  # another class
     with pytest.raises(ConfigError, match="no camera 'corner9'; did you mean 'corner"):
-        world.render_copy(0, "corner9")
-    with pytest.raises(ConfigError, match="has copies 0 to 1, got 2"):
-        world.render_copy(2)
+        world.render_env(0, "corner9")
+    with pytest.raises(ConfigError, match="has envs 0 to 1, got 2"):
+        world.render_env(2)
     world.close()

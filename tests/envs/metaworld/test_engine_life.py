@@ -174,7 +174,7 @@ while time.monotonic() < deadline:
             play(world)
     except KeyboardInterrupt:
         caught += 1
-    world.reset()  # no thread may still be inside a copy
+    world.reset()  # no thread may still be inside an env
     assert np.array_equal(play(world, 0, 2), expected[:2]), caught
 signal.setitimer(signal.ITIMER_REAL, 0)
 say(caught > 10)
@@ -188,7 +188,7 @@ bad[3, 1] = float("nan")
 try:
     world.step(bad)
 except WorldError as error:
-    say("copy 3" in str(error))
+    say("env 3" in str(error))
 say(np.array_equal(play(world, 10), expected[10:]))  # the refused step changed nothing
 world.close()
 """

@@ -21,8 +21,8 @@ except BuildError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
 
-def physics_only(n_copies, n_threads=1):
-    return CompiledCore(n_copies, n_threads, function=lambda program: None)
+def physics_only(num_envs, n_threads=1):
+    return CompiledCore(num_envs, n_threads, function=lambda program: None)
 
 
 def toy_core(states, task_class, n_threads=1):
@@ -262,9 +262,9 @@ def test_an_error_inside_mujoco_names_the_copy_and_the_core_goes_on(n_threads, t
         core.place(i, task_class)
     core.load([0, 1, 2], [state] * 3)
     step[1, 0] = 10
-    with pytest.raises(WorldError, match="copy 1: MuJoCo says: stack of 7"):
+    with pytest.raises(WorldError, match="env 1: MuJoCo says: stack of 7"):
         core.step(step)
-    with pytest.raises(WorldError, match="copy 1 is in no state"):
+    with pytest.raises(WorldError, match="env 1 is in no state"):
         core.step(step)
     core.load([0, 1, 2], [state] * 3)
     core.step(step[[0, 0, 0]].copy())
@@ -274,11 +274,11 @@ def test_an_error_inside_mujoco_names_the_copy_and_the_core_goes_on(n_threads, t
 def test_wrong_calls_are_refused_with_what_is_wrong():
     task_class, core = toy_class(), physics_only(2)
     state = first_state(task_class)
-    with pytest.raises(WorldError, match="copy 0 is in no state yet"):
+    with pytest.raises(WorldError, match="env 0 is in no state yet"):
         core.step(actions(1, 2)[0])
     with pytest.raises(WorldError, match="no class yet"):
         core.save(1)
-    with pytest.raises(ConfigError, match="copy 2 does not exist"):
+    with pytest.raises(ConfigError, match="env 2 does not exist"):
         core.place(2, task_class)
     with pytest.raises(ConfigError, match="lies outside of site_pos"):
         core.place(0, toy_class(entries=(ModelEntry("site_pos", 1, 3),)))
@@ -288,9 +288,9 @@ def test_wrong_calls_are_refused_with_what_is_wrong():
         core.place(0, toy_class(mujoco.MjModel.from_xml_string("<mujoco/>"), entries=(), n_state=1))
     for i in range(2):
         core.place(i, task_class)
-    with pytest.raises(ConfigError, match="copy 0 needs slots as 2"):
+    with pytest.raises(ConfigError, match="env 0 needs slots as 2"):
         core.load([0], [CopyState(state.physics, state.model, np.zeros(3))])
-    with pytest.raises(ConfigError, match="different copies"):
+    with pytest.raises(ConfigError, match="different envs"):
         core.load([1, 1], [state, state])
     core.load([0, 1], [state, state])
     with pytest.raises(ConfigError, match=r"\(2, 4\), got \(1, 4\)"):

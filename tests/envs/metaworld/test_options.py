@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.envs.metaworld.options import EpisodeRules, RuledEpisodes
 from metarl.envs.metaworld.tasks import MAX_STEPS, goal_of
@@ -204,7 +203,7 @@ def test_a_trial_counts_each_episode_once_though_they_end_at_success(backend: st
     world = family.make_world(3)
     targets = torch.stack([torch.from_numpy(goal_of(tasks[i])[1][3:6]) for i in range(3)]).float()
     targets[2] = torch.tensor([0.0, 0.5, 0.4])  # never gets there
-    trial = run_trial(world, Reacher(WorldSpec.of(world), targets), tasks, (2,), seed=0)
+    trial = run_trial(world, Reacher(world.spec, targets), tasks, (2,), seed=0)
     table = episode_table(trial.query)
     assert table.success_any is not None
     assert table.first_success is not None
@@ -244,7 +243,7 @@ def test_engine_and_upstream_play_the_same_trial_where_copies_end_within_differe
         tasks = family.all("train")[list(range(6))]
         world = family.make_world(6)
         targets = torch.stack([torch.from_numpy(goal_of(tasks[i])[1][3:6]) for i in range(6)]).float()
-        played.append(run_trial(world, Reacher(WorldSpec.of(world), targets), tasks, (2,), seed=0).query)
+        played.append(run_trial(world, Reacher(world.spec, targets), tasks, (2,), seed=0).query)
         world.close()
     upstream, engine = played
     assert len(set(episode_table(upstream).length.flatten().tolist())) > 2
@@ -287,7 +286,7 @@ def test_other_rules_are_another_family_and_upstreams_own_are_the_one_they_alway
 
 def test_results_say_under_which_rules_they_were_played() -> None:
     family = ml1(horizon=6, action_repeat=4, terminate_on_success=True)
-    agent = RandomConfig().build(WorldSpec.of(family.make_world(1)), seed=0)
+    agent = RandomConfig().build(family.spec, seed=0)
     protocol = Protocol(adapt_episodes=0, n_seeds=1, n_tasks=1)
     world = evaluate(agent, family, protocol, references=True).world
     told = {k: world["settings"][k] for k in ("horizon", "action_repeat", "terminate_on_success")}

@@ -140,7 +140,7 @@ def play(core: str, tasks: Tasks, actions: torch.Tensor, n_threads: int) -> list
 
 
 class Replayer:
-    """Stands in for a world whose core returns what was recorded, but for one number of copy 1 at step 3."""
+    """Stands in for a world whose core returns what was recorded, but for one number of env 1 at step 3."""
 
     def __init__(self, batch: list[Recording], quantity: str, entry: int, by: float) -> None:
         self.batch, self.quantity, self.entry, self.by, self.t = batch, quantity, entry, by, 0

@@ -1,4 +1,4 @@
-"""The Python core against upstream's own environments, bit for bit, and what copies may not notice of each other."""
+"""The Python core against upstream's own environments, bit for bit, and what envs may not notice of each other."""
 
 import copy
 import dataclasses
@@ -136,9 +136,9 @@ def episode(name, style, n_steps):
 def make_core():
     cores = []
 
-    def make(n_copies, n_threads=1, name="pick-place-v3"):
-        cores.append(PythonCore(n_copies, n_threads))
-        for i in range(n_copies):
+    def make(num_envs, n_threads=1, name="pick-place-v3"):
+        cores.append(PythonCore(num_envs, n_threads))
+        for i in range(num_envs):
             cores[-1].place(i, class_of(name))
         return cores[-1]
 
@@ -148,10 +148,10 @@ def make_core():
 
 
 def replay(core, actions, wanted=0):
-    """Step all copies with the same actions; return the observations of one."""
+    """Step all envs with the same actions; return the observations of one."""
     seen = []
     for action in actions:
-        core.step(np.tile(action, (core.n_copies, 1)))
+        core.step(np.tile(action, (core.num_envs, 1)))
         seen.append(core.obs[wanted].copy())
     return np.array(seen)
 
@@ -281,7 +281,7 @@ def test_after_a_step_that_mujoco_refuses_copies_can_be_loaded_again(make_core):
     core.load(range(3), [first] * 3)
     struct = layout("mjData").from_address(core.simulation(1)[1]._address)
     size, struct.narena = struct.narena, 1000
-    with pytest.raises(WorldError, match="cannot go on with a copy"):
+    with pytest.raises(WorldError, match="cannot go on with an env"):
         replay(core, actions[:1])
     struct.narena = size
     with pytest.raises(WorldError, match="no state yet"):
@@ -352,11 +352,11 @@ def test_a_forked_child_steps_with_threads_of_its_own(make_core):
 def test_wrong_use_is_refused_with_what_was_expected(make_core):
     first = episode("reach-v3", "random", 60)[0]
     core = make_core(2, name="reach-v3")
-    with pytest.raises(WorldError, match="copy 0 has no state yet"):
+    with pytest.raises(WorldError, match="env 0 has no state yet"):
         core.step(np.zeros((2, 4), np.float32))
-    with pytest.raises(ConfigError, match="copy 2 does not exist"):
+    with pytest.raises(ConfigError, match="env 2 does not exist"):
         core.load([2], [first])
-    with pytest.raises(ConfigError, match="different copies"):
+    with pytest.raises(ConfigError, match="different envs"):
         core.load([0, 0], [first, first])
     with pytest.raises(ConfigError, match="needs physics as"):
         core.load([0], [dataclasses.replace(first, physics=first.physics[1:])])
@@ -364,7 +364,7 @@ def test_wrong_use_is_refused_with_what_was_expected(make_core):
     with pytest.raises(ConfigError, match="actions must be float32"):
         core.step(np.zeros((2, 4)))
     core.place(1, class_of("reach-v3"))
-    with pytest.raises(WorldError, match="copy 1 has no state yet"):
+    with pytest.raises(WorldError, match="env 1 has no state yet"):
         core.step(np.zeros((2, 4), np.float32))
     with pytest.raises(ConfigError, match="n_threads"):
         PythonCore(2, 0)

@@ -189,7 +189,7 @@ def test_an_agent_that_solves_k_of_n_goals_is_scored_k_of_n_strictly_and_more_by
     targets = tasks.values["goal"][:, 3:].float()
     targets[k:] = torch.tensor([0.0, 0.4, 0.5])  # the others are led away from their goals
     world = family.make_world(n)
-    agent = Reacher(WorldSpec.of(world), targets)
+    agent = Reacher(world.spec, targets)
     rollout = run_trial(world, agent, tasks, (3,), seed=0).query
     table = episode_table(rollout)
     world.close()

@@ -53,7 +53,7 @@ Case = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]
 
 
 def scalar_values(program: Program, reads: Any, slots: Any, action: Any) -> list[Any]:
-    """Every node of a program for one copy, in NumPy scalars."""
+    """Every node of a program for one env, in NumPy scalars."""
     values: list[Any] = []
     for node in program.nodes:
         args = [values[i] for i in node.args]
@@ -176,7 +176,7 @@ def random_program(seed: int, n: int = 200) -> Program:
 
 
 def cases(n: int, seed: int = 0, odd: Sequence[float] = AWKWARD) -> Case:
-    """Reads, slots and actions of n copies: small numbers with awkward ones among them."""
+    """Reads, slots and actions of n envs: small numbers with awkward ones among them."""
     generator = np.random.default_rng(seed)
 
     def numbers(rows: int) -> NDArray[np.float64]:
@@ -223,7 +223,7 @@ def compile_programs(programs: Sequence[Program], folder: Path) -> ctypes.CDLL:
 
 
 def call_compiled(library: ctypes.CDLL, key: str, model: Any, data: Any, slots: Any, action: Any) -> list[Any]:
-    """obs [39], reward, info [7], slots [n] of one copy."""
+    """obs [39], reward, info [7], slots [n] of one env."""
     function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6)(library.find_program(key.encode()))
     obs, out, new, action = np.empty(39), np.empty(8), slots.copy(), np.ascontiguousarray(action)
     function(model._address, data._address, *(array.ctypes.data for array in (action, new, obs, out)))

@@ -163,7 +163,7 @@ def test_the_first_belief_is_the_same_whoever_it_is(name: str, split: str, hidde
 
 
 def same_surroundings(world: NpcWorld, copy: int) -> bool:
-    """Return whether what a catalogue shows from the beginning is as for copy 0."""
+    """Return whether what a catalogue shows from the beginning is as for env 0."""
     return all(bool((v[copy] == v[0]).all()) for k, v in world.params.items() if k == "domain")
 
 
@@ -173,13 +173,13 @@ def test_who_stands_still_teaches_nothing() -> None:
     assert int(w.world.state["reaction"][0]) > 0  # a second look at the same face would count twice
     known = [w.now(i) for i in range(8)]
     idle = torch.arange(8) == 0
-    w.world.hold(idle)
+    w.world.freeze(idle)
     w.step(torch.full((8,), 1), idle)
     assert w.reached(0) == known[0]
     assert any(w.reached(i) != known[i] for i in range(1, 8))
     w.eye.move_on(~idle, idle)
     assert w.now(0) == known[0]
-    w.step(torch.full((8,), 1))  # what happens to the belief if nobody says that a copy stands still
+    w.step(torch.full((8,), 1))  # what happens to the belief if nobody says that an env stands still
     assert w.reached(0) != known[0]
 
 

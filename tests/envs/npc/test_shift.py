@@ -10,10 +10,10 @@ from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 
 
-def counts(shift: Shift, n_copies: int, n_episodes: int) -> torch.Tensor:
-    """Return the changes by each episode: [episodes, copies]."""
-    streams = CopyStreams(n_copies, 7)
-    every = [torch.full((n_copies,), e) for e in range(n_episodes)]
+def counts(shift: Shift, num_envs: int, n_episodes: int) -> torch.Tensor:
+    """Return the changes by each episode: [episodes, envs]."""
+    streams = CopyStreams(num_envs, 7)
+    every = [torch.full((num_envs,), e) for e in range(n_episodes)]
     return torch.stack([shift.count(streams, e, n_episodes) for e in every])
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("sb3_contrib", reason="needs the extra `baselines` (pip inst
 from stable_baselines3.common.vec_env import VecMonitor
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import Step
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol
 from metarl.experiments.baselines import main, run_baseline
@@ -40,7 +40,7 @@ def toy(lengths: list[float], actions: str = "discrete", seed: int = 0) -> World
 
 
 def still(env: WorldVecEnv) -> np.ndarray[Any, Any]:
-    """Return a legal action for each copy."""
+    """Return a legal action for each env."""
     return np.zeros((env.num_envs, *(env.action_space.shape or ())), dtype=env.action_space.dtype)
 
 
@@ -139,7 +139,7 @@ def test_actions_reach_the_world_as_it_counts_them(
     env.reset()
     env.step(np.array(chosen))
     assert seen[0].tolist() == expected
-    agent = SB3Agent(build_model(SMALL, env, seed=0), WorldSpec.of(env.world), "x")
+    agent = SB3Agent(build_model(SMALL, env, seed=0), env.world.spec, "x")
     step_of = Step(torch.zeros(9, 1), torch.zeros(9, 3), torch.zeros(9), torch.zeros(9, dtype=torch.bool))
     action = agent.act({}, step_of, generator=generator(0))[1].action
     assert all(space.contains(a.numpy().astype(space.dtype)) for a in action)
@@ -160,7 +160,7 @@ def test_what_sb3_cannot_do_is_refused() -> None:
 def test_a_recurrent_policy_plays_as_sb3_plays_it_and_forgets_between_episodes() -> None:
     env = toy([2, 4])
     model = build_model(SB3Config("recurrent-ppo", copies=2, rollout_steps=4, hidden=(4,)), env, seed=0)
-    agent = SB3Agent(model, WorldSpec.of(env.world), "x")
+    agent = SB3Agent(model, env.world.spec, "x")
     state, theirs = agent.init(2), None
     noise = torch.randn(3, 2, 1, generator=generator(1))
     for t, done in enumerate((False, False, True)):

@@ -58,9 +58,9 @@ def recording() -> Recording:
 
 
 def cell(
-    label: str, n_copies: int, cpu_us: list[float], *, threads: int = 1, wall_us: list[float] | None = None
+    label: str, num_envs: int, cpu_us: list[float], *, threads: int = 1, wall_us: list[float] | None = None
 ) -> Cell:
-    return Cell("s", label, n_copies, threads, 100, wall_us=wall_us or list(cpu_us), cpu_us=cpu_us)
+    return Cell("s", label, num_envs, threads, 100, wall_us=wall_us or list(cpu_us), cpu_us=cpu_us)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
@@ -89,7 +89,7 @@ def test_a_target_is_judged_at_its_worst_size_among_those_it_applies_to() -> Non
     found = find(Target("t", 0.85, COMPILED, RAW), "s", cells)
     assert found is not None
     assert found.by_copies == {8: pytest.approx(0.9), 32: pytest.approx(0.8)}
-    assert (found.n_copies, found.met) == (32, False)
+    assert (found.num_envs, found.met) == (32, False)
     easier = find(Target("t", 0.8, COMPILED, RAW), "s", cells)
     assert easier is not None
     assert easier.met
@@ -217,7 +217,7 @@ def test_a_world_is_measured_in_the_states_that_upstream_was_in(recording: Recor
     finally:
         engine.close()
     assert found.difference == 0.0
-    assert found.env_steps == 24  # two repeats, for three episodes need both copies twice
+    assert found.env_steps == 24  # two repeats, for three episodes need both envs twice
 
 
 @pytest.mark.metaworld

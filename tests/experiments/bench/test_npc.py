@@ -1,4 +1,4 @@
-"""`bench npc`: rates per world and size, memory per copy, and targets that are met or not."""
+"""`bench npc`: rates per world and size, memory per env, and targets that are met or not."""
 
 from __future__ import annotations
 

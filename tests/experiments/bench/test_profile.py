@@ -73,7 +73,7 @@ def test_a_profile_names_all_phases_and_its_shares_add_up(tmp_path: Path, capsys
     phases = found["phases"]
     assert {"world.step", "world.reset", "agent.act", "agent.update", "tasks.sample", OTHER} <= set(phases)
     assert sum(row["share"] for row in phases.values()) == pytest.approx(1.0, abs=0.02)
-    assert found["env_steps"] == phases["world.step"]["calls"] * 8  # 4 tasks, 2 copies each
+    assert found["env_steps"] == phases["world.step"]["calls"] * 8  # 4 tasks, 2 envs each
     assert phases["agent.update"]["calls"] == 2
     printed = capsys.readouterr().out
     assert "world.step" in printed
@@ -138,8 +138,8 @@ def test_a_gymnasium_world_is_compared_with_its_bare_environments(capsys: pytest
     loaded = replace(loaded, config=config, tasks=tasks, agent=build_agent(config, tasks, torch.device("cpu")))
     found = profile(loaded, 2, warm_up=1)
     limit = found["limit"]
-    n_copies = found["env_steps"] // found["phases"]["world.step"]["calls"]
-    assert limit["bare_env_steps"] == 2 * n_copies * 10  # a horizon each, and the warm-up's slice does not count
+    num_envs = found["env_steps"] // found["phases"]["world.step"]["calls"]
+    assert limit["bare_env_steps"] == 2 * num_envs * 10  # a horizon each, and the warm-up's slice does not count
     assert limit["cores"] == 1
     expected = limit["collect_env_steps_per_cpu_s"] / limit["bare_env_steps_per_cpu_s"]  # one process does it all
     assert limit["share_of_limit_estimated"] == pytest.approx(expected)

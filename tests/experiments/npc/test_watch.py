@@ -16,7 +16,6 @@ import torch
 from scipy import stats
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.reference import Policy
@@ -71,7 +70,7 @@ def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does()
     assert isinstance(family, NpcFamily)
     tasks = family.list_of("test")[:3]
     world = family.make_world(3)
-    agent = RandomConfig().build(WorldSpec.of(world), seed=0)
+    agent = RandomConfig().build(world.spec, seed=0)
     kept = record_agent(
         family, agent, tasks, onlooker=None, n_shown=2, seed=5, greedy=False, device=torch.device("cpu")
     )
@@ -91,7 +90,7 @@ def test_copies_that_wait_for_others_are_not_shown_stepping() -> None:
     family = envs.make("npc/assistant")
     assert isinstance(family, NpcFamily)
     tasks = family.list_of("test")[:6]
-    agent = RandomConfig().build(WorldSpec.of(family.make_world(6)), seed=0)
+    agent = RandomConfig().build(family.make_world(6).spec, seed=0)
     phases = (*agent.phases(family.n_episodes - 1), 1)
     assert phases == (family.n_episodes - 1, 1)
     kept = record_agent(

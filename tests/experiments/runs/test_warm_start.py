@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -22,6 +23,7 @@ from metarl.experiments.build import build_agent, build_tasks, read_config, rest
 from metarl.experiments.cli.main import main
 from metarl.experiments.runs.warm_start import split_source
 from metarl.loop import Silent, meta_train
+from metarl.spec import WorldSpec
 from metarl.warm_start import warm_state
 from tests.experiments.every_agent import KINDS, config_of
 from tests.experiments.process_settings import process_settings  # noqa: F401
@@ -106,12 +108,17 @@ def seven_actions(held_out: int) -> object:
     """A gridworld family whose world takes seven actions, of which three stay."""
 
     class Odd(GridWorldTasks):
-        def make_world(self, n_copies: int, *, device: torch.device | str = "cpu") -> Any:
-            world: Any = super().make_world(n_copies, device=device)
+        @property
+        def spec(self) -> WorldSpec:
+            return dataclasses.replace(super().spec, action_space=Discrete(7))
+
+        def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> Any:
+            world: Any = super().make_world(num_envs, device=device)
+            world.spec = dataclasses.replace(world.spec, action_space=Discrete(7))
             world.single_action_space = Discrete(7)
-            world.action_space = batch_space(world.single_action_space, n_copies)
-            honest = world.advance
-            world.advance = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
+            world.action_space = batch_space(world.single_action_space, num_envs)
+            honest = world.transition
+            world.transition = lambda state, actions, *rest: honest(state, actions.clamp(max=4), *rest)
             return world
 
     return Odd(held_out)

@@ -13,7 +13,6 @@ import scipy.stats
 import torch
 
 from metarl import envs
-from metarl.agent import WorldSpec
 from metarl.agents.metric.agent import Metric, MetricConfig
 from metarl.agents.metric.transfer_regret import others, rank_correlation
 from metarl.errors import ConfigError
@@ -45,7 +44,7 @@ def _agent(goals: list[float] | None = None, **options: Any) -> tuple[Metric, An
     if goals is not None:
         family._finite["train"] = Tasks.of("point-robot", goal=torch.tensor([[x, 0.0] for x in goals]))
     world = family.make_world(8)
-    agent = SMALL.build(WorldSpec.of(world), seed=0)
+    agent = SMALL.build(world.spec, seed=0)
     for i in range(4):
         trial = run_trial(world, agent, family.sample("train", 4, generator(0, i)), agent.train_phases, seed=i)
         agent.update(trial, generator=generator(1, i))

@@ -100,7 +100,7 @@ def test_the_mood_and_the_action_it_answers_are_in_sight_across_the_end_of_an_en
 
 def test_a_trial_begins_without_a_mood_and_so_does_the_next_one() -> None:
     _, world = build(16, n_encounters=2, n_turns=2)
-    firsts = [world.observe(world.state)["vec"]] + [turn(world, t)[0]["vec"] for t in range(8)]
+    firsts = [world.observation(world.state)["vec"]] + [turn(world, t)[0]["vec"] for t in range(8)]
     for t in (0, 4, 8):
         assert bool((firsts[t][:, 5] == 1).all())
         assert float(firsts[t][:, 6:19].sum()) == 0.0
@@ -200,13 +200,13 @@ def test_an_interface_shift_permutes_what_actions_mean_and_a_sensor_shift_adds_n
 
 def test_a_face_is_one_letter_drawn_anew_at_each_encounter_and_the_same_during_one() -> None:
     _, world = build(24, identity="glyph", n_turns=2)
-    first = world.observe(world.state)["glyph"]
+    first = world.observation(world.state)["glyph"]
     assert torch.equal(turn(world)[0]["glyph"], first)
     faces, who = [], []
     for t in range(20):
         if t % 2 == 0:
             turn(world, t)
-        faces.append(world.observe(world.state)["glyph"])
+        faces.append(world.observation(world.state)["glyph"])
         who.append(world.latent()["visitor"].clone())
         turn(world, t)
     same = [torch.equal(a[i], b[i]) for a, b in zip(faces[:-2:2], faces[2::2], strict=True) for i in range(24)]
@@ -242,7 +242,7 @@ def test_a_ring_is_drawn_round_the_face_and_hides_what_its_wearer_showed() -> No
         obs, *_ = turn(world, t)
         assert t == 5 or torch.equal(obs["vec"][:, 20] > 0, worn)
     assert torch.equal(obs["vec"][:, 5] == 1, worn)  # no mood where the one who left wore a ring
-    edge = world.observe(world.state)["glyph"][:, 14, 0:2].amax(1)
+    edge = world.observation(world.state)["glyph"][:, 14, 0:2].amax(1)
     now = rings.gather(1, world.latent()["visitor"][:, None]).squeeze(1)
     assert bool((edge[now] == 1).all())
 
@@ -270,7 +270,7 @@ def test_a_person_can_be_the_visitor() -> None:
         world.spoken = 4 - 3 * t
         _, action, *_ = turn(world, t)
         assert len(world.asks(1, action[1])) == 5
-        assert int(world.observe(world.state)["vec"][1, :6].argmax()) == 4 - 3 * t
+        assert int(world.observation(world.state)["vec"][1, :6].argmax()) == 4 - 3 * t
     assert int(world.reached["mood"][1]) == 1
 
 

@@ -20,7 +20,7 @@ def test_every_check_holds(found: list[Check]) -> None:
 
 def test_nothing_is_left_out(found: list[Check]) -> None:
     names = " | ".join(c.name for c in found)
-    for part in ("headroom", "capturable", "forgetful", "beyond", "tell the visitor", "one copy", "micro", "marginals",
+    for part in ("headroom", "capturable", "forgetful", "beyond", "tell the visitor", "one env", "micro", "marginals",
                  "golden values of train"):  # fmt: skip
         assert part in names
 

@@ -75,7 +75,7 @@ def test_tables_of_themes_hold_weights_that_sum_to_one() -> None:
 
 @pytest.mark.parametrize(("name", "options"), [("npc/guide", {"patience": 14}), ("npc/guide-macro", {})])
 def test_worlds_keep_the_contract(name: str, options: dict[str, Any]) -> None:
-    findings = check_world(lambda: envs.make(name, **options), n_copies=4, n_steps=24)
+    findings = check_world(lambda: envs.make(name, **options), num_envs=4, n_steps=24)
     assert [f for f in findings if f.status == "fail"] == []
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_given_away_and_a_copy_does_not_mind_its_neighbours(make_fami
     family = make_family()
     assert no_leak(family).holds
     assert alone_as_among_many(family).holds
-    assert not family.make_world(1).shows_reward
+    assert not family.make_world(1).reward_observable
 
 
 def test_a_leg_takes_pace_times_way_and_a_look_and_longer_where_it_is_disliked() -> None:
@@ -203,7 +203,7 @@ def test_presenting_needs_the_exhibits_cell_and_the_visitor_close_by() -> None:
 
 def test_the_map_shows_what_lies_around_the_guide() -> None:
     world = world_of(make(), 20)
-    chart = world.observe(world.state)["map"]
+    chart = world.observation(world.state)["map"]
     assert chart.shape == (20, 14, 9, 9)
     for i in range(20):
         row, column = divmod(int(world.state["cell"][i]), 15)
