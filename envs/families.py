@@ -13,8 +13,8 @@ import torch
 from metarl.errors import ConfigError
 from metarl.seeding import generator as stream
 from metarl.spec import WorldSpec
-from metarl.task_distribution import built_spec, check_split
-from metarl.tasks import Tasks
+from metarl.task_distribution import built_spec
+from metarl.tasks import Tasks, check_split
 from metarl.world import World
 
 SPLITS = ("train", "validation", "test")

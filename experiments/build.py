@@ -20,7 +20,8 @@ from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.loop import not_finite
 from metarl.reading import check_kind
 from metarl.seeding import generator
-from metarl.task_distribution import TaskDistribution, check_split, spec_of
+from metarl.task_distribution import TaskDistribution, spec_of
+from metarl.tasks import check_split
 from metarl.torch_settings import fast_defaults
 from metarl.world import World
 

@@ -13,8 +13,8 @@ from metarl.commandline import command
 from metarl.envs import WORLDS
 from metarl.errors import ConfigError
 from metarl.strangers import Entry
-from metarl.task_distribution import TaskDistribution, about, check_split, spec_of
-from metarl.tasks import Tasks
+from metarl.task_distribution import TaskDistribution, about, spec_of
+from metarl.tasks import Tasks, check_split
 
 from .cli.parser import Parser, whole
 from .cli.safe_text import make_console

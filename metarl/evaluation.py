@@ -23,8 +23,8 @@ from .protocol import Protocol
 from .provenance import package_versions
 from .results import Episodes, Evaluation
 from .seeding import derive, generator
-from .task_distribution import TaskDistribution, about, check_split, checked_references
-from .tasks import Tasks
+from .task_distribution import TaskDistribution, about, checked_references
+from .tasks import Tasks, check_split
 from .trial import copies_per_task, run_trial
 from .world import World
 

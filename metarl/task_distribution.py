@@ -141,9 +141,3 @@ def checked_references(tasks: TaskDistribution, split: str, n_episodes: int) -> 
         if not isinstance(name, str) or not numbers or len(values) != n_episodes:
             raise ConfigError(f"reference {name!r} is {values}; give {n_episodes} finite returns, one per episode")
     return {name: [float(value) for value in values] for name, values in references.items()}
-
-
-def check_split(name: str, split: str, splits: Sequence[str]) -> None:
-    """Raise ConfigError if `split` is not one of `splits` of the distribution `name`."""
-    if split not in splits:
-        raise ConfigError(f"{name!r} has no split {split!r}; choose one of {', '.join(splits)}")

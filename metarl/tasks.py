@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import ConfigError
 from .moved import moved
 
-__getattr__ = moved(__name__, "metarl.task_distribution", ("TaskDistribution", "check_distribution", "check_split"))
+__getattr__ = moved(__name__, "metarl.task_distribution", ("TaskDistribution", "check_distribution"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +120,9 @@ def concatenate(parts: Sequence[Tasks]) -> Tasks:
     """Return all tasks of `parts` in order; the parts must have the same parameters."""
     values = {k: torch.cat([p.values[k] for p in parts]) for k in parts[0].values}
     return Tasks(values, sum((p.names for p in parts), ()), sum((p.groups for p in parts), ()))
+
+
+def check_split(name: str, split: str, splits: Sequence[str]) -> None:
+    """Raise ConfigError if `split` is not one of `splits` of the distribution `name`."""
+    if split not in splits:
+        raise ConfigError(f"{name!r} has no split {split!r}; choose one of {', '.join(splits)}")

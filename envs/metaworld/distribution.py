@@ -15,8 +15,7 @@ import torch
 
 from metarl.errors import ConfigError, nearest
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 from metarl.world import World
 
 from .backends import Backend

@@ -14,8 +14,7 @@ import torch
 
 from metarl.envs.families import Family, check_count, pick
 from metarl.seeding import generator as stream
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .reference import Policy
 from .world import NpcWorld

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from metarl import envs
 from metarl.errors import ConfigError, WorldError, nearest
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .family import NpcFamily
 

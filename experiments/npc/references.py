@@ -14,7 +14,8 @@ from metarl.errors import ConfigError
 from metarl.experiments.figures.text_tables import text_table
 from metarl.provenance import package_versions
 from metarl.reading import read_object
-from metarl.task_distribution import TaskDistribution, check_split
+from metarl.task_distribution import TaskDistribution
+from metarl.tasks import check_split
 
 _MOST_TRIALS = 100_000
 

@@ -31,7 +31,7 @@ from metarl.experiments.cli.parser import Parser, add_device, seed, whole
 from metarl.experiments.cli.safe_text import one_line
 from metarl.experiments.cli.trust import add_trust
 from metarl.experiments.doctor import built_family
-from metarl.task_distribution import check_split
+from metarl.tasks import check_split
 
 from .recording import record_agent, record_policy
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from metarl.seeding import CopyStreams, generator
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
+from metarl.tasks import check_split
 from metarl.tasks import Tasks
 from metarl.world import World
 

@@ -14,8 +14,8 @@ from metarl.agent import Decision, State, Step, WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
-from metarl.task_distribution import check_split, spec_of
-from metarl.tasks import Tasks
+from metarl.task_distribution import spec_of
+from metarl.tasks import Tasks, check_split
 
 HORIZON = 12
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from metarl.conformance import check_world
+from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 from metarl.world import World
-from tests.metarl.test_conformance import Toy, family_of, world_with
+from tests.metarl.test_conformance import Toy, ToyFamily, family_of, world_with
 from tests.other_kernels import OtherKernels
 
 TURN = torch.tensor([[0.6, -0.8, 0.1], [0.8, 0.6, 0.7]]) / 7
@@ -33,3 +35,12 @@ def few(world: World, tasks: Tasks) -> Tensor:
     seen = [world.reset(seed=1)[0]]
     seen += [world.step(torch.linspace(-1, 1, 2).expand(world.num_envs, 2))[0] for _ in range(5)]
     return torch.stack([obs[:3] for obs in seen])
+
+
+def test_unknown_checks_and_things_that_are_no_family_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'snapshot'"):
+        check_world(ToyFamily(), only=["snapshto"])
+    with pytest.raises(ConfigError, match="num_envs >= 4"):
+        check_world(ToyFamily(), num_envs=2)
+    with pytest.raises(ConfigError, match=r"lacks .*make_world"):
+        check_world(lambda: object())  # type: ignore[arg-type,return-value]

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from metarl.errors import ConfigError
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks, concatenate
+from metarl.tasks import Tasks, check_split, concatenate
 
 
 @pytest.fixture

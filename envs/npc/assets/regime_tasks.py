@@ -12,8 +12,7 @@ from metarl.envs.families import check_options
 from metarl.envs.npc.family import NpcFamily, settings_of
 from metarl.envs.npc.reference import Policy
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .market import market_spec
 from .regime import RegimeConfig, RegimeWorld

@@ -29,8 +29,7 @@ from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
 from metarl.seeding import CopyStreams
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .market import LEAST_RETURN, MarketWorld, market_spec
 from .prices import read_prices

@@ -14,8 +14,7 @@ from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .linear import AssetsConfig, AssetsWorld
 from .market import market_spec

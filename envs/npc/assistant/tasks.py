@@ -16,8 +16,7 @@ from metarl.envs.npc.people import DOMAINS
 from metarl.envs.npc.reference import Policy
 from metarl.envs.npc.shift import Shift
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .catalogue import N_ATTRIBUTES, Shelf, dominant, shelf
 from .references import Bank, policies

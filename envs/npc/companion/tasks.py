@@ -18,8 +18,7 @@ from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
 from metarl.seeding import derive, mix
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from . import references as references
 from .identities import KNOWN, NEW_HANDS, NEW_SCRIPTS

@@ -17,8 +17,7 @@ from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError, nearest
 from metarl.seeding import generator as stream
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .layouts import Layouts, join, pool
 from .macro import GuideMacro

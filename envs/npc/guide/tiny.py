@@ -19,8 +19,7 @@ from metarl.envs.npc.maps.walking import walking_distances
 from metarl.envs.npc.reference import Policy, Random
 from metarl.errors import ConfigError
 from metarl.spec import WorldSpec
-from metarl.task_distribution import check_split
-from metarl.tasks import Tasks
+from metarl.tasks import Tasks, check_split
 
 from .exact import BayesOptimal, Solver
 from .layouts import Layouts
