@@ -57,12 +57,7 @@ def evaluate(
     """
     begin = time.monotonic()
     chosen = select_tasks(tasks, protocol)
-    phases = (*(agent.phases(protocol.adapt_episodes) if protocol.adapt_episodes else ()), protocol.eval_episodes)
-    if sum(phases) != protocol.n_episodes or min(phases) < 1:
-        raise ConfigError(
-            f"agent {agent.name!r} split {protocol.adapt_episodes} adaptation episodes into phases of {phases[:-1]}; "
-            f"phases() must return counts of at least 1 that add up"
-        )
+    phases = _phases(agent, protocol)
     known = checked_references(tasks, protocol.split, protocol.n_episodes) if references else {}
     before = _digest(agent.state_dict())
     player = _Player(tasks, protocol, device, progress)
@@ -92,7 +87,7 @@ def evaluate(
             **(about_agent or {}),
         },
         world={**_about(tasks), **world},
-        phases=tuple(phases),
+        phases=phases,
         pre_episodes=pre_post_columns(phases, agent)[0].stop,
         task_names=chosen.names,
         task_groups=chosen.groups,
@@ -105,6 +100,17 @@ def evaluate(
         env_steps=player.env_steps,
         wall_s=time.monotonic() - begin,
     )
+
+
+def _phases(agent: Agent, protocol: Protocol) -> tuple[int, ...]:
+    """Return the episodes per phase of a trial, the scored ones last; raises ConfigError if they do not add up."""
+    phases = (*(agent.phases(protocol.adapt_episodes) if protocol.adapt_episodes else ()), protocol.eval_episodes)
+    if sum(phases) != protocol.n_episodes or min(phases) < 1:
+        raise ConfigError(
+            f"agent {agent.name!r} split {protocol.adapt_episodes} adaptation episodes into phases of {phases[:-1]}; "
+            f"phases() must return counts of at least 1 that add up"
+        )
+    return phases
 
 
 def select_tasks(tasks: TaskDistribution, protocol: Protocol) -> Tasks:

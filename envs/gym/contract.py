@@ -253,7 +253,9 @@ _TAKES = {
 
 
 def check_hooks(name: str, hooks: Mapping[str, object]) -> None:
-    """Raise ConfigError unless the hooks of a world `name` can be called with what they get."""
+    """Raise ConfigError unless the hooks of a world `name` can be called with what they get, none of a pair alone."""
+    if (hooks["snapshot"] is None) != (hooks["restore"] is None):
+        raise ConfigError(f"world {name!r} needs both of snapshot and restore, or neither")
     for field, hook in hooks.items():
         if hook is not None or field in ("make_env", "apply_task"):
             _check_hook(name, field, hook, ", ".join(_TAKES[field]))

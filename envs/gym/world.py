@@ -34,8 +34,28 @@ class GymWorld(World):
     With `n_workers` > 0 the envs are spread over spawned processes that write into shared memory; hooks must then be
     picklable, and a script needs the usual `if __name__ == "__main__":`. `close` ends the processes.
 
-    Environments are held to what they declare at each step (`gym_contract`), and given actions of their own space: in
+    Environments are held to what they declare at each step (`contract`), and given actions of their own space: in
     its dtype, clipped to its own bounds, rounded where it holds integers only.
+
+    Args:
+        make_env: builds an environment for a task (a batch of one).
+        apply_task: puts a task into an environment; a reset follows.
+        num_envs: B.
+        horizon: env steps after which an episode is truncated.
+        observation_space: of one environment; may be left out if `example` is given.
+        action_space: likewise.
+        example: a task from which one environment is built, looked at and closed, to learn the spaces.
+        env_key: names the kind of environment a task needs; tasks with equal keys share environments.
+        snapshot: returns an environment's whole mid-episode state as tensors and plain values.
+        restore: puts it back into an environment with the same task, just reset.
+        render: draws an environment, uint8 [H, W, 3]; by default `env.render()`.
+        name: for messages.
+        n_workers: processes (at most B are used); 0 steps everything in this one.
+        fixed_horizon: set if the environment never ends an episode by itself.
+        has_success: set if every step's `info` carries "success".
+        has_action_mask: set if `info` of reset and step carries "action_mask" (Discrete actions only).
+        device: where the returned tensors live.
+        timeout_s: seconds after which a silent process counts as stuck.
     """
 
     @renamed(n_copies="num_envs")
@@ -63,26 +83,6 @@ class GymWorld(World):
     ) -> None:
         """Build the world; environments are made at the first reset.
 
-        Args:
-            make_env: builds an environment for a task (a batch of one).
-            apply_task: puts a task into an environment; a reset follows.
-            num_envs: B.
-            horizon: env steps after which an episode is truncated.
-            observation_space: of one environment; may be left out if `example` is given.
-            action_space: likewise.
-            example: a task from which one environment is built, looked at and closed, to learn the spaces.
-            env_key: names the kind of environment a task needs; tasks with equal keys share environments.
-            snapshot: returns an environment's whole mid-episode state as tensors and plain values.
-            restore: puts it back into an environment with the same task, just reset.
-            render: draws an environment, uint8 [H, W, 3]; by default `env.render()`.
-            name: for messages.
-            n_workers: processes (at most B are used); 0 steps everything in this one.
-            fixed_horizon: set if the environment never ends an episode by itself.
-            has_success: set if every step's `info` carries "success".
-            has_action_mask: set if `info` of reset and step carries "action_mask" (Discrete actions only).
-            device: where the returned tensors live.
-            timeout_s: seconds after which a silent process counts as stuck.
-
         Raises: ConfigError for missing spaces, an unsupported space, or hooks that cannot be pickled.
         """
         self.hooks = Hooks(make_env, apply_task, env_key, snapshot, restore, render)
@@ -92,8 +92,6 @@ class GymWorld(World):
                 name, make_env, example, least_steps=horizon if fixed_horizon else 0
             )
         check_spaces(name, observation_space, action_space)
-        if (snapshot is None) != (restore is None):
-            raise ConfigError(f"world {name!r} needs both of snapshot and restore, or neither")
         if has_action_mask and not isinstance(action_space, spaces.Discrete):
             raise ConfigError(f"world {name!r} has an action mask, which needs a Discrete action space: {action_space}")
         if n_workers < 0 or timeout_s <= 0:
