@@ -110,3 +110,8 @@ def test_the_command_line_runs_from_elsewhere(door: str, tmp_path: Path) -> None
     ran = run_python("-m", door, "worlds", "list", path=[ROOT], cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "gridworld" in ran.stdout
+
+
+def test_few_files_stand_at_the_door_of_a_room() -> None:
+    assert len(list((ROOT / "experiments").glob("*.py"))) <= 12
+    assert {path.name for path in (ROOT / "agents").glob("*.py")} == {"__init__.py", "ppo.py"}
