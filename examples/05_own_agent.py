@@ -9,7 +9,7 @@ import sys
 import torch
 
 import metarl
-from metarl.agent import Decision
+from metarl.agent import ActOutput
 
 
 class EmpiricalBayes:
@@ -30,7 +30,7 @@ class EmpiricalBayes:
         a, b = state["wins"] + self.prior[0], state["losses"] + self.prior[1]
         spread = (a * b / (a + b + 1)).sqrt() / (a + b)  # of the belief about each arm, taken as normal
         guess = a / (a + b) + (0 if greedy else spread * torch.randn(a.shape, generator=generator))
-        return state, Decision(guess.argmax(1), torch.zeros(len(a)), {})
+        return state, ActOutput(guess.argmax(1), torch.zeros(len(a)), {})
 
     def adapt(self, state, rollout):  # it adapts while it acts
         return state

@@ -8,7 +8,7 @@ import sys
 from torch.func import grad, jvp, vjp, vmap
 
 from metarl import episodes, make_tasks, seeding, trial
-from metarl.agent import Decision
+from metarl.agent import ActOutput
 from metarl.agents.maml import inner_loop, trust_region
 from metarl.agents.nn.functional import PolicyNet
 
@@ -25,7 +25,7 @@ class MAML:
 
     def act(self, phi, step, *, generator, greedy=False):
         out = vmap(self.net)(phi, step.obs.unflatten(0, (len(phi["log_std"]), -1))).flatten(0, 1)
-        return phi, Decision(action := self.dist.sample(out, generator), self.dist.log_prob(out, action), {})
+        return phi, ActOutput(action := self.dist.sample(out, generator), self.dist.log_prob(out, action), {})
 
     def adapt(self, phi, rollout):  # the inner level: one policy-gradient step per task, on its own episodes
         batch = inner_loop.make_batch(self.net, rollout, gamma=0.99, lam=1.0)  # with advantages, task by task

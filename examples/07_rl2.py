@@ -9,7 +9,7 @@ import torch
 
 from metarl import episodes, make_tasks, returns, seeding, trial
 from metarl.action_distributions import Categorical
-from metarl.agent import Decision
+from metarl.agent import ActOutput
 from metarl.agents.ppo import surrogate, value_error
 
 
@@ -31,7 +31,7 @@ class RL2(torch.nn.Module):
     def act(self, state, step, *, generator, greedy=False):
         out, h = self(*(x[None] for x in (step.obs, step.prev_action, step.prev_reward, step.prev_done, state["h"])))
         action = self.dist.sample(out[0, :, :-1], generator)
-        return {"h": h[0]}, Decision(action, self.dist.log_prob(out[0, :, :-1], action), {"value": 10 * out[0, :, -1]})
+        return {"h": h[0]}, ActOutput(action, self.dist.log_prob(out[0, :, :-1], action), {"value": 10 * out[0, :, -1]})
 
     def update(self, r, left, generator):  # PPO; step size and entropy bonus shrink with `left`
         value, end = r.aux["value"], torch.zeros_like(r.last).index_fill(0, torch.tensor(len(r.last) - 1), True)

@@ -11,19 +11,30 @@ import torch
 from torch import Tensor
 
 from .deprecated import deprecated
+from .moved import moved
 from .registry import load_target
-from .rollout import Rollout, Step, Trial
+from .rollout import Rollout, TimeStep, Trial
 from .spec import WorldSpec
 from .state import State
 
 __all__ = [
-    "Agent", "Decision", "Savable", "SavableAgent", "State", "Step", "WorldSpec", "adapts_within_episode",
-    "learning_state", "needs_privileged_info",
-]  # fmt: skip
+    "ActOutput",
+    "Agent",
+    "Savable",
+    "SavableAgent",
+    "State",
+    "TimeStep",
+    "WorldSpec",
+    "adapts_within_episode",
+    "learning_state",
+    "needs_privileged_info",
+]
+
+__getattr__ = moved(__name__, __name__, {"Decision": "ActOutput", "Step": "TimeStep"})
 
 
-class Decision(NamedTuple):
-    """What an agent answers to a `Step`."""
+class ActOutput(NamedTuple):
+    """What an agent answers to a `TimeStep`."""
 
     action: Tensor
     """In the world's own action space: float32 [B, a], int64 [B] or int64 [B, k]."""
@@ -66,8 +77,8 @@ class Agent(Protocol):
         ...
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Choose actions for B = N * M rows (M envs per task, neighbours); greedy takes the mode."""
         ...
 

@@ -12,15 +12,15 @@ from . import spaces
 from .agent import Agent, needs_privileged_info
 from .commandline import command
 from .errors import ConfigError, WorldError
-from .rollout import Rollout, Step
+from .rollout import Rollout, TimeStep
 from .state import State, choose_rows
 from .world import Obs, World
 
 
-def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> Step:
+def first_step(world: World, obs: Obs, action_mask: Tensor | None = None) -> TimeStep:
     """Return the step that opens a trial: no previous action, reward or end of episode."""
     b, device = world.num_envs, world.device
-    return Step(
+    return TimeStep(
         obs=spaces.flatten(world.single_observation_space, obs),
         prev_action=torch.zeros(b, spaces.flat_dim(world.single_action_space), device=device),
         prev_reward=torch.zeros(b, device=device),
@@ -46,14 +46,14 @@ def collect(
     world: World,
     agent: Agent,
     state: State,
-    step: Step,
+    step: TimeStep,
     n_episodes: int,
     *,
     n_tasks: int,
     generator: torch.Generator,
     greedy: bool = False,
     training: bool = False,
-) -> tuple[State, Step, Rollout]:
+) -> tuple[State, TimeStep, Rollout]:
     """Run exactly `n_episodes` per task and return the agent's state, the next step, and what happened.
 
     Only with `training` does the rollout say what was hidden, to an agent with `needs_privileged_info`. The M envs of a
@@ -100,7 +100,7 @@ def collect(
             row["action_mask"] = step.action_mask
         _append(columns, row)
         _append(aux_columns, decision.aux)
-        new_step = Step(
+        new_step = TimeStep(
             obs=spaces.flatten(obs_space, obs),
             prev_action=spaces.flatten(action_space, decision.action),
             prev_reward=reward if hidden is None else hidden,
@@ -177,8 +177,8 @@ def refuse_non_finite(world: World, numbers: Mapping[str, Tensor], valid: Tensor
     )
 
 
-def _hold_step(kept: Step, new: Step, active: Tensor) -> Step:
+def _hold_step(kept: TimeStep, new: TimeStep, active: Tensor) -> TimeStep:
     """Return `new` where an env is active and `kept` where it idles."""
     before = vars(kept)
     both = {k: v for k, v in vars(new).items() if v is not None and before[k] is not None}
-    return Step(**choose_rows(active, both, before))
+    return TimeStep(**choose_rows(active, both, before))

@@ -14,11 +14,14 @@ from .agent import Agent
 from .checks import check_ranges
 from .episodes import pre_post
 from .errors import ConfigError, NumericalError, WorldError
+from .moved import moved
 from .rollout import Trial
 from .seeding import derive, generator
 from .task_distribution import TaskDistribution
 from .trial import copies_per_task, run_trial
 from .world import World
+
+__getattr__ = moved(__name__, __name__, {"Silent": "NullRecorder"})
 
 _REMEDY = "the last good checkpoint is untouched, start a new run from it with smaller steps"
 
@@ -68,7 +71,7 @@ class Recorder(Protocol):
         ...
 
 
-class Silent:
+class NullRecorder:
     """A recorder that keeps nothing: for scripts that only want the trained agent."""
 
     stop_requested = False

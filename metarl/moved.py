@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def moved(old: str, new: str, names: Collection[str] | None = None) -> Callable[[str], Any]:
-    """Return a `__getattr__` for the module `old`, whose `names` (None: all) now stand in the module `new`."""
+def moved(old: str, new: str, names: Collection[str] | Mapping[str, str] | None = None) -> Callable[[str], Any]:
+    """Return a `__getattr__` for the module `old`, whose `names` (None: all) now stand in the module `new`.
+
+    A mapping says what they are called there.
+    """
 
     def find(name: str) -> Any:
         if name.startswith("__") or (names is not None and name not in names):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        found = getattr(import_module(new), name)
-        warnings.warn(f"{old}.{name} has moved to {new}; import it from there", DeprecationWarning, stacklevel=2)
+        now = names[name] if isinstance(names, Mapping) else name
+        found = getattr(import_module(new), now)
+        warnings.warn(f"{old}.{name} is now {new}.{now}; import it from there", DeprecationWarning, stacklevel=2)
         return found
 
     return find

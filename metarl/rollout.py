@@ -15,7 +15,7 @@ __getattr__ = moved(__name__, "metarl.collect", ("collect", "first_step"))
 
 
 @dataclass(frozen=True)
-class Step:
+class TimeStep:
     """What an agent sees before it acts: B rows.
 
     At the first step of a trial the previous action and reward are zero and `prev_done` is False. At the first step of
@@ -60,7 +60,7 @@ class Rollout:
     """bool [T, B], or None if the world has no such notion."""
     action_mask: Tensor | None
     aux: dict[str, Tensor]
-    start: Step
+    start: TimeStep
     """The step before the first action: carries previous action, reward and done into the phase."""
     n_tasks: int
     n_episodes: int

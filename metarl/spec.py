@@ -31,7 +31,7 @@ class WorldSpec:
     """True if `info`, and so a rollout, carries "dense_reward"."""
     reward_observable: bool = True
     """False if an agent that acts is not told the reward (say, a visitor's satisfaction, which only reactions show):
-    agents learn from it, but `Step.prev_reward` is 0, and so is what a memory or a belief takes in."""
+    agents learn from it, but `TimeStep.prev_reward` is 0, and so is what a memory or a belief takes in."""
     n_privileged: int = 0
     """Numbers per env that `World.privileged_info` gives; 0: this world does not say what is hidden."""
     name: str = "world"

@@ -8,7 +8,7 @@ from math import gcd
 import torch
 
 from . import spaces
-from .agent import Agent, Step
+from .agent import Agent, TimeStep
 from .collect import collect, first_step, refuse_non_finite
 from .errors import ConfigError
 from .rollout import Rollout, Trial
@@ -70,7 +70,7 @@ def run_trial(
             state = agent.adapt(state, rollouts[-1])
             if not world.fixed_horizon and not world.persists_across_episodes:
                 obs, info = world.reset(seed=derive(seed, "world", phase))
-                step = Step(
+                step = TimeStep(
                     spaces.flatten(world.single_observation_space, obs),
                     step.prev_action, step.prev_reward, step.prev_done, info.get("action_mask"),
                 )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from metarl.conformance import check_world
 from metarl.episodes import episode_table
-from metarl.loop import LoopSettings, Silent, meta_train
+from metarl.loop import LoopSettings, NullRecorder, meta_train
 from metarl.seeding import generator
 from metarl.trial import run_trial
 from tools import refresh_docs
@@ -92,7 +92,7 @@ def test_the_agent_of_one_page_goes_through_the_training_loop(plugged: dict[str,
     agent = plugged["DriftConfig"](meta_rate=1.0).build(tasks.spec, seed=0)
     before = agent.state_dict()["theta"].clone()
     settings = LoopSettings(n_iterations=2, n_tasks=4, n_validation_tasks=4, validation_adapt_episodes=10)
-    done = meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")
+    done = meta_train(agent, tasks, settings, NullRecorder(), seed=0, device="cpu")
     assert done["finished"]
     assert done["env_steps"] == 2 * 4 * 20 * 20  # iterations, tasks, episodes, steps
     assert not agent.state_dict()["theta"].equal(before)

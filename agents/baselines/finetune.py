@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.maml.inner_loop import gradient_step, make_batch
 from metarl.agents.nn.functional import ACTIVATIONS, Params, PolicyNet, check_net, init_mlp, mlp
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
@@ -128,8 +128,8 @@ class Finetune(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Sample from each task's own policy, or take its mode; the state stays."""
         phi = unmarked(_PREFIX, state)
         n_tasks, mask = len(next(iter(phi.values()))), step.action_mask
@@ -139,9 +139,9 @@ class Finetune(Savable):
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(params)
-            return state, Decision(self.net.world_action(action), torch.zeros_like(params[:, 0]), {})
+            return state, ActOutput(self.net.world_action(action), torch.zeros_like(params[:, 0]), {})
         action = distribution.sample(params, generator)
-        return state, Decision(self.net.world_action(action), distribution.log_prob(params, action), {})
+        return state, ActOutput(self.net.world_action(action), distribution.log_prob(params, action), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take `finetune_steps` steps on each task's clipped surrogate, advantages against the task's own baseline.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from metarl.agent import Agent, Decision, State, Step
+from metarl.agent import ActOutput, Agent, State, TimeStep
 from metarl.state import choose_rows, marked, unmarked
 
 _NOW, _KEPT = "now/", "kept/"
@@ -39,8 +39,8 @@ class Forgetting:
         return state | {"ringed": torch.zeros(n_tasks, dtype=torch.bool, device=device)}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Act as the agent does; undo what the last visitor taught, if that one wore a ring."""
         now, kept = unmarked(_NOW, state), unmarked(_KEPT, state)
         new, ring = step.obs[:, self.first] > 0.5, step.obs[:, self.ring] > 0.5

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.errors import CheckpointError, ConfigError
 from metarl.rollout import Rollout, Trial
 
@@ -68,13 +68,13 @@ class RandomPolicy(Savable):
         return {}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Draw B actions; `log_prob` is that of the uniform density (0 if greedy, by contract)."""
         action, log_prob = self._draw(step, generator)
-        return state, Decision(action, torch.zeros_like(log_prob) if greedy else log_prob, {})
+        return state, ActOutput(action, torch.zeros_like(log_prob) if greedy else log_prob, {})
 
-    def _draw(self, step: Step, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, step: TimeStep, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         space, n_rows, device = self.spec.action_space, len(step.obs), step.obs.device
         if isinstance(space, spaces.Box):
             u = torch.rand(n_rows, len(self._low), generator=generator, device=device)

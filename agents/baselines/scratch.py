@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.maml.inner_loop import Batch, make_batch
 from metarl.agents.nn.batched_adam import adam_rows
 from metarl.agents.nn.functional import Params, PolicyNet, check_net
@@ -119,8 +119,8 @@ class Scratch(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Sample from each task's own policy, or take its mode; the state stays."""
         phi, mask = unmarked(_PARAM, state), step.action_mask
         n_tasks = len(state[_COUNT])
@@ -129,9 +129,9 @@ class Scratch(Savable):
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(params)
-            return state, Decision(self.net.world_action(action), torch.zeros_like(params[:, 0]), {})
+            return state, ActOutput(self.net.world_action(action), torch.zeros_like(params[:, 0]), {})
         action = distribution.sample(params, generator)
-        return state, Decision(self.net.world_action(action), distribution.log_prob(params, action), {})
+        return state, ActOutput(self.net.world_action(action), distribution.log_prob(params, action), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take `steps` steps of Adam per task on the clipped surrogate of its own episodes."""

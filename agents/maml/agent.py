@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.agents.nn.normaliser import Normaliser
 from metarl.agents.ppo import surrogate
@@ -121,8 +121,8 @@ class MAML(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Sample from each task's own policy, or take its mode; the state stays."""
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
@@ -131,9 +131,9 @@ class MAML(Savable):
         distribution = self.net.distribution
         if greedy:
             action = distribution.mode(out)
-            return state, Decision(self.net.world_action(action), torch.zeros_like(out[:, 0]), {})
+            return state, ActOutput(self.net.world_action(action), torch.zeros_like(out[:, 0]), {})
         action = distribution.sample(out, generator)
-        return state, Decision(self.net.world_action(action), distribution.log_prob(out, action), {})
+        return state, ActOutput(self.net.world_action(action), distribution.log_prob(out, action), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Take one policy-gradient step per task on the episodes it has just collected."""

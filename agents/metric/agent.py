@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.maml.inner_loop import Batch, gradient_step, make_batch
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.agents.nn.normaliser import Normaliser
@@ -118,8 +118,8 @@ class Metric(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Sample from each task's own mixture; greedy takes the mode of its weightiest policy. The state stays."""
         n_tasks, mask = len(state[_PHASES]), step.action_mask
         grouped = None if mask is None else mask.reshape(n_tasks, -1, mask.shape[-1])
@@ -129,8 +129,8 @@ class Metric(Savable):
         action = mixture_action(distribution, out, log_weight, None if greedy else generator)
         world_action = self.net.world_action(action.flatten(0, 1))
         if greedy:
-            return state, Decision(world_action, torch.zeros(len(step.obs), device=self.device), {})
-        return state, Decision(world_action, mixture_log_prob(distribution, out, log_weight, action).flatten(), {})
+            return state, ActOutput(world_action, torch.zeros(len(step.obs), device=self.device), {})
+        return state, ActOutput(world_action, mixture_log_prob(distribution, out, log_weight, action).flatten(), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Start from similar tasks' policies after the first phase, take gradient steps after the others.

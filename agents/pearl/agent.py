@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
 from metarl.agents.nn.optim import annealing, set_lr
 from metarl.agents.nn.reward_scale import check_dense_reward, objective_reward
@@ -224,8 +224,8 @@ class PEARL(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Choose one action per trial for the z of its episode, drawn at the first step (and each `redraw_steps`).
 
         Raises: ConfigError in a world where some actions are illegal at times.
@@ -247,7 +247,7 @@ class PEARL(Savable):
             action, log_prob = self.sac.sample(params, generator)
             log_prob = log_prob - self.sac.scale.log_volume
         new_state = {**state, "z": z, "fresh": torch.zeros_like(state["fresh"]), "age": age}
-        return new_state, Decision(self.sac.scale.to_world(action), log_prob, {})
+        return new_state, ActOutput(self.sac.scale.to_world(action), log_prob, {})
 
     @torch.no_grad()
     def adapt(self, state: State, rollout: Rollout) -> State:

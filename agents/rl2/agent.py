@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl import spaces as flat
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.memory.recurrent import CoreSize, RecurrentNet, TaughtCore
 from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser
@@ -154,8 +154,8 @@ class RL2(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Choose one action per trial and remember the step; aux: "value" [B], raw, if the head shares it."""
         prev_reward, sums = step.prev_reward, State()
         if self._trial_scale is not None:
@@ -173,7 +173,7 @@ class RL2(Savable):
         else:
             action = self.distribution.sample(params, generator)
             log_prob = self.distribution.log_prob(params, action)
-        return memory, Decision(self._head.world_action(action), log_prob, aux)
+        return memory, ActOutput(self._head.world_action(action), log_prob, aux)
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Return the memory as it is: it took everything in while acting."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl import spaces as flat
-from metarl.agent import Decision, Savable, State, Step, WorldSpec
+from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
 from metarl.agents.nn.reward_scale import check_dense_reward, objective_reward
@@ -204,8 +204,8 @@ class VariBAD(Savable):
 
     @torch.no_grad()
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Take in the transition that ended here, then choose; aux: "value" [B] (head's units), "belief" [B, 2 latent].
 
         The belief outlives the ends of episodes; it starts afresh only from `init`.
@@ -221,7 +221,7 @@ class VariBAD(Savable):
             action = self.distribution.sample(params, generator)
             log_prob = self.distribution.log_prob(params, action)
         after = {"h": h, "prev_obs": step.obs, "begun": torch.ones_like(state["begun"])}
-        return after, Decision(self._head.world_action(action), log_prob, {"value": value, "belief": belief})
+        return after, ActOutput(self._head.world_action(action), log_prob, {"value": value, "belief": belief})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Return the state as it is: it took everything in while acting."""

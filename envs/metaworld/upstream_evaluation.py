@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl import spaces
-from metarl.agent import Agent, Decision, State, Step
+from metarl.agent import ActOutput, Agent, State, TimeStep
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout
 
@@ -93,11 +93,11 @@ class UpstreamAgent:
         self.n = int(envs.num_envs)
         self.generator = torch.Generator().manual_seed(seed)
         self.state: State = {}
-        self.adapted: tuple[State, Step] | None = None
-        self.last: Step = self._nothing()
-        self.start: Step = self.last
-        self.rows: list[tuple[Step, Decision, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-        self.acting: tuple[Step, Decision] | None = None
+        self.adapted: tuple[State, TimeStep] | None = None
+        self.last: TimeStep = self._nothing()
+        self.start: TimeStep = self.last
+        self.rows: list[tuple[TimeStep, ActOutput, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self.acting: tuple[TimeStep, ActOutput] | None = None
 
     # ---------------------------------------------------------------- upstream's protocol
 
@@ -147,9 +147,9 @@ class UpstreamAgent:
 
     # ---------------------------------------------------------------- parts
 
-    def _nothing(self) -> Step:
+    def _nothing(self) -> TimeStep:
         """Return the step before a trial: no previous action, reward or end."""
-        return Step(
+        return TimeStep(
             obs=torch.zeros(self.n, self.agent.spec.obs_dim),
             prev_action=torch.zeros(self.n, self.agent.spec.action_dim),
             prev_reward=torch.zeros(self.n),

@@ -30,7 +30,7 @@ def npc_spec(
     reward_in_obs: bool = False,
     **more: Any,
 ) -> WorldSpec:
-    """Return what an NPC's world is; `reward_in_obs` tells an acting agent its last reward, as `Step.prev_reward`."""
+    """Return what an NPC's world is; `reward_in_obs` tells an acting agent its last reward, in `TimeStep`."""
     return WorldSpec(
         observation_space, action_space, horizon, name=name, reward_observable=reward_in_obs,
         persists_across_episodes=True, has_cost=True, **more,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO, SAC
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import ActOutput, State, TimeStep, WorldSpec
 from metarl.commandline import command, pip_command
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout, Trial
@@ -84,7 +84,7 @@ class SB3Agent:
     """A trained model behind the agent contract: it plays and never adapts.
 
     A recurrent policy forgets at the end of an episode, as SB3 trained it to; its state is "h" and "c",
-    float32 [B, layers, hidden]. `Decision.log_prob` is 0 throughout: nothing here learns from it.
+    float32 [B, layers, hidden]. `ActOutput.log_prob` is 0 throughout: nothing here learns from it.
     """
 
     train_phases: tuple[int, ...] = (1,)
@@ -107,8 +107,8 @@ class SB3Agent:
         return {name: torch.zeros(n_tasks, self._memory.layers, self._memory.hidden) for name in ("h", "c")}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Ask the model; its noise is seeded from `generator`, at every step anew."""
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         before = tuple(_array(state[k].transpose(0, 1)) for k in ("h", "c")) if self._memory else None
@@ -124,7 +124,7 @@ class SB3Agent:
         space = self.spec.action_space
         action = torch.as_tensor(np.array(chosen)).to(torch_dtype(space)).reshape(-1, *(space.shape or ()))
         action = (action + first_action(space)).to(step.obs.device)
-        return new_state, Decision(action, torch.zeros_like(step.prev_reward), {})
+        return new_state, ActOutput(action, torch.zeros_like(step.prev_reward), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         """Return the state as it is."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl import statistics
-from metarl.agent import Agent, Decision, State, Step
+from metarl.agent import ActOutput, Agent, State, TimeStep
 from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.onlooker import Onlooker
 from metarl.envs.npc.reference import Policy
@@ -98,11 +98,11 @@ class Asked:
         return getattr(self._agent, name)
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         """Act as the agent does, and ask it again `DRAWS` times with other noise."""
         many = {k: v.repeat_interleave(DRAWS, 0) for k, v in state.items()}
-        again = Step(
+        again = TimeStep(
             obs=step.obs.repeat_interleave(DRAWS, 0),
             prev_action=step.prev_action.repeat_interleave(DRAWS, 0),
             prev_reward=step.prev_reward.repeat_interleave(DRAWS, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.agent import Step, WorldSpec
+from metarl.agent import TimeStep, WorldSpec
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator
@@ -68,7 +68,7 @@ def synthetic_rollout(
         success=None,
         action_mask=mask,
         aux={},
-        start=Step(obs[0], torch.zeros(b, spec.action_dim), zeros, zeros.bool()),
+        start=TimeStep(obs[0], torch.zeros(b, spec.action_dim), zeros, zeros.bool()),
         n_tasks=n_tasks,
         n_episodes=m,
     )

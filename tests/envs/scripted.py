@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from metarl.agent import Decision, WorldSpec
+from metarl.agent import ActOutput, WorldSpec
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Recorder:
         b = len(step.obs)
         action = torch.rand(b, self.spec.action_dim, generator=generator) * 2 - 1
         action = torch.zeros_like(action) if greedy else action
-        return {"count": state["count"] + 1}, Decision(action, torch.zeros(b), {"value": step.obs[:, 0]})
+        return {"count": state["count"] + 1}, ActOutput(action, torch.zeros(b), {"value": step.obs[:, 0]})
 
     def adapt(self, state, rollout):
         self.rollouts.append(rollout)
@@ -69,7 +69,7 @@ class Reacher:
         if self.then_leave:
             move = torch.where(arrived[:, None], torch.tensor([0.0, 0.0, 1.0]), move)
         action = torch.cat([move, -torch.ones(len(move), 1)], dim=1)
-        return {"arrived": arrived}, Decision(action, torch.zeros(len(move)), {})
+        return {"arrived": arrived}, ActOutput(action, torch.zeros(len(move)), {})
 
     def adapt(self, state, rollout):
         return state

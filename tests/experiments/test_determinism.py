@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from metarl import envs
 from metarl.experiments.build import build_tasks
 from metarl.experiments.config import AnyConfig
-from metarl.loop import LoopSettings, Silent, meta_train
+from metarl.loop import LoopSettings, NullRecorder, meta_train
 from tests.experiments import tiny_presets
 from tests.experiments.every_agent import KINDS, config_of
 
@@ -51,7 +51,7 @@ def train(config: AnyConfig, world: str) -> None:
         n_iterations=1, n_tasks=4, validate_every_iters=1, n_validation_tasks=4, validation_adapt_episodes=2
     )
     with Refusing():
-        meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")
+        meta_train(agent, tasks, settings, NullRecorder(), seed=0, device="cpu")
 
 
 def test_the_guard_refuses_a_floating_sum_and_lets_a_counting_one_pass() -> None:
@@ -80,4 +80,4 @@ def test_no_agent_needs_an_operation_without_a_deterministic_kernel(name: str) -
         config.train, n_iterations=2, validate_every_iters=2, n_validation_tasks=4, validation_adapt_episodes=2
     )
     with Refusing():
-        meta_train(agent, tasks, settings, Silent(), seed=0, device="cpu")
+        meta_train(agent, tasks, settings, NullRecorder(), seed=0, device="cpu")

@@ -14,7 +14,7 @@ from metarl.collect import first_step
 from metarl.experiments.build import build_agent, build_tasks, configure_torch
 from metarl.experiments.cli.main import main
 from metarl.experiments.config import AnyConfig
-from metarl.loop import Silent, _tensors, meta_train
+from metarl.loop import NullRecorder, _tensors, meta_train
 from metarl.seeding import generator
 from metarl.task_distribution import TaskDistribution
 from tests.experiments.every_agent import KINDS, N_ITERATIONS, config_of
@@ -45,7 +45,7 @@ def learned(name: str, device: str, n_iterations: int = 2) -> dict[str, torch.Te
     if n_iterations:
         with HostDraws() as draws:
             settings = dataclasses.replace(config.train, n_iterations=n_iterations)
-            meta_train(agent, tasks, settings, Silent(), seed=0, device=where)
+            meta_train(agent, tasks, settings, NullRecorder(), seed=0, device=where)
         assert (draws.n_draws > 0) == (device == "cuda")
     found = _tensors(agent.state_dict(), "")
     return {k: v.detach().to("cpu", torch.float64, copy=True) for k, v in found if v.is_floating_point()}

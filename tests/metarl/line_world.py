@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import ActOutput, State, TimeStep, WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import CopyStreams
@@ -113,10 +113,10 @@ class Walker:
         return {}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         action = (step.obs[:, 0] < self.reach).long()
-        return state, Decision(action, torch.zeros(len(action)), {})
+        return state, ActOutput(action, torch.zeros(len(action)), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         return state
@@ -144,15 +144,15 @@ class Learner(Walker):
         return {"reach": torch.full((n_tasks,), float(self.reach))}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         reach = state["reach"]
         if not self.parallel_episodes:
             reach = reach + step.prev_done.float()
             state = {"reach": reach}
         rows = reach.repeat_interleave(len(step.obs) // len(reach))
         action = (step.obs[:, 0] < rows).long()
-        return state, Decision(action, torch.zeros(len(action)), {})
+        return state, ActOutput(action, torch.zeros(len(action)), {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         return state if not self.parallel_episodes else {"reach": state["reach"] + 1}
@@ -164,10 +164,10 @@ class Flipper(Walker):
     name = "flipper"
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         action = torch.randint(2, (len(step.obs),), generator=generator)
-        return state, Decision(torch.ones_like(action) if greedy else action, torch.zeros(len(action)), {})
+        return state, ActOutput(torch.ones_like(action) if greedy else action, torch.zeros(len(action)), {})
 
 
 @dataclass(frozen=True)

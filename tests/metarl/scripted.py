@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import ActOutput, State, TimeStep, WorldSpec
 from metarl.rollout import Rollout, Trial
 
 
@@ -29,12 +29,12 @@ class Recorder:
         self.calls.append(("init", n_tasks))
         return {"steps": torch.zeros(n_tasks), "adaptations": torch.zeros(n_tasks)}
 
-    def choose(self, state: State, step: Step, generator: torch.Generator) -> Tensor:
+    def choose(self, state: State, step: TimeStep, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         if not self.calls or self.calls[-1] != ("act", greedy):
             self.calls.append(("act", greedy))
         action, copies = self.choose(state, step, generator), len(step.obs) // len(state["steps"])
@@ -47,7 +47,7 @@ class Recorder:
         }
         if not self.parallel_episodes:
             state = state | {"steps": state["steps"] + 1}
-        return state, Decision(action, torch.zeros(len(action)), aux)
+        return state, ActOutput(action, torch.zeros(len(action)), aux)
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         self.calls.append(("adapt", rollout))
@@ -70,7 +70,7 @@ class Walker(Recorder):
         super().__init__(spec, parallel=parallel)
         self.goal, self.speed = goal, speed
 
-    def choose(self, state: State, step: Step, generator: torch.Generator) -> Tensor:
+    def choose(self, state: State, step: TimeStep, generator: torch.Generator) -> Tensor:
         goal = self.goal.repeat_interleave(len(step.obs) // len(self.goal), 0)
         return (goal - step.obs).clamp(-self.speed, self.speed)
 
@@ -78,5 +78,5 @@ class Walker(Recorder):
 class Uniform(Recorder):
     """Draws Discrete actions uniformly from the generator it is given."""
 
-    def choose(self, state: State, step: Step, generator: torch.Generator) -> Tensor:
+    def choose(self, state: State, step: TimeStep, generator: torch.Generator) -> Tensor:
         return torch.randint(self.spec.action_dim, (len(step.obs),), generator=generator)

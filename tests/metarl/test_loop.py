@@ -10,7 +10,7 @@ from metarl import envs
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import ConfigError, NumericalError, WorldError
 from metarl.log import WALL_CLOCK_KEYS
-from metarl.loop import LoopSettings, Plan, Silent, Worlds, meta_train
+from metarl.loop import LoopSettings, NullRecorder, Plan, Worlds, meta_train
 from metarl.seeding import generator
 from metarl.tasks import Tasks
 from tests.metarl.tiny import Tiny, TinyConfig
@@ -127,7 +127,7 @@ def test_training_never_asks_for_test_tasks():
             asked.append(split)
             return tasks.sample(split, n, noise)
 
-    meta_train(tiny(tasks), Watched(), SETTINGS, Silent(), seed=0)  # type: ignore[arg-type]
+    meta_train(tiny(tasks), Watched(), SETTINGS, NullRecorder(), seed=0)  # type: ignore[arg-type]
     assert asked.count("train") == 6
     assert asked.count("validation") == 2
     assert set(asked) == {"train", "validation"}
@@ -150,7 +150,7 @@ def test_a_nan_in_a_metric_stops_and_is_named():
 
     agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     with pytest.raises(NumericalError, match="iteration 1: update metric kl=nan is not finite"):
-        meta_train(agent, tasks, SETTINGS, Silent(), seed=0)
+        meta_train(agent, tasks, SETTINGS, NullRecorder(), seed=0)
 
 
 def test_a_nan_in_the_policy_names_task_phase_and_step():
@@ -166,7 +166,7 @@ def test_a_nan_in_the_policy_names_task_phase_and_step():
     agent = Bad(TinyConfig(), tasks.spec, 0, "cpu")
     batch = tasks.sample("train", 5, generator(0, "tasks", 0))
     with pytest.raises(NumericalError) as caught:
-        meta_train(agent, tasks, SETTINGS, Silent(), seed=0)
+        meta_train(agent, tasks, SETTINGS, NullRecorder(), seed=0)
     assert f"iteration 1: log_prob is nan for task {batch.names[1]!r}, phase 0, step 0" in str(caught.value)
 
 
@@ -186,7 +186,7 @@ def test_a_failing_world_is_told_with_the_iteration_and_closed():
 
     worlds.train.step = fail  # type: ignore[method-assign]
     with pytest.raises(WorldError, match="iteration 2: env 3 fell over"):
-        meta_train(agent, tasks, SETTINGS, Silent(), seed=0, worlds=worlds)
+        meta_train(agent, tasks, SETTINGS, NullRecorder(), seed=0, worlds=worlds)
     assert worlds.train.closed
 
 

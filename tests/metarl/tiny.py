@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.agent import Decision, State, Step, WorldSpec
+from metarl.agent import ActOutput, State, TimeStep, WorldSpec
 from metarl.errors import ConfigError
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
@@ -70,12 +70,12 @@ class Tiny:
         return obs @ self.weights[-1]
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         shift = state["shift"].repeat_interleave(len(step.obs) // len(state["shift"]), 0)
         log_p = torch.log_softmax(self.logits(step.obs) + shift, -1)
         action = log_p.argmax(-1) if greedy else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
-        return state, Decision(action, log_p.gather(1, action[:, None])[:, 0], {})
+        return state, ActOutput(action, log_p.gather(1, action[:, None])[:, 0], {})
 
     def adapt(self, state: State, rollout: Rollout) -> State:
         centred = (rollout.reward - rollout.reward.mean()) * rollout.valid

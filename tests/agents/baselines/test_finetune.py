@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Step
+from metarl.agent import TimeStep
 from metarl.agents.baselines.finetune import Finetune, FinetuneConfig
 from metarl.agents.ppo import PPOConfig
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -113,7 +113,7 @@ def test_multi_task_training_improves_the_mean_over_tasks() -> None:
 
 def _policies(agent: Finetune, state: dict[str, Tensor], n: int) -> Tensor:
     """Return log-probabilities [n] of greedy-free actions of each task's policy, the same noise for all."""
-    step = Step(torch.full((n, 1), 0.5), torch.zeros(n, 3), torch.zeros(n), torch.zeros(n, dtype=torch.bool))
+    step = TimeStep(torch.full((n, 1), 0.5), torch.zeros(n, 3), torch.zeros(n), torch.zeros(n, dtype=torch.bool))
     return agent.act(state, step, generator=generator(3))[1].log_prob
 
 
@@ -155,7 +155,7 @@ def test_fine_tuning_raises_the_probability_of_what_paid() -> None:
     once = replace(rollout, reward=paid, terminated=rollout.valid, truncated=torch.zeros_like(rollout.valid))
     state = agent.init(4)
     adapted = agent.adapt(state, once)
-    step = Step(rollout.obs[0, ::2], torch.zeros(4, 3), torch.zeros(4), torch.zeros(4, dtype=torch.bool))
+    step = TimeStep(rollout.obs[0, ::2], torch.zeros(4, 3), torch.zeros(4), torch.zeros(4, dtype=torch.bool))
     counts = []
     for s in (state, adapted):
         actions = [agent.act(s, step, generator=generator(i))[1].action for i in range(200)]
@@ -178,7 +178,7 @@ def test_one_task_can_be_taken_out_of_the_state_without_touching_the_others() ->
 def test_copies_of_a_task_share_its_policy() -> None:
     agent, trial = _trial(n=3)
     state = agent.adapt(agent.init(3), trial.query)
-    step = Step(torch.full((6, 1), 0.5), torch.zeros(6, 3), torch.zeros(6), torch.zeros(6, dtype=torch.bool))
+    step = TimeStep(torch.full((6, 1), 0.5), torch.zeros(6, 3), torch.zeros(6), torch.zeros(6, dtype=torch.bool))
     modes = agent.act(state, step, generator=generator(0), greedy=True)[1].action
     assert torch.equal(modes[::2], modes[1::2])
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.agent import Step, WorldSpec
+from metarl.agent import TimeStep, WorldSpec
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.errors import CheckpointError, ConfigError
 
@@ -18,7 +18,9 @@ OBSERVATION = spaces.Box(-1, 1, (2,), np.float32)
 
 def draw(action_space: spaces.Space, n: int, mask: torch.Tensor | None = None):
     agent = RandomConfig().build(WorldSpec(OBSERVATION, action_space, 5), seed=0)
-    step = Step(torch.zeros(n, 2), torch.zeros(n, agent.spec.action_dim), torch.zeros(n), torch.zeros(n).bool(), mask)
+    step = TimeStep(
+        torch.zeros(n, 2), torch.zeros(n, agent.spec.action_dim), torch.zeros(n), torch.zeros(n).bool(), mask
+    )
     _, decision = agent.act(agent.init(n), step, generator=torch.Generator().manual_seed(1))
     return decision
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Step
+from metarl.agent import TimeStep
 from metarl.agents.baselines.scratch import Scratch, ScratchConfig
 from metarl.agents.maml.inner_loop import make_batch
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -121,7 +121,7 @@ def test_adapting_leaves_the_old_state_alone_and_training_changes_nothing() -> N
 def test_copies_of_a_task_share_its_policy() -> None:
     agent, trial = _trial(n=3)
     state = agent.adapt(agent.init(3), trial.query)
-    step = Step(torch.full((6, 1), 0.5), torch.zeros(6, 3), torch.zeros(6), torch.zeros(6, dtype=torch.bool))
+    step = TimeStep(torch.full((6, 1), 0.5), torch.zeros(6, 3), torch.zeros(6), torch.zeros(6, dtype=torch.bool))
     modes = agent.act(state, step, generator=generator(0), greedy=True)[1].action
     assert torch.equal(modes[::2], modes[1::2])
 

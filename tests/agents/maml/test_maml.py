@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import TimeStep, WorldSpec
 from metarl.agents import AGENTS
 from metarl.agents.maml.agent import MAML, MAMLConfig
 from metarl.agents.nn.functional import Params
@@ -87,7 +87,9 @@ def test_actions_are_legal_and_their_log_prob_is_the_policys(kind: str) -> None:
     obs = torch.randn(600, 2, generator=generator(0))
     mask = torch.rand(600, 3, generator=generator(1)) < 0.5
     mask[:, 2] = True
-    step = Step(obs, torch.zeros(600, 5), torch.zeros(600), torch.zeros(600).bool(), mask if kind == "masked" else None)
+    step = TimeStep(
+        obs, torch.zeros(600, 5), torch.zeros(600), torch.zeros(600).bool(), mask if kind == "masked" else None
+    )
     state = agent.init(3)
     after, decision = agent.act(state, step, generator=generator(2))
     assert _same(after, state)
@@ -105,7 +107,7 @@ def test_actions_are_legal_and_their_log_prob_is_the_policys(kind: str) -> None:
 
 
 def test_a_greedy_action_is_the_mode_and_needs_no_noise() -> None:
-    agent, step = _agent(), Step(torch.randn(4, 2), torch.zeros(4, 2), torch.zeros(4), torch.zeros(4).bool())
+    agent, step = _agent(), TimeStep(torch.randn(4, 2), torch.zeros(4, 2), torch.zeros(4), torch.zeros(4).bool())
     noise = generator(0)
     before = noise.get_state()
     _, decision = agent.act(agent.init(2), step, generator=noise, greedy=True)
@@ -118,7 +120,7 @@ def test_each_task_acts_with_its_own_parameters() -> None:
     agent = _agent()
     state = agent.init(3)
     state["param/policy.1.bias"][1] += 5
-    step = Step(torch.zeros(6, 2), torch.zeros(6, 2), torch.zeros(6), torch.zeros(6).bool())
+    step = TimeStep(torch.zeros(6, 2), torch.zeros(6, 2), torch.zeros(6), torch.zeros(6).bool())
     action = agent.act(state, step, generator=generator(0), greedy=True)[1].action
     assert action[:, 0].tolist() == [0, 0, 5, 5, 0, 0]
 

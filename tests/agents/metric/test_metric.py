@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import State, Step
+from metarl.agent import State, TimeStep
 from metarl.agents.metric.agent import Metric, MetricConfig
 from metarl.agents.metric.policy_mixture import mixture_log_prob, mixture_outputs
 from metarl.agents.metric.task_metric import TaskMetric, spread_out, transitions
@@ -149,7 +149,7 @@ def test_acting_and_adapting_leave_state_library_and_metric_alone() -> None:
     before, state = state_fingerprint(agent.state_dict()), agent.init(4)
     kept = state_fingerprint(state)
     rollout = trial.rollouts[0]
-    step = Step(rollout.obs[0], torch.zeros(8, 3), torch.zeros(8), torch.zeros(8).bool())
+    step = TimeStep(rollout.obs[0], torch.zeros(8, 3), torch.zeros(8), torch.zeros(8).bool())
     agent.act(state, step, generator=generator(0))
     agent.adapt(agent.adapt(state, rollout), trial.rollouts[1])
     assert state_fingerprint(agent.state_dict()) == before

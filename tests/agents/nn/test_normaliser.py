@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import Agent, State, Step, WorldSpec
+from metarl.agent import Agent, State, TimeStep, WorldSpec
 from metarl.agents.baselines.finetune import FinetuneConfig
 from metarl.agents.maml.agent import MAML, MAMLConfig
 from metarl.agents.nn.normaliser import Moments, Normaliser, NormaliserConfig
@@ -27,7 +27,7 @@ from metarl.agents.rl2.agent import RL2Config
 from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import CheckpointError, ConfigError, MetarlError
 from metarl.evaluation import Protocol, evaluate
-from metarl.loop import LoopSettings, Silent, meta_train
+from metarl.loop import LoopSettings, NullRecorder, meta_train
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator
 from metarl.trial import run_trial
@@ -56,7 +56,7 @@ def trained(config: Any, n_iterations: int = 2) -> Any:
     family = navigation()
     with_world = family.make_world(1)
     agent = config.build(with_world.spec, seed=0)
-    meta_train(agent, family, dataclasses.replace(LOOP, n_iterations=n_iterations), Silent(), seed=0)
+    meta_train(agent, family, dataclasses.replace(LOOP, n_iterations=n_iterations), NullRecorder(), seed=0)
     return agent
 
 
@@ -68,7 +68,7 @@ def rollout_of(obs: Tensor) -> Rollout:
     """Return a rollout of which only the observations matter."""
     flat = torch.zeros(obs.shape[:2])
     no = flat.bool()
-    first = Step(obs[0], torch.zeros(obs.shape[1], 2), flat[0], no[0])
+    first = TimeStep(obs[0], torch.zeros(obs.shape[1], 2), flat[0], no[0])
     return Rollout(obs, torch.zeros(*obs.shape[:2], 2), flat, flat, no, no, obs + 1, flat.long(), ~no, None, None, {},
                    first, obs.shape[1], 1)  # fmt: skip
 
@@ -172,7 +172,7 @@ def respond(agent: Agent, obs: Tensor) -> Tensor:
     """Return greedy actions at observations [B, 2], one trial each."""
     n = len(obs)
     zero = torch.zeros(n)
-    step = Step(obs, torch.zeros(n, agent.spec.action_dim), zero, zero.bool())
+    step = TimeStep(obs, torch.zeros(n, agent.spec.action_dim), zero, zero.bool())
     return agent.act(agent.init(n), step, generator=generator(0), greedy=True)[1].action
 
 
@@ -253,7 +253,7 @@ def test_held_out_evaluation_and_validation_change_no_statistic(name: str) -> No
     assert state_fingerprint(agent.state_dict()) == before
     validated = AGENTS[name].build(agent.spec, seed=0)
     looks = dataclasses.replace(LOOP, validate_every_iters=1, n_validation_tasks=3, validation_adapt_episodes=2)
-    meta_train(validated, family, looks, Silent(), seed=0)
+    meta_train(validated, family, looks, NullRecorder(), seed=0)
     assert state_fingerprint(validated.state_dict()) == before
 
 
@@ -279,12 +279,16 @@ def test_a_restored_agent_goes_on_bit_for_bit(name: str) -> None:
     other = AGENTS[name].build(agent.spec, seed=9)
     other.load_state_dict(join_state(tensors, tree))
     for one in (agent, other):
-        meta_train(one, navigation(), dataclasses.replace(LOOP, n_iterations=4), Silent(), seed=0, start_iteration=2)
+        meta_train(
+            one, navigation(), dataclasses.replace(LOOP, n_iterations=4), NullRecorder(), seed=0, start_iteration=2
+        )
     assert state_fingerprint(agent.state_dict()) == state_fingerprint(other.state_dict())
     forgetful = AGENTS[name].build(agent.spec, seed=9)  # negative control: without its statistics it goes elsewhere
     forgetful.load_state_dict(join_state(tensors, tree))
     forgetful.normaliser = Normaliser(ON, agent.spec.obs_dim, "cpu")
-    meta_train(forgetful, navigation(), dataclasses.replace(LOOP, n_iterations=4), Silent(), seed=0, start_iteration=2)
+    meta_train(
+        forgetful, navigation(), dataclasses.replace(LOOP, n_iterations=4), NullRecorder(), seed=0, start_iteration=2
+    )
     assert state_fingerprint(agent.state_dict()) != state_fingerprint(forgetful.state_dict())
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metarl.agent import Agent, State, Step
+from metarl.agent import Agent, State, TimeStep
 from metarl.agents.nn.reward_scale import ClassScale, TrialScale
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import INPUT_CLIP, RL2, RL2Config
@@ -85,7 +85,7 @@ def _play(agent: Agent, pay: Tensor) -> tuple[State, Tensor]:
     n = pay.shape[1]
     state, noise, said = agent.init(n), generator(1), []
     for t, row in enumerate(pay):
-        step = Step(torch.full((n, 1), float(t % 4)), torch.zeros(n, 3), row, torch.zeros(n, dtype=torch.bool))
+        step = TimeStep(torch.full((n, 1), float(t % 4)), torch.zeros(n, 3), row, torch.zeros(n, dtype=torch.bool))
         state, decision = agent.act(state, step, generator=noise)
         said.append(decision.log_prob)
     return state, torch.stack(said)

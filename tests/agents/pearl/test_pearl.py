@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl import envs
-from metarl.agent import State, Step
+from metarl.agent import State, TimeStep
 from metarl.agents import AGENTS
 from metarl.agents.pearl.agent import PEARL, PEARLConfig
 from metarl.agents.pearl.sac import SACConfig
@@ -40,7 +40,7 @@ def latents(agent: PEARL, state: State, *, done_at: int, greedy: bool = False) -
     """Act five steps on 2 tasks, an episode of which ended before step `done_at`; return z at each."""
     seen, g = [], generator(0, "act")
     for t in range(5):
-        step = Step(torch.zeros(2, 1), torch.zeros(2, 2), torch.zeros(2), torch.full((2,), t == done_at))
+        step = TimeStep(torch.zeros(2, 1), torch.zeros(2, 2), torch.zeros(2), torch.full((2,), t == done_at))
         state, _ = agent.act(state, step, generator=g, greedy=greedy)
         seen.append(state["z"])
     return seen
@@ -87,7 +87,7 @@ def test_draws_of_z_have_the_moments_of_the_belief() -> None:
     mean, variance = agent.belief(state)
     n = 20_000
     many = {k: v.expand(n, *v.shape[1:]) for k, v in state.items()}
-    step = Step(torch.zeros(n, 1), torch.zeros(n, 2), torch.zeros(n), torch.zeros(n, dtype=torch.bool))
+    step = TimeStep(torch.zeros(n, 1), torch.zeros(n, 2), torch.zeros(n), torch.zeros(n, dtype=torch.bool))
     z = agent.act(many, step, generator=generator(0))[0]["z"]
     assert torch.allclose(z.mean(0), mean[0], atol=5 * float(variance.max().sqrt()) / n**0.5)
     assert torch.allclose(z.var(0), variance[0], rtol=0.05)
@@ -99,7 +99,7 @@ def test_trap_5_16_greedy_evaluation_is_the_same_whatever_the_noise() -> None:
         world = family.make_world(3)
         agent = dataclasses.replace(SMALL, greedy_latent=mode).build(world.spec, seed=0)
         state = agent.adapt(agent.init(3), run_trial(world, agent, family.all("test")[:3], (1,), seed=0).query)
-        step = Step(torch.ones(3, 2), torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+        step = TimeStep(torch.ones(3, 2), torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
         actions = [agent.act(state, step, generator=generator(i), greedy=True)[1].action for i in range(2)]
         assert torch.equal(*actions) == same
         sampled = [agent.act(state, step, generator=generator(i))[1].action for i in range(2)]

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from metarl import envs
-from metarl.agent import Step, WorldSpec
+from metarl.agent import TimeStep, WorldSpec
 from metarl.agents.pearl.agent import PEARLConfig
 from metarl.agents.pearl.sac import SAC, Batch, SACConfig
 from metarl.agents.pearl.sac_discrete import ChoiceScale, DiscreteSAC, make_sac
@@ -123,7 +123,7 @@ def test_pearl_plays_choices_and_boxes() -> None:
     assert type(make_sac(SACConfig(), spec(spaces.Box(-1.0, 1.0, (2,))), 3, seed=0)) is SAC
     world = envs.make("gridworld").make_world(3)
     agent = PEARLConfig(latent=3).build(world.spec, seed=0)
-    step = Step(torch.zeros(3, 2), torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+    step = TimeStep(torch.zeros(3, 2), torch.zeros(3, 5), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
     _, decision = agent.act(agent.init(3), step, generator=generator(0))
     assert decision.action.dtype == torch.int64
     assert decision.action.shape == (3,)
@@ -137,7 +137,7 @@ def test_what_it_cannot_do_is_refused() -> None:
         make_sac(SACConfig(), spec(spaces.MultiBinary(3)), 3, seed=0)
     world = envs.make("gridworld").make_world(1)
     agent = PEARLConfig().build(world.spec, seed=0)
-    step = Step(
+    step = TimeStep(
         torch.zeros(1, 2), torch.zeros(1, 5), torch.zeros(1), torch.zeros(1, dtype=torch.bool),
         torch.ones(1, 5, dtype=torch.bool),
     )  # fmt: skip

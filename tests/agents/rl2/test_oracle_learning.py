@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from metarl import envs
-from metarl.agent import Step
+from metarl.agent import TimeStep
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2, RL2Config
 from metarl.envs.beliefs import BetaBelief
@@ -46,7 +46,7 @@ def choose(agent: RL2, known: list[Known], pull: int) -> list[int]:
     belief = BetaBelief(N_ARMS).features(counts.reshape(n, N_ARMS, 2).float())
     obs = torch.cat([torch.zeros(n, 1), belief, torch.zeros(n, 1), torch.full((n, 1), pull / N_PULLS)], dim=1)
     began = pull > 0
-    step = Step(obs, F.one_hot(arms, N_ARMS).float() * began, paid.float() * began, torch.full((n,), began))
+    step = TimeStep(obs, F.one_hot(arms, N_ARMS).float() * began, paid.float() * began, torch.full((n,), began))
     return agent.act(agent.init(n), step, generator=generator(0), greedy=True)[1].action.tolist()
 
 

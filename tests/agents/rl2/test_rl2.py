@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agent import Step
+from metarl.agent import TimeStep
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.rl2.agent import RL2, RL2Config, trial_advantages
 from metarl.checkpoint import join_state, split_state, state_fingerprint
@@ -127,7 +127,7 @@ def test_one_trial_can_be_taken_out_of_the_state_without_touching_the_others(mem
     changed = {k: v.clone() for k, v in state.items()}
     for value in changed.values():
         value[1] = 0.0  # forget visitor 1
-    step = Step(torch.rand(3, 1), torch.zeros(3, 3), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+    step = TimeStep(torch.rand(3, 1), torch.zeros(3, 3), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
     after, _ = agent.act(state, step, generator=generator(1))
     forgot, _ = agent.act(changed, step, generator=generator(1))
     fresh, _ = agent.act(agent.init(3), step, generator=generator(1))
@@ -140,7 +140,7 @@ def test_one_trial_can_be_taken_out_of_the_state_without_touching_the_others(mem
 def test_acting_and_adapting_leave_the_given_state_alone() -> None:
     agent, trial = toy_trial(SMALL, n=2)
     state = agent.init(2)
-    step = Step(torch.rand(2, 1), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, dtype=torch.bool))
+    step = TimeStep(torch.rand(2, 1), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, dtype=torch.bool))
     after, _ = agent.act(state, step, generator=generator(0))
     assert not state["h"].any()
     assert agent.adapt(after, trial.query) is after

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from metarl.agent import State, Step
+from metarl.agent import State, TimeStep
 from metarl.agents.ppo import PPOConfig
 from metarl.agents.varibad.agent import VariBAD, VariBADConfig
 from metarl.agents.varibad.vae import VAEConfig
@@ -38,8 +38,8 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(first[k], second[k]) for k in first)
 
 
-def some_step(n: int) -> Step:
-    return Step(torch.rand(n, 1, generator=generator(5)), torch.eye(3)[:n], torch.ones(n), torch.ones(n) > 0)
+def some_step(n: int) -> TimeStep:
+    return TimeStep(torch.rand(n, 1, generator=generator(5)), torch.eye(3)[:n], torch.ones(n), torch.ones(n) > 0)
 
 
 # --- the belief -----------------------------------------------------------------------------------------------------

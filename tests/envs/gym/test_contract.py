@@ -13,7 +13,7 @@ from metarl.conformance import check_world
 from metarl.envs.gym.world import GymWorld
 from metarl.errors import ConfigError, MetarlError, WorldError
 from metarl.evaluation import Protocol, evaluate
-from metarl.loop import LoopSettings, Silent, meta_train
+from metarl.loop import LoopSettings, NullRecorder, meta_train
 from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
 from tests.envs.gym import broken_gym as broken
@@ -34,7 +34,7 @@ def train(family: TaskDistribution) -> str:
     """Return the sentence that ends a short training run."""
     settings = LoopSettings(n_iterations=2, n_tasks=4, validate_every_iters=0)
     with pytest.raises(MetarlError) as caught:
-        meta_train(agent_for(family), family, settings, Silent(), seed=0)
+        meta_train(agent_for(family), family, settings, NullRecorder(), seed=0)
     return str(caught.value)
 
 
@@ -50,7 +50,9 @@ def world_of(env: gym.Env, num_envs: int = 2, **options) -> GymWorld:
 def test_the_family_with_nothing_broken_passes_every_check_and_trains() -> None:
     findings = check_world(broken.whole)
     assert {f.check: f.message for f in findings if f.status == "fail"} == {}
-    meta_train(agent_for(broken.whole()), broken.whole(), LoopSettings(n_iterations=1, n_tasks=4), Silent(), seed=0)
+    meta_train(
+        agent_for(broken.whole()), broken.whole(), LoopSettings(n_iterations=1, n_tasks=4), NullRecorder(), seed=0
+    )
 
 
 @pytest.mark.parametrize("name", broken.BROKEN)

@@ -17,7 +17,7 @@ pytest.importorskip("sb3_contrib", reason="needs the extra `baselines` (pip inst
 from stable_baselines3.common.vec_env import VecMonitor
 
 from metarl import envs
-from metarl.agent import Step
+from metarl.agent import TimeStep
 from metarl.errors import ConfigError
 from metarl.evaluation import Protocol
 from metarl.experiments.baselines import main, run_baseline
@@ -140,7 +140,7 @@ def test_actions_reach_the_world_as_it_counts_them(
     env.step(np.array(chosen))
     assert seen[0].tolist() == expected
     agent = SB3Agent(build_model(SMALL, env, seed=0), env.world.spec, "x")
-    step_of = Step(torch.zeros(9, 1), torch.zeros(9, 3), torch.zeros(9), torch.zeros(9, dtype=torch.bool))
+    step_of = TimeStep(torch.zeros(9, 1), torch.zeros(9, 3), torch.zeros(9), torch.zeros(9, dtype=torch.bool))
     action = agent.act({}, step_of, generator=generator(0))[1].action
     assert all(space.contains(a.numpy().astype(space.dtype)) for a in action)
 
@@ -165,7 +165,7 @@ def test_a_recurrent_policy_plays_as_sb3_plays_it_and_forgets_between_episodes()
     noise = torch.randn(3, 2, 1, generator=generator(1))
     for t, done in enumerate((False, False, True)):
         starts = torch.full((2,), done)
-        step = Step(noise[t], torch.zeros(2, 3), torch.zeros(2), starts)
+        step = TimeStep(noise[t], torch.zeros(2, 3), torch.zeros(2), starts)
         before = state
         state, decision = agent.act(state, step, generator=generator(0), greedy=True)
         action, theirs = model.predict(noise[t].numpy(), theirs, starts.numpy(), deterministic=True)
@@ -173,7 +173,7 @@ def test_a_recurrent_policy_plays_as_sb3_plays_it_and_forgets_between_episodes()
         assert torch.equal(state["h"].transpose(0, 1), torch.from_numpy(theirs[0]))
     fresh, _ = agent.act(agent.init(2), step, generator=generator(0), greedy=True)
     assert torch.equal(fresh["c"], state["c"])
-    going_on = Step(step.obs, step.prev_action, step.prev_reward, ~step.prev_done)
+    going_on = TimeStep(step.obs, step.prev_action, step.prev_reward, ~step.prev_done)
     assert not torch.equal(agent.act(before, going_on, generator=generator(0), greedy=True)[0]["c"], state["c"])
 
 

@@ -22,7 +22,7 @@ from metarl.errors import CheckpointError
 from metarl.experiments.build import build_agent, build_tasks, read_config, restore
 from metarl.experiments.cli.main import main
 from metarl.experiments.runs.warm_start import split_source
-from metarl.loop import Silent, meta_train
+from metarl.loop import NullRecorder, meta_train
 from metarl.spec import WorldSpec
 from metarl.warm_start import warm_state
 from tests.experiments.every_agent import KINDS, config_of
@@ -191,7 +191,7 @@ def _agent(name: str) -> Any:
 def test_every_kind_of_agent_starts_with_what_was_learnt_and_an_optimiser_that_knows_nothing(name: str) -> None:
     config, trained = config_of(name), _agent(name)
     settings = type(config.train)(n_iterations=2, n_tasks=3, validate_every_iters=0)
-    meta_train(trained, build_tasks(config), settings, Silent(), seed=0)
+    meta_train(trained, build_tasks(config), settings, NullRecorder(), seed=0)
     fresh = _agent(name)
     fresh.load_state_dict(warm_state(fresh, trained.state_dict()))
     before, now, blank = (tensors(a.state_dict()) for a in (trained, fresh, _agent(name)))

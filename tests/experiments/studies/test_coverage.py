@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.agent import Decision, State, Step
+from metarl.agent import ActOutput, State, TimeStep
 from metarl.errors import ConfigError
 from metarl.experiments.studies.coverage import coverage, main, together
 
@@ -30,10 +30,10 @@ class Walker:
         return {"chosen": torch.arange(n_tasks) // 4 % len(self.goals)}
 
     def act(
-        self, state: State, step: Step, *, generator: torch.Generator, greedy: bool = False
-    ) -> tuple[State, Decision]:
+        self, state: State, step: TimeStep, *, generator: torch.Generator, greedy: bool = False
+    ) -> tuple[State, ActOutput]:
         move = self.goals[state["chosen"]] - step.obs
-        return state, Decision(move.clamp(-0.2, 0.2), torch.zeros(len(move)), {})
+        return state, ActOutput(move.clamp(-0.2, 0.2), torch.zeros(len(move)), {})
 
 
 def test_a_walker_to_all_corners_meets_them_all_and_a_walker_to_one_meets_that_one() -> None:
