@@ -29,6 +29,12 @@ class Parser(argparse.ArgumentParser):
         told = re.sub(r"^argument (\S+): must be", r"\1 must be", message)
         raise ConfigError(f"{told}; {hint}")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Read an argument's words; an option that is given and empty is not one that was left out."""
+        if "" in arg_strings and action.option_strings:
+            raise ConfigError(f"{action.option_strings[-1]} is empty; give it a value, or leave it out")
+        return super()._get_values(action, arg_strings)
+
 
 def whole(low: int, high: int = MOST) -> Callable[[str], int]:
     """Return what reads an option's whole number from `low` to `high`, in plain digits."""

@@ -237,7 +237,7 @@ def test_evaluations_with_several_numbers_of_adaptation_episodes_become_a_curve(
     assert "62.5 % [–] after 4 adaptation episodes" in capsys.readouterr().out
     for nothing in (["--protocol", ""], ["--split", ""]):  # is not the same as leaving the option out
         assert main(["report", str(folder), *nothing]) == 2
-        assert "has no evaluation of split" in capsys.readouterr().err
+        assert f"{nothing[0]} is empty; give it a value, or leave it out" in capsys.readouterr().err
     assert main(["report", str(folder), "--protocol", "adapt5"]) == 2
     assert (
         "with protocol 'adapt5' (it has: test, test+adapt1, test+adapt4, test+adapt6+seeds3)" in capsys.readouterr().err
