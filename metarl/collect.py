@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,13 @@ def _append(columns: dict[str, list[Tensor]], row: dict[str, Tensor]) -> None:
         columns.setdefault(key, []).append(value)
 
 
+_COLUMNS = (
+    "obs", "action", "log_prob", "reward", "terminated", "truncated", "next_obs", "episode", "valid", "success",
+    "action_mask", "dense_reward", "cost", "privileged_info",
+)  # fmt: skip
+"""Entries of a rollout that are stacked from its steps; the later ones only where a world gives them."""
+
+
 @torch.no_grad()
 def collect(
     world: World,
@@ -59,14 +67,8 @@ def collect(
     Only with `training` does the rollout say what was hidden, to an agent with `needs_privileged_info`. The M envs of a
     task share its episodes evenly. Raises ConfigError if they cannot.
     """
-    b = world.num_envs
-    copies = b // n_tasks
-    if n_episodes % copies:
-        raise ConfigError(
-            f"{n_episodes} episodes per task cannot be shared by {copies} envs; choose a number of envs that divides it"
-        )
-    rounds = n_episodes // copies
-    obs_space, action_space = world.single_observation_space, world.single_action_space
+    b, rounds = world.num_envs, _rounds(n_episodes, world.num_envs // n_tasks)
+    obs_space = world.single_observation_space
     # On a GPU these looks at the numbers would make each step wait for the device.
     on_cpu = world.device.type == "cpu"
     # Where all episodes last as long, nobody idles, and which episode a step belongs to is a matter of counting.
@@ -91,22 +93,15 @@ def collect(
         done = terminated | truncated
         row = {
             "obs": step.obs, "action": decision.action, "log_prob": decision.log_prob, "reward": reward,
-            "terminated": terminated, "truncated": truncated, "next_obs": next_obs,
+            "terminated": terminated, "truncated": truncated, "next_obs": next_obs, **{k: info[k] for k in extras},
         }  # fmt: skip
         if free:
             row["episode"], row["valid"] = episode, active
-        row |= {k: info[k] for k in extras}
         if step.action_mask is not None:
             row["action_mask"] = step.action_mask
         _append(columns, row)
         _append(aux_columns, decision.aux)
-        new_step = TimeStep(
-            obs=spaces.flatten(obs_space, obs),
-            prev_action=spaces.flatten(action_space, decision.action),
-            prev_reward=reward if hidden is None else hidden,
-            prev_done=done,
-            action_mask=info.get("action_mask"),
-        )
+        new_step = _next_step(world, obs, decision.action, reward if hidden is None else hidden, done, info)
         if not free:
             state, step = new_state, new_step
             continue
@@ -124,22 +119,38 @@ def collect(
         count = torch.arange(rounds, device=world.device).repeat_interleave(world.horizon)
         kept["episode"] = count[:, None].expand(-1, b).contiguous()
         kept["valid"] = active.expand(len(count), b).contiguous()
+    kept["episode"] = kept["episode"].clamp(max=rounds - 1)
     rollout = Rollout(
-        **{k: kept[k] for k in ("obs", "action", "log_prob", "reward", "terminated", "truncated", "next_obs")},
-        episode=kept["episode"].clamp(max=rounds - 1),
-        valid=kept["valid"],
-        success=kept.get("success"),
-        action_mask=kept.get("action_mask"),
+        **{name: kept.get(name) for name in _COLUMNS},  # type: ignore[arg-type]  # of the world's kind which are there
         aux={k: torch.stack(v) for k, v in aux_columns.items()},
         start=start,
         n_tasks=n_tasks,
         n_episodes=n_episodes,
-        dense_reward=kept.get("dense_reward"),
-        cost=kept.get("cost"),
         reward_observable=world.reward_observable,
-        privileged_info=kept.get("privileged_info"),
     )
     return state, step, rollout
+
+
+def _rounds(n_episodes: int, n_envs: int) -> int:
+    """Return how many episodes each of a task's envs plays; raises ConfigError if they cannot share them evenly."""
+    if n_episodes % n_envs:
+        raise ConfigError(
+            f"{n_episodes} episodes per task cannot be shared by {n_envs} envs; choose a number of envs that divides it"
+        )
+    return n_episodes // n_envs
+
+
+def _next_step(
+    world: World, obs: Obs, action: Tensor, shown_reward: Tensor, done: Tensor, info: Mapping[str, Any]
+) -> TimeStep:
+    """Return what the agent sees next."""
+    return TimeStep(
+        obs=spaces.flatten(world.single_observation_space, obs),
+        prev_action=spaces.flatten(world.single_action_space, action),
+        prev_reward=shown_reward,
+        prev_done=done,
+        action_mask=info.get("action_mask"),
+    )
 
 
 def _surely_finite(*numbers: Tensor) -> bool:

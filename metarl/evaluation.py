@@ -80,12 +80,7 @@ def evaluate(
     once = (protocol.n_seeds, len(chosen), protocol.eval_episodes)
     return Evaluation(
         protocol=protocol,
-        agent={
-            "name": agent.name,
-            "parallel_episodes": agent.parallel_episodes,
-            "adapts_within_episode": adapts_within_episode(agent),
-            **(about_agent or {}),
-        },
+        agent={**_facts(agent), **(about_agent or {})},
         world={**_about(tasks), **world},
         phases=phases,
         pre_episodes=pre_post_columns(phases, agent)[0].stop,
@@ -100,6 +95,15 @@ def evaluate(
         env_steps=player.env_steps,
         wall_s=time.monotonic() - begin,
     )
+
+
+def _facts(agent: Agent) -> dict[str, Any]:
+    """Return what a stored evaluation says of every agent."""
+    return {
+        "name": agent.name,
+        "parallel_episodes": agent.parallel_episodes,
+        "adapts_within_episode": adapts_within_episode(agent),
+    }
 
 
 def _phases(agent: Agent, protocol: Protocol) -> tuple[int, ...]:
