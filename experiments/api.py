@@ -6,20 +6,22 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 
 from metarl import agents, run
-from metarl.agent import Agent
-from metarl.errors import ConfigError, nearest
+from metarl.agent import Agent, Savable
+from metarl.checkpoint import state_fingerprint, writing
+from metarl.errors import MOST_SEED, ConfigError, nearest
 from metarl.evaluation import evaluate as play
 from metarl.facade import Result, TrainingRun
 from metarl.loop import LoopSettings, meta_train
 from metarl.protocol import Protocol
 from metarl.provenance import provenance
 from metarl.signals import STOP
-from metarl.task_distribution import TaskDistribution
+from metarl.task_distribution import TaskDistribution, check_distribution, spec_of
 from metarl.torch_settings import fast_defaults
 
 from . import codec
@@ -47,27 +49,62 @@ def make_tasks(name: str, options: Mapping[str, Any]) -> TaskDistribution:
 def make_agent(agent: Any, tasks: TaskDistribution, seed: int, device: Any, settings: Mapping[str, Any]) -> Agent:
     """See `metarl.make_agent`."""
     _fast_once()
-    if type(seed) is not int or seed < 0:
-        raise ConfigError(f"seed is {seed!r}; it must be a whole number >= 0")
+    check_distribution(tasks)
+    _check_seed(seed)
     config = _agent_config(agent, settings)
     built = agent_for(config, tasks, seed, check_device(str(device)))
+    if not hasattr(built, "config"):
+        built.config = config  # type: ignore[attr-defined]  # a stranger's agent need not keep its own
+    if not hasattr(built, "save"):
+        built.save = MethodType(Savable.save, built)  # type: ignore[attr-defined]
     setattr(built, _SEED, seed)
     return built
+
+
+def _check_seed(seed: Any) -> None:
+    if type(seed) is not int or not 0 <= seed <= MOST_SEED:
+        raise ConfigError(f"seed is {seed!r}; it must be a whole number from 0 to {MOST_SEED}")
+
+
+def _check_fits(agent: Any, tasks: Any) -> None:
+    """Raise ConfigError unless `agent` is one, `tasks` are some, and it was built for worlds like theirs."""
+    check_distribution(tasks)
+    missing = [verb for verb in ("init", "act", "adapt", "update", "phases", "spec") if not hasattr(agent, verb)]
+    if missing:
+        raise ConfigError(f"{agent!r} is no agent: it lacks {', '.join(missing)}; build one with metarl.make_agent")
+    theirs, own = spec_of(tasks), agent.spec
+    for what in ("observation_space", "action_space"):
+        if getattr(theirs, what) != getattr(own, what):
+            raise ConfigError(
+                f"agent {agent.name!r} was built for worlds with {what} {getattr(own, what)}, and {tasks.name!r} has "
+                f"{getattr(theirs, what)}; build one with metarl.make_agent(..., tasks)"
+            )
+    if theirs.horizon > own.horizon:
+        raise ConfigError(
+            f"agent {agent.name!r} was built for episodes of at most {own.horizon} steps, and those of {tasks.name!r} "
+            f"last {theirs.horizon}; build one with metarl.make_agent(..., tasks)"
+        )
 
 
 def _agent_config(agent: Any, settings: Mapping[str, Any]) -> Any:
     if isinstance(agent, str):
         kind = agents.AGENTS.factory(agent)
         known = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-        for name in settings:
-            if name not in known:
-                raise ConfigError(f"agent {agent!r} has no setting {name!r}; {nearest(name, known)}")
-        return kind(**settings)
-    if not hasattr(agent, "build") or not dataclasses.is_dataclass(agent):
+        _check_names(f"agent {agent!r}", settings, known)
+        return codec.typed(kind, settings, "") if known else kind(**settings)
+    if not hasattr(agent, "build") or not dataclasses.is_dataclass(agent) or isinstance(agent, type):
         raise ConfigError(
             f"{agent!r} is neither the name of an agent nor a config; {nearest('', agents.AGENTS.entries())}"
         )
-    return dataclasses.replace(agent, **settings)  # type: ignore[type-var]
+    fields = {field.name: getattr(agent, field.name) for field in dataclasses.fields(agent)}
+    _check_names(f"{type(agent).__name__}", settings, fields)
+    return codec.typed(type(agent), fields | dict(settings), "")
+
+
+def _check_names(what: str, settings: Collection[str], known: Collection[str]) -> None:
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"{what} has no setting {name!r}; {nearest(name, known)}")
 
 
 def train(
@@ -81,22 +118,39 @@ def train(
     settings: Mapping[str, Any],
 ) -> TrainingRun:
     """See `metarl.train`."""
+    _check_fits(agent, tasks)
     known = [field.name for field in dataclasses.fields(LoopSettings) if field.name != "n_iterations"]
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"training has no setting {name!r}; {nearest(name, known)}")
-    loop = LoopSettings(n_iterations=iterations, **settings)
+    _check_names("training", settings, ["iterations", *known])
+    loop = codec.typed(LoopSettings, {"n_iterations": iterations, **settings}, "train")
+    log = codec.typed(LogConfig, {"wandb": wandb, "progress": progress}, "log")
+    if seed is None and run_dir is not None and run.is_run(Path(run_dir)):
+        seed = run.read_json(Path(run_dir), run.CONFIG).get("seed")
     seed = getattr(agent, _SEED, 0) if seed is None else seed
+    _check_seed(seed)
     with fast_defaults(torch.get_num_threads(), _device_of(agent)), STOP.installed():
         if run_dir is None:
             return _train_in_memory(agent, tasks, loop, seed)
-        config = _config_of(agent, tasks, loop, seed, LogConfig(wandb=wandb, progress=progress))  # type: ignore[arg-type]
+        config = _config_of(agent, tasks, loop, seed, log)
         folder = Path(run_dir)
+        fresh = agent_for(config.agent, tasks, seed, _device_of(agent))
+        learnt = state_fingerprint(agent.state_dict()) != state_fingerprint(fresh.state_dict())
         if run.is_run(folder):
             config = check_changes(read_config(folder, trust.named(codec.to_json(config))), config)
-        outcome = train_in(folder, config, tasks, agent, STOP)
+            if learnt:
+                _check_is_of(agent, folder)
+        outcome = train_in(folder, config, tasks, agent, STOP, learnt=learnt)
         done = outcome.iteration, outcome.env_steps, outcome.finished
         return TrainingRun(run.history(folder), *done, run_dir=folder)
+
+
+def _check_is_of(agent: Agent, folder: Path) -> None:
+    """Raise ConfigError if `agent` has learnt something that the run in `folder` does not know and would take away."""
+    point = run.newest_point(folder)
+    if state_fingerprint(point.agent_state) != state_fingerprint(agent.state_dict()):
+        raise ConfigError(
+            f"this agent is neither fresh nor what {folder} has come to (iteration {point.iteration}), and going on "
+            f"there would lose what it has learnt; pass metarl.make_agent(...), or another run_dir"
+        )
 
 
 class _InMemory:
@@ -142,11 +196,9 @@ def _config_of(agent: Agent, tasks: TaskDistribution, loop: LoopSettings, seed: 
 
 def evaluate(agent: Agent, tasks: TaskDistribution, settings: Mapping[str, Any]) -> Result:
     """See `metarl.evaluate`."""
-    known = [field.name for field in dataclasses.fields(Protocol)]
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"an evaluation has no setting {name!r}; {nearest(name, known)}")
-    protocol = Protocol(**settings)
+    _check_fits(agent, tasks)
+    _check_names("an evaluation", settings, [field.name for field in dataclasses.fields(Protocol)])
+    protocol = codec.typed(Protocol, settings, "evaluation")
     if protocol.split == "train":
         raise ConfigError('split is "train", which measures no generalisation; use "test" or "validation"')
     device = _device_of(agent)
@@ -158,7 +210,11 @@ def evaluate(agent: Agent, tasks: TaskDistribution, settings: Mapping[str, Any])
 def load_agent(path: str | PathLike[str], device: Any, trusted: Collection[str]) -> Agent:
     """See `metarl.load_agent`."""
     _fast_once()
-    return exported.load_agent(Path(path), check_device(str(device)), trusted)
+    if isinstance(trusted, str) or not isinstance(trusted, Collection):
+        raise ConfigError(f"trust is {trusted!r}; give a list of names, such as ['my_agents:Config']")
+    agent, seed = exported.load_agent(Path(path), check_device(str(device)), trusted)
+    setattr(agent, _SEED, seed)
+    return agent
 
 
 def plot(results: Sequence[tuple[str, Result]], path: str | PathLike[str] | None) -> Any:
@@ -167,7 +223,10 @@ def plot(results: Sequence[tuple[str, Result]], path: str | PathLike[str] | None
 
     figure = adaptation_figure([Shown(label, result.evaluation, []) for label, result in results])
     if path is not None:
-        save_png(figure, Path(path))
+        if Path(path).suffix.lower() != ".png":
+            raise ConfigError(f"{path} is to hold a PNG; let its name end in .png, or use the Figure's own savefig")
+        with writing(path):
+            save_png(figure, Path(path))
     return figure
 
 

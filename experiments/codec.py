@@ -37,6 +37,17 @@ def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyCo
     return decoded
 
 
+def typed(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
+    """Return the dataclass `kind` made of settings given in Python, each of the type that its field says.
+
+    Raises: ConfigError naming a setting that is unknown, or of another type (1.5 for a count, "no" for a truth value).
+    """
+    try:
+        return _decode_dataclass(kind, {k: _encode(v) for k, v in settings.items()}, where)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("config.json: ")) from error
+
+
 def check_version(stored: Mapping[str, Any]) -> None:
     """Raise CheckpointError for a config of another schema version."""
     version = stored.get("schema_version")

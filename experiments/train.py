@@ -18,7 +18,7 @@ import torch
 
 from metarl import run
 from metarl.agent import Agent
-from metarl.checkpoint import CheckpointStore
+from metarl.checkpoint import CheckpointStore, state_fingerprint
 from metarl.commandline import command
 from metarl.errors import CheckpointError, ConfigError, NumericalError
 from metarl.loop import Plan, Worlds, meta_train
@@ -89,17 +89,19 @@ def start(request: Request, signals: StopSignals) -> int:
     return _conclude(config, folder, outcome)
 
 
-def train_in(folder: Path, config: AnyConfig, tasks: TaskDistribution, agent: Agent, signals: StopSignals) -> Outcome:
+def train_in(
+    folder: Path, config: AnyConfig, tasks: TaskDistribution, agent: Agent, signals: StopSignals, *, learnt: bool
+) -> Outcome:
     """Do the same from Python, with tasks and an agent that are there, and without a word.
 
     A run that is in `folder` goes on, and `agent` takes over what it had learnt; else a new one begins with `agent` as
-    it is.
+    it is: what that is goes into run.json if it has `learnt` already.
     """
     sinks.check(config.log)
     job = _Job(config, folder, tasks, agent, signals, say=_nothing)
     if not run.is_run(folder):
         run.check_free(folder)
-        return _begin(job, {"given_parameters": True})
+        return _begin(job, {"given_parameters": state_fingerprint(agent.state_dict())} if learnt else {})
     point = _finish(folder, config, say=_nothing)
     if point is None:
         _check_device_of(folder, config)

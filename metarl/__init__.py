@@ -70,7 +70,8 @@ def train(
     With `run_dir` it keeps a run directory there that every command reads: history, checkpoints, `--resume`; a run that
     is there already goes on, bit for bit. Without, nothing is written. `seed` is the root of every random stream
     (default: the one that `make_agent` was given); `settings` are the fields of `metarl.loop.LoopSettings`.
-    SIGTERM and Ctrl-C end it after the iteration it is in, with a checkpoint.
+    SIGTERM and Ctrl-C end it after the iteration it is in, with a checkpoint; look at `finished` before you go on.
+    Without `run_dir` each call does `iterations` updates, from the parameters that the agent has.
 
     Returns: a TrainingRun with `history`, one dict per iteration. Raises: ConfigError for settings that do not fit, or
     that differ from the run's; CheckpointError for a damaged run directory; NumericalError if a number is not finite.

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,18 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: object) -> Iterator[None]:
+    """Turn what the system refuses about the file `path` of a user's choice into a ConfigError of one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot write {path} ({reason}); name a file in a folder that is there") from error
 
 
 def check_replaceable(path: Path) -> bool:

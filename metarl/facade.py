@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import replace_file
+from .checkpoint import replace_file, writing
 from .errors import ConfigError, nearest
 from .registry import load_target
 from .results import Evaluation
@@ -108,7 +108,9 @@ class Result:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write every episode and setting as JSON, as `metarl evaluate` does; `metarl.results` reads it back."""
-        replace_file(Path(path), (json.dumps(self.evaluation.to_json(self.summary), allow_nan=False) + "\n").encode())
+        content = json.dumps(self.evaluation.to_json(self.summary), allow_nan=False) + "\n"
+        with writing(path):
+            replace_file(Path(path), content.encode())
 
     def __repr__(self) -> str:
         """Show before and after."""

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from .errors import CheckpointError
+from .errors import MOST, CheckpointError
 from .spec import WorldSpec
 
 
@@ -25,12 +25,20 @@ def spec_from_json(stored: Any, what: object) -> WorldSpec:
     try:
         kinds: dict[str, Any] = {"observation_space": space_from_json, "action_space": space_from_json}
         values: dict[str, Any] = {k: kinds[k](v) if k in kinds else v for k, v in stored.items()}
-        plain = {k: v for k, v in values.items() if k not in kinds}
-        if not all(isinstance(v, bool | int | str) for v in plain.values()):
-            raise TypeError("a number or truth value is something else")
+        for field in dataclasses.fields(WorldSpec):
+            if field.name in values and field.name not in kinds:
+                _check_plain(field.name, field.type, values[field.name])
         return WorldSpec(**values)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, OverflowError) as error:
         raise CheckpointError(f"{what} does not say what worlds the agent is for ({error}); save it again") from error
+
+
+def _check_plain(name: str, kind: Any, value: Any) -> None:
+    """Raise TypeError or ValueError unless a number, truth value or text is what its field says."""
+    if type(value).__name__ != kind:
+        raise TypeError(f"{name} is {value!r}, expected {kind}")
+    if kind == "int" and not (name == "horizon") <= value <= MOST:
+        raise ValueError(f"{name} is {value}")
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:

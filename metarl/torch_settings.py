@@ -17,7 +17,8 @@ import torch
 from .errors import ConfigError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
-_GLIBC_THRESHOLD = 128 * 1024
+_thresholds = (128 * 1024, 128 * 1024)
+"""What glibc was told last, or begins with; it cannot be asked."""
 MOST_THREADS = 1024
 
 
@@ -48,7 +49,7 @@ class FastDefaults:
         torch.utils.deterministic.fill_uninitialized_memory = self._before["fill"]  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = self._before["benchmark"]
         torch.backends.cudnn.allow_tf32 = self._before["tf32"]
-        _set_thresholds(_GLIBC_THRESHOLD, _GLIBC_THRESHOLD)
+        _set_thresholds(*self._before["thresholds"])
         self._before = {}
 
     def __enter__(self) -> FastDefaults:
@@ -69,9 +70,11 @@ def fast_defaults(threads: int | None = 1, device: torch.device | str = "cpu") -
 
     Raises: ConfigError for a number of threads out of range.
     """
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise ConfigError(f"threads must be 1 to {MOST_THREADS}, or None, got {threads}")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise ConfigError(f"threads must be 1 to {MOST_THREADS}, or None, got {threads!r}")
+    kind = torch.device(device).type
     before = {
+        "thresholds": _thresholds,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -82,7 +85,7 @@ def fast_defaults(threads: int | None = 1, device: torch.device | str = "cpu") -
     applied = FastDefaults(threads or usable_cpus(), before)
     keep_freed_memory()
     torch.set_num_threads(applied.threads)
-    if torch.device(device).type == "cuda":
+    if kind == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
@@ -111,6 +114,8 @@ def give_back_freed_memory() -> None:
 
 def _set_thresholds(trim: int, mmap: int) -> None:
     """Tell glibc from which sizes on freed memory goes back to the system; nothing happens where there is no glibc."""
+    global _thresholds
+    _thresholds = (trim, mmap)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

@@ -13,9 +13,10 @@ import safetensors.torch
 import torch
 
 from metarl.agent import Agent
-from metarl.checkpoint import join_state, replace_file, split_state, state_fingerprint
-from metarl.errors import CheckpointError, ConfigError, shortened
+from metarl.checkpoint import join_state, replace_file, split_state, state_fingerprint, writing
+from metarl.errors import MOST_SEED, CheckpointError, ConfigError, MetarlError, shortened
 from metarl.experiments import codec
+from metarl.loop import not_finite
 from metarl.provenance import package_versions
 from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
 from metarl.spec_json import spec_from_json, spec_to_json
@@ -41,23 +42,28 @@ def save_agent(agent: Any, path: Path) -> None:
         "agent": codec.agent_to_json(config),
         "spec": spec_to_json(agent.spec),
         "state": tree,
+        "seed": getattr(agent, "_metarl_seed", 0),
         "packages": package_versions(("torch", "metarl-worlds")),
     }
     text = json.dumps(header, allow_nan=False)
     digest = _digest(text, state)
-    replace_file(path, safetensors.torch.save(tensors, {_KEY: text, "sha256": digest}))
+    with writing(path):
+        replace_file(path, safetensors.torch.save(tensors, {_KEY: text, "sha256": digest}))
 
 
-def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Agent:
-    """Rebuild what `save_agent` wrote; raises CheckpointError for any other file, ConfigError for code not trusted."""
+def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> tuple[Agent, int]:
+    """Rebuild what `save_agent` wrote; return the agent and the seed it was made with.
+
+    Raises: CheckpointError for any other file; ConfigError for code that is not trusted.
+    """
     try:
         content = read_bytes(path, most=MOST_TENSOR_BYTES, remedy=_REMEDY)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}; agent.save(...) writes one") from error
     text, digest = _header(content, path)
     header = parse_json(text.encode(), path, remedy=_REMEDY, most_depth=_MOST_DEPTH)
-    if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:
-        version = header.get("schema_version") if isinstance(header, dict) else None
+    version = header.get("schema_version") if isinstance(header, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise CheckpointError(f"{path} has agent schema {version!r}, this version reads {SCHEMA_VERSION}; {_REMEDY}")
     try:
         state = join_state(safetensors.torch.load(content), header.get("state"))
@@ -67,10 +73,19 @@ def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Ag
         raise CheckpointError(f"{path} holds no safetensors ({shortened(error)}); {_REMEDY}") from error
     if _digest(text, state) != digest:
         raise CheckpointError(f"{path} was changed after it was written: its sha256 is another; {_REMEDY}")
-    config = codec.agent_from_json(header.get("agent"), trusted)
-    agent: Agent = config.build(spec_from_json(header.get("spec"), path), seed=0, device=device)
-    agent.load_state_dict(state)
-    return agent
+    if name := not_finite(state):
+        raise CheckpointError(f"{path} holds NaN or Inf in {name!r}, which training never saves; {_REMEDY}")
+    config, spec = codec.agent_from_json(header.get("agent"), trusted), spec_from_json(header.get("spec"), path)
+    try:
+        agent: Agent = config.build(spec, seed=0, device=device)
+        agent.load_state_dict(state)
+    except MetarlError:
+        raise
+    except Exception as error:  # each agent meets wrong sizes, keys, shapes and types in its own way
+        told = f"{type(error).__name__}: {shortened(error)}"
+        raise CheckpointError(f"{path} does not hold the agent that it describes ({told}); {_REMEDY}") from error
+    seed = header.get("seed", 0)
+    return agent, seed if type(seed) is int and 0 <= seed <= MOST_SEED else 0
 
 
 def _header(content: bytes, path: Path) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import metarl
 from metarl.agent import WorldSpec
-from metarl.checkpoint import state_fingerprint
+from metarl.checkpoint import join_state, split_state, state_fingerprint
 from metarl.errors import CheckpointError, ConfigError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiments import codec
@@ -24,6 +24,7 @@ from metarl.protocol import Protocol
 from metarl.signals import StopSignals
 from metarl.spec_json import space_from_json, space_to_json, spec_from_json, spec_to_json
 from metarl.summary import summarise
+from metarl.task_distribution import TaskDistribution
 from tests.experiments.process_settings import process_settings  # noqa: F401
 from tests.metarl.tiny import TinyConfig
 
@@ -34,13 +35,11 @@ pytestmark = pytest.mark.usefixtures("process_settings")
 
 
 @pytest.fixture
-def tasks() -> metarl.task_distribution.TaskDistribution:
+def tasks() -> TaskDistribution:
     return metarl.make_tasks("gridworld", held_out=3)
 
 
-def trained(
-    tasks: metarl.task_distribution.TaskDistribution, iterations: int, run_dir: Path | None
-) -> tuple[str, list[float]]:
+def trained(tasks: TaskDistribution, iterations: int, run_dir: Path | None) -> tuple[str, list[float]]:
     """Return a digest of a trained agent and its training returns."""
     agent = metarl.make_agent("rl2", tasks, seed=3, **SMALL)
     run = metarl.train(agent, tasks, iterations=iterations, run_dir=run_dir, n_tasks=4, progress="off")
@@ -49,7 +48,7 @@ def trained(
 
 
 def test_training_is_the_command_lines_to_the_bit_with_and_without_a_run_directory(
-    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
+    tasks: TaskDistribution, tmp_path: Path
 ) -> None:
     with_directory, without = trained(tasks, 2, tmp_path / "a"), trained(tasks, 2, None)
     assert with_directory == without
@@ -60,7 +59,7 @@ def test_training_is_the_command_lines_to_the_bit_with_and_without_a_run_directo
 
 
 def test_a_run_goes_on_bit_for_bit_from_python_and_from_the_command_line(
-    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
+    tasks: TaskDistribution, tmp_path: Path
 ) -> None:
     whole = trained(tasks, 4, tmp_path / "whole")
     assert trained(tasks, 2, tmp_path / "a") != whole
@@ -72,9 +71,7 @@ def test_a_run_goes_on_bit_for_bit_from_python_and_from_the_command_line(
     assert trained(tasks, 4, tmp_path / "b") == whole
 
 
-def test_a_new_run_begins_with_the_agent_as_it_is(
-    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
-) -> None:
+def test_a_new_run_begins_with_the_agent_as_it_is(tasks: TaskDistribution, tmp_path: Path) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     metarl.train(agent, tasks, iterations=1, n_tasks=4)
     before = state_fingerprint(agent.state_dict())
@@ -83,9 +80,28 @@ def test_a_new_run_begins_with_the_agent_as_it_is(
     assert state_fingerprint(agent.state_dict()) != before
 
 
-def test_a_run_that_goes_on_refuses_other_settings(
-    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
-) -> None:
+def test_what_an_agent_has_learnt_is_neither_lost_nor_hidden(tasks: TaskDistribution, tmp_path: Path) -> None:
+    trained(tasks, 1, tmp_path / "a")
+    agent = metarl.make_agent("rl2", tasks, seed=3, **SMALL)
+    metarl.train(agent, tasks, iterations=1, n_tasks=5)
+    with pytest.raises(ConfigError, match="neither fresh nor what"):
+        metarl.train(agent, tasks, iterations=2, run_dir=tmp_path / "a", n_tasks=4, progress="off")
+    metarl.train(agent, tasks, iterations=1, run_dir=tmp_path / "b", n_tasks=4, progress="off")
+    begun = [json.loads((tmp_path / name / "run.json").read_text()) for name in "ab"]
+    assert ["given_parameters" in facts for facts in begun] == [False, True]
+
+
+def test_a_loaded_agent_goes_on_with_its_run_and_its_seed(tasks: TaskDistribution, tmp_path: Path) -> None:
+    whole = trained(tasks, 2, tmp_path / "whole")
+    agent = metarl.make_agent("rl2", tasks, seed=3, **SMALL)
+    metarl.train(agent, tasks, iterations=1, run_dir=tmp_path / "a", n_tasks=4, progress="off")
+    agent.save(tmp_path / "agent.safetensors")
+    again = metarl.load_agent(tmp_path / "agent.safetensors")
+    run = metarl.train(again, tasks, iterations=2, run_dir=tmp_path / "a", n_tasks=4, progress="off")
+    assert (run.iteration, state_fingerprint(again.state_dict())) == (2, whole[0])
+
+
+def test_a_run_that_goes_on_refuses_other_settings(tasks: TaskDistribution, tmp_path: Path) -> None:
     trained(tasks, 1, tmp_path / "a")
     agent = metarl.make_agent("rl2", tasks, seed=3, **{**SMALL, "hidden": 9})
     with pytest.raises(ConfigError, match=r"agent\.hidden is 8 in this run and cannot become 9"):
@@ -93,7 +109,7 @@ def test_a_run_that_goes_on_refuses_other_settings(
 
 
 def test_an_evaluation_is_the_strict_one_and_leaves_the_agent_alone(
-    tasks: metarl.task_distribution.TaskDistribution,
+    tasks: TaskDistribution,
 ) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     before = state_fingerprint(agent.state_dict())
@@ -108,7 +124,7 @@ def test_an_evaluation_is_the_strict_one_and_leaves_the_agent_alone(
     assert result.after.mean == pytest.approx(played[:, :, -1].mean())
 
 
-def test_a_result_can_be_drawn_and_stored(tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path) -> None:
+def test_a_result_can_be_drawn_and_stored(tasks: TaskDistribution, tmp_path: Path) -> None:
     agent = metarl.make_agent("rl2", tasks, **SMALL)
     result = metarl.evaluate(agent, tasks, adapt_episodes=1, n_seeds=1)
     figure = result.plot(tmp_path / "a.png", others=[("again", result)])
@@ -140,9 +156,7 @@ def test_pearl_comes_back_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0.0, 0.02, 0.3, 0.7, 0.999])
-def test_a_file_with_one_bit_changed_is_refused_in_one_line(
-    at: float, tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
-) -> None:
+def test_a_file_with_one_bit_changed_is_refused_in_one_line(at: float, tasks: TaskDistribution, tmp_path: Path) -> None:
     path = tmp_path / "agent.safetensors"
     metarl.make_agent("rl2", tasks, **SMALL).save(path)
     content = bytearray(path.read_bytes())
@@ -154,17 +168,11 @@ def test_a_file_with_one_bit_changed_is_refused_in_one_line(
 
 
 def test_a_file_that_names_code_of_somebody_else_runs_nothing_until_it_is_trusted(
-    monkeypatch: pytest.MonkeyPatch, tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tasks: TaskDistribution, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("METARL_TRUST", raising=False)
-    agent = metarl.make_agent(TinyConfig(episodes=1), tasks)
-    with pytest.raises(AttributeError):
-        agent.save(tmp_path / "agent.safetensors")  # an agent of one's own has `save` if it says so
-    from metarl.experiments.runs.exported import save_agent
-
-    path = tmp_path / "agent.safetensors"
-    agent.config = TinyConfig(episodes=1)  # type: ignore[attr-defined]
-    save_agent(agent, path)
+    agent, path = metarl.make_agent(TinyConfig(episodes=1), tasks), tmp_path / "agent.safetensors"
+    agent.save(path)
     with pytest.raises(ConfigError, match="--trust"):
         metarl.load_agent(path)
     again = metarl.load_agent(path, trust=["tests.metarl.tiny:TinyConfig"])
@@ -195,18 +203,31 @@ def test_what_is_no_agent_is_refused(content: bytes, tmp_path: Path) -> None:
         (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, n_seed=2), "did you mean 'n_seeds'"),
         (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, split="train"), "no generalisation"),
         (lambda t: metarl.fast_defaults(0), "threads must be 1 to 1024"),
+        (lambda t: metarl.fast_defaults(1.5), "threads must be 1 to 1024"),
+        (lambda t: metarl.make_agent("rl2", t, ppo=3), "ppo is 3, expected an object"),
+        (lambda t: metarl.make_agent("rl2", t, hidden=8.5), "hidden is 8.5, expected int"),
+        (lambda t: metarl.make_agent("rl2", t, hidden="8"), 'hidden is "8", expected int'),
+        (lambda t: metarl.make_agent("rl2", "gridworld"), "str is no task distribution"),
+        (lambda t: metarl.train("rl2", t, iterations=1), "'rl2' is no agent: it lacks init"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1.5), "n_iterations is 1.5, expected int"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=True), "n_iterations is true, expected int"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, seed=-1), "seed is -1"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, progress="foo"), 'progress is "foo"'),
+        (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, greedy="yes"), 'greedy is "yes", expected bool'),
+        (
+            lambda t: metarl.evaluate(metarl.make_agent("rl2", t), metarl.make_tasks("bandit")),
+            "was built for worlds with",
+        ),
+        (lambda t: metarl.load_agent("x", trust="evil:Config"), "give a list of names"),
+        (lambda t: metarl.make_agent("rl2", t).save("no/such/folder/x"), "cannot write no/such/folder/x"),
     ],
 )
-def test_bad_input_is_named_with_its_remedy(
-    call: object, message: str, tasks: metarl.task_distribution.TaskDistribution
-) -> None:
+def test_bad_input_is_named_with_its_remedy(call: object, message: str, tasks: TaskDistribution) -> None:
     with pytest.raises(ConfigError, match=message):
         call(tasks)  # type: ignore[operator]
 
 
-def test_a_run_directory_must_say_how_tasks_and_agent_were_made(
-    tasks: metarl.task_distribution.TaskDistribution, tmp_path: Path
-) -> None:
+def test_a_run_directory_must_say_how_tasks_and_agent_were_made(tasks: TaskDistribution, tmp_path: Path) -> None:
     from metarl import envs
 
     agent = metarl.make_agent("rl2", tasks, **SMALL)
@@ -298,3 +319,23 @@ def test_importing_metarl_imports_no_other_room_and_no_torch() -> None:
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
     assert importlib.util.find_spec("metarl.facade") is not None
+
+
+def test_a_file_with_nan_in_it_or_another_shape_is_refused(tasks: TaskDistribution, tmp_path: Path) -> None:
+    for factor, told in ((float("nan"), "holds NaN"), (None, "does not fit the rl2 agent")):
+        agent, path = metarl.make_agent("rl2", tasks, **SMALL), tmp_path / "agent.safetensors"
+        tensors, tree = split_state(agent.state_dict())
+        name = next(k for k, v in tensors.items() if v.is_floating_point() and v.dim() == 2)
+        tensors[name] = tensors[name].repeat(2, 1) if factor is None else tensors[name] * factor
+        spoilt = join_state(tensors, tree)
+        agent.state_dict = lambda spoilt=spoilt: spoilt  # type: ignore[method-assign]
+        agent.save(path)
+        with pytest.raises(CheckpointError, match=told):
+            metarl.load_agent(path)
+
+
+@pytest.mark.parametrize("change", [{"horizon": -1}, {"horizon": True}, {"horizon": 10**15}, {"name": 5}])
+def test_a_spec_out_of_range_is_refused(change: dict[str, object]) -> None:
+    stored = spec_to_json(WorldSpec(SPACES[0], SPACES[4], 7))
+    with pytest.raises(CheckpointError, match="does not say what worlds"):
+        spec_from_json(stored | change, "it")
