@@ -32,8 +32,8 @@ from .overrides import check_changes
 from .runs import exported
 from .train import train_in
 
-_ORIGIN, _SEED = "_metarl_origin", "_metarl_seed"
-"""Where a task distribution keeps how it was made, and an agent its seed: a run directory must say both."""
+_ORIGIN = "_metarl_origin"
+"""Where a task distribution keeps how it was made: a run directory must say so."""
 
 _applied = False
 
@@ -57,7 +57,7 @@ def make_agent(agent: Any, tasks: TaskDistribution, seed: int, device: Any, sett
         built.config = config  # type: ignore[attr-defined]  # a stranger's agent need not keep its own
     if not hasattr(built, "save"):
         built.save = MethodType(Savable.save, built)  # type: ignore[attr-defined]
-    setattr(built, _SEED, seed)
+    setattr(built, exported.SEED, seed)
     return built
 
 
@@ -125,7 +125,7 @@ def train(
     log = codec.typed(LogConfig, {"wandb": wandb, "progress": progress}, "log")
     if seed is None and run_dir is not None and run.is_run(Path(run_dir)):
         seed = run.read_json(Path(run_dir), run.CONFIG).get("seed")
-    seed = getattr(agent, _SEED, 0) if seed is None else seed
+    seed = getattr(agent, exported.SEED, 0) if seed is None else seed
     _check_seed(seed)
     with fast_defaults(torch.get_num_threads(), _device_of(agent)), STOP.installed():
         if run_dir is None:
@@ -212,9 +212,7 @@ def load_agent(path: str | PathLike[str], device: Any, trusted: Collection[str])
     _fast_once()
     if isinstance(trusted, str) or not isinstance(trusted, Collection):
         raise ConfigError(f"trust is {trusted!r}; give a list of names, such as ['my_agents:Config']")
-    agent, seed = exported.load_agent(Path(path), check_device(str(device)), trusted)
-    setattr(agent, _SEED, seed)
-    return agent
+    return exported.load_agent(Path(path), check_device(str(device)), trusted)
 
 
 def plot(results: Sequence[tuple[str, Result]], path: str | PathLike[str] | None) -> Any:

@@ -22,6 +22,8 @@ from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
 from metarl.spec_json import spec_from_json, spec_to_json
 
 SCHEMA_VERSION = 1
+SEED = "_metarl_seed"
+"""Where an agent made or loaded from Python keeps the seed that its parameters follow from."""
 _KEY = "metarl.agent"
 _REMEDY = "save the agent again"
 _MOST_DEPTH = 300
@@ -42,7 +44,7 @@ def save_agent(agent: Any, path: Path) -> None:
         "agent": codec.agent_to_json(config),
         "spec": spec_to_json(agent.spec),
         "state": tree,
-        "seed": getattr(agent, "_metarl_seed", 0),
+        "seed": getattr(agent, SEED, 0),
         "packages": package_versions(("torch", "metarl-worlds")),
     }
     text = json.dumps(header, allow_nan=False)
@@ -51,11 +53,8 @@ def save_agent(agent: Any, path: Path) -> None:
         replace_file(path, safetensors.torch.save(tensors, {_KEY: text, "sha256": digest}))
 
 
-def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> tuple[Agent, int]:
-    """Rebuild what `save_agent` wrote; return the agent and the seed it was made with.
-
-    Raises: CheckpointError for any other file; ConfigError for code that is not trusted.
-    """
+def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Agent:
+    """Rebuild what `save_agent` wrote; raises CheckpointError for any other file, ConfigError for code not trusted."""
     try:
         content = read_bytes(path, most=MOST_TENSOR_BYTES, remedy=_REMEDY)
     except FileNotFoundError as error:
@@ -85,7 +84,8 @@ def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> tu
         told = f"{type(error).__name__}: {shortened(error)}"
         raise CheckpointError(f"{path} does not hold the agent that it describes ({told}); {_REMEDY}") from error
     seed = header.get("seed", 0)
-    return agent, seed if type(seed) is int and 0 <= seed <= MOST_SEED else 0
+    setattr(agent, SEED, seed if type(seed) is int and 0 <= seed <= MOST_SEED else 0)
+    return agent
 
 
 def _header(content: bytes, path: Path) -> tuple[str, str]:
