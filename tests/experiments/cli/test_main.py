@@ -84,7 +84,7 @@ def test_a_reader_that_leaves_and_a_closed_output_are_no_trouble() -> None:
         (["train", "os:system"], "preset 'os:system' cannot be built: TypeError: "),
         (["train", "rl2-gridworld", "--from", ""], ". is not a run directory"),
         (["worlds", "show", "gridworld", "--references", "--split", ""], "--split is empty; give it a value"),
-        (["worlds", "show", "gridworld", "--option", "held_out=" + "[" * 5000], "'held_out' is nested too deeply"),
+        (["worlds", "show", "gridworld", "--option", "held_out=" + "[" * 100_000], "'held_out' is nested too deeply"),
         (["worlds", "show", "gridworld", "--option", "held_out=" + "9" * 5000], "gridworld option held_out is '99"),
         (["doctor", "gridworld", "--check", "spaces", "--json", "x" * 300], "File name too long; name another path"),
     ],
