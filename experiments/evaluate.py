@@ -137,6 +137,11 @@ def evaluation_path(run_dir: Path, flags: Sequence[str]) -> Path:
     return results_path(run_dir, protocol.split, variant(base, protocol, arguments.checkpoint))
 
 
+def check_flags(flags: Sequence[str], base: Protocol) -> None:
+    """Raise ConfigError unless `evaluate RUN_DIR` takes `flags` for a run with the protocol `base`."""
+    protocol_of(_parser().parse_args(["RUN_DIR", *flags]), base)
+
+
 def check_results(run_dir: Path) -> None:
     """Raise MetarlError, before anything is played, if the history is damaged or results cannot be written."""
     run.history(run_dir)

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metarl.experiments.cli.numbers import duration, number
 from metarl.experiments.cli.safe_text import make_console, one_line
 
 Mode = Literal["auto", "rich", "plain", "off"]
@@ -198,22 +199,3 @@ class LiveTable:
         for i in range(0, len(cells), 4):
             grid.add_row(*cells[i : i + 4])
         return grid
-
-
-def number(value: Any) -> str:
-    """Return a short text for a number: 1,234,567, 12.3, 0.0012; a dash for None."""
-    if value is None:
-        return "-"
-    if isinstance(value, int) or abs(value) >= 1e4:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Return "42 s", "3:05" (minutes) or "2:03:05" (hours)."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metarl.experiments.sinks.terminal import Clock, Lines, LiveTable, duration, make_progress, number
+from metarl.experiments.cli.numbers import duration, number
+from metarl.experiments.sinks.terminal import Clock, Lines, LiveTable, make_progress
 
 RECORD: dict[str, Any] = {
     "iteration": 12,
