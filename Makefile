@@ -8,7 +8,7 @@ RUN ?= runs/demo
 NAMES ?= rl2-gridworld rl2-bandit rl2-tabular-mdp maml-navigation finetune-navigation
 export VENV TORCH PIP_ARGS PYTHON
 
-.PHONY: help setup demo demo-ml1 test test-kernels test-gpu same kill learn graph coverage lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
+.PHONY: help setup demo demo-ml1 test test-kernels test-gpu same kill launch-kill learn graph coverage lint format types arch check bench bench-agents parity worlds-audit fuzz-maps numbers build clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -54,6 +54,9 @@ same:  ## do agents, worlds and presets compute what they did before a rebuild? 
 
 kill: setup  ## kill every kind of agent at every operation on files, resume, compare bit for bit (an hour or two)
 	$(PY) -m tests.experiments.crash.kill_every_agent
+
+launch-kill: setup  ## launch a grid, kill it in every way, compare bit for bit (five minutes)
+	$(PY) -m tests.launch_kill --into experiments/results/launch-kill.json
 
 learn: setup  ## five published experiments again, an hour on 2 cores (NAMES= chooses others, NAMES=all takes all)
 	$(METARL) reproduce $(NAMES)

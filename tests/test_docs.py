@@ -157,7 +157,10 @@ def test_every_extra_that_is_named_exists_and_every_one_there_is_has_a_use() -> 
     assert {name for text in texts for name in re.findall(r"extra `(\w+)`", text)} <= extras
     # The distribution is on no index: advice to install it by name would lead to nothing.
     assert [text for text in (*texts, *sources) if re.search(r"pip install '?metarl", text)] == []
-    used = {"baselines": "sb3_contrib", "tensorboard": "tensorboard", "video": "imageio"}
+    used = {
+        "baselines": "sb3_contrib", "tensorboard": "tensorboard", "video": "imageio", "ray": "import ray",
+        "slurm": "import submitit",
+    }  # fmt: skip
     assert extras - {"dev"} <= set(used)
     assert [name for name in extras - {"dev"} if not any(used[name] in source for source in sources)] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from metarl.torch_settings import usable_cpus
 
 from . import ray_backend, slurm
 from .costs import estimate, wall_clock_s
-from .driver import drive, go_on
+from .driver import Backend, drive, go_on
 from .folder import GridFolder, open_grid, prepare
 from .grid import Job, expand
 from .grid_file import read_grid
@@ -104,13 +105,13 @@ def _carry_out(
     memory = None if arguments.memory_gb is None else arguments.memory_gb * 2**30
     if arguments.backend == "slurm":
         return slurm.submit(folder, jobs, arguments.slurm, memory, arguments.jobs)
-    with STOP.installed():
-        if arguments.backend == "ray":
-            with ray_backend.RayTasks(folder, arguments.ray_address, memory, arguments.jobs) as tasks:
-                done = drive(folder, jobs, tasks, stop_requested=_asked_to_stop, say=_say)
-        else:
-            pool = LocalPool(folder, arguments.jobs or usable_cpus(), arguments.nice, memory)
-            done = drive(folder, jobs, pool, stop_requested=_asked_to_stop, say=_say)
+    backend: contextlib.AbstractContextManager[Backend]
+    if arguments.backend == "ray":
+        backend = ray_backend.RayTasks(folder, arguments.ray_address, memory, arguments.jobs)
+    else:
+        backend = contextlib.nullcontext(LocalPool(folder, arguments.jobs or usable_cpus(), arguments.nice, memory))
+    with backend as opened, STOP.installed():  # in this order: Ray takes the signals, too
+        done = drive(folder, jobs, opened, stop_requested=_asked_to_stop, say=_say)
         stopped = STOP.requested
     print(f"next: {command(*(('resume', folder.path) if stopped else ('report' if done else 'status', folder.path)))}")
     return EXIT_STOPPED if stopped else 0 if done else 1

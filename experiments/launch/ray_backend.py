@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +26,21 @@ _RETRIES = 5
 def check_installed() -> None:
     """Raise ConfigError with the line that installs Ray, if it is not there."""
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError(f"the backend ray is not installed; run `{pip_command('metarl-worlds[ray]')}`")
+        raise ConfigError(f"the backend ray is not installed; run `{pip_command('ray')}`")
+
+
+def _check_answers(address: str) -> None:
+    """Raise ConfigError if nobody listens at HOST:PORT: Ray itself would go on asking for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave --ray-address "
+            f"out"
+        ) from error
 
 
 def _carry_out(command: list[str], folder: str, environ: dict[str, str], log: str) -> int:
@@ -35,7 +51,9 @@ def _carry_out(command: list[str], folder: str, environ: dict[str, str], log: st
             start_new_session=True,  # it outlives a worker that is killed, and saves; the next task waits its turn
         )  # fmt: skip
         try:
-            return process.wait()
+            while process.poll() is None:  # a system call that waits would not hear of the cancellation
+                time.sleep(0.2)
+            return process.returncode
         except KeyboardInterrupt:
             process.terminate()
             return process.wait()
@@ -52,6 +70,8 @@ class RayTasks:
 
         self._ray, self._grid, self._memory, self._n_jobs = ray, grid, memory_bytes, n_jobs
         self._refs: dict[str, Any] = {}
+        if address is not None:
+            _check_answers(address)
         own = {"num_cpus": n_jobs, "include_dashboard": False} if address is None else {}
         try:
             ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **own)

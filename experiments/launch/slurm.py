@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "cpus_per_task": 1, "tasks_
 def check_installed() -> None:
     """Raise ConfigError with the line that installs submitit, if it is not there."""
     if importlib.util.find_spec("submitit") is None:
-        raise ConfigError(f"the backend slurm is not installed; run `{pip_command('metarl-worlds[slurm]')}`")
+        raise ConfigError(f"the backend slurm is not installed; run `{pip_command('submitit')}`")
 
 
 class CarryOut:

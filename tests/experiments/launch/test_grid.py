@@ -139,3 +139,10 @@ def test_a_grid_that_is_missing_a_folder_or_a_pipe_is_told(tmp_path: Path) -> No
     for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "pipe"):
         with pytest.raises(Exception, match=r"cannot be read|expected a file|is a (pipe|folder)"):
             read_grid(path)
+
+
+@pytest.mark.parametrize(("name", "n_runs"), [("grid.yaml", 8), ("metaworld-grid.yaml", 15)])
+def test_the_example_grids_expand(name: str, n_runs: int) -> None:
+    jobs = expand(read_grid(Path(__file__).parents[3] / "examples" / name))
+    assert len(jobs) == n_runs
+    assert len({job.method for job in jobs}) == 3
