@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from metarl.envs.npc.maps.drawing import Piece, from_drawing
 from metarl.envs.npc.maps.layout import Layout
 from metarl.envs.npc.maps.samples import FOLDER, SAMPLES, SCENE
 from metarl.envs.npc.maps.tiled_save import save_tiled, save_tileset_image
 from metarl.envs.npc.maps.tileset import IMAGE
 
+from .drawing import Piece, from_drawing
 from .scene import write_scene
 
 LICENCE = "CC0-1.0"

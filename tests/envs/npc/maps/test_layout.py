@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from metarl.envs.npc.maps.drawing import Piece, from_drawing
 from metarl.envs.npc.maps.faults import MapError
 from metarl.envs.npc.maps.layout import Layout, Portal, differences
 from metarl.envs.npc.maps.themes import LETTERS, THEMES, describe, features, mixture, parse_weights
 from metarl.envs.npc.maps.walking import steps_from
 from metarl.errors import ConfigError
+from tools.sample_maps.drawing import Piece, from_drawing
 
 PIECES = {"a": Piece("Alpha", "music"), "b": Piece("Beta", "nature: 3, game: 1", 0.25, 5)}
 DRAWING = """

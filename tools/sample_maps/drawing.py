@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
+from metarl.envs.npc.maps.layout import Exhibits, Layout, Portal, no_cells
+from metarl.envs.npc.maps.themes import mixture, parse_weights
 from metarl.errors import ConfigError
-
-from .layout import Exhibits, Layout, Portal, no_cells
-from .themes import mixture, parse_weights
 
 _PLAIN = "#.SEPx$+"
 
