@@ -1,4 +1,4 @@
-"""Runs through Slurm: an array of jobs by submitit; one that is pre-empted or out of time saves and is queued again."""
+"""Runs through Slurm: an array of jobs by submitit; one that is preempted or out of time saves and is queued again."""
 
 from __future__ import annotations
 

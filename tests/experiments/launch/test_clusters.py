@@ -1,4 +1,4 @@
-"""The same grids through Ray and through Slurm's executor: lost workers and pre-empted jobs change no bit."""
+"""The same grids through Ray and through Slurm's executor: lost workers and preempted jobs change no bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None, reason="needs the extra `slurm` (pip install -e '.[slurm]')"
 )
 
-N_ITERATIONS = 60
+N_ITERATIONS = 40
 """Enough that a run is still at work when it is disturbed."""
 
 
@@ -69,8 +69,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(tmp_path: Path, alone: list[A
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     launch_kill.until(lambda: launch_kill.training(folder.path), "training under Ray")
     (pid, _), *_ = launch_kill.workers(folder.path).items()
-    ray_worker = int(Path(f"/proc/{pid}/stat").read_text().split()[3])
-    launch_kill.kill(ray_worker)  # Ray starts its task anew, which finds the run at work and leaves it
+    launch_kill.kill(parent(pid))  # Ray starts its task anew, which finds the run at work and leaves it
     launch_kill.kill(next(iter(launch_kill.workers(folder.path))))  # and the run itself: it is begun again
     assert driver.wait(300) == 0
     assert outcomes(folder) == alone
@@ -105,11 +104,18 @@ def test_a_slurm_job_that_is_pre_empted_goes_on_bit_for_bit(tmp_path: Path, alon
     tasks = [slurm.CarryOut([*words], os.getcwd()) for words in commands(folder)]
     jobs = slurm.executor(folder, ["cluster=local", "timeout_min=10"], None, None).submit_array(tasks)
     launch_kill.until(lambda: standings(folder)[0].iteration > 0, "training")
-    jobs[0]._interrupt()  # what Slurm does before it takes a node away
+    (pid,) = [
+        pid for pid, words in launch_kill.workers(folder.path).items() if words.split()[-1] == folder.jobs[0].name
+    ]
+    os.kill(parent(pid), signal.SIGUSR2)  # what Slurm sends before it takes a node away
     assert [job.result() for job in jobs] == [0, 0]
     assert outcomes(folder) == alone
     events = read_attempts(folder.job_dir(folder.jobs[0])).events
     assert [e.get("exit_code") for e in events if e["event"] == "end"] == [75, 0]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().split()[3])
 
 
 def commands(folder: GridFolder) -> list[list[str]]:
