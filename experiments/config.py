@@ -69,6 +69,12 @@ class LogConfig:
     """User or team of the W&B run (None: the default one of the credentials)."""
     wandb_group: str | None = None
     """Group of the W&B run, to tell seeds of one experiment together."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags of the W&B run besides algorithm, world and the world's options."""
+    wandb_system_metrics: bool = False
+    """Let W&B watch CPU, memory and GPU of this machine."""
+    wandb_artifacts: bool = False
+    """Hand W&B the newest and the best checkpoint as an artifact when training ends or stops."""
     tensorboard: bool = False
     """Also write TensorBoard files to the run directory (needs the extra `tensorboard`)."""
     progress: Literal["auto", "rich", "plain", "off"] = "auto"

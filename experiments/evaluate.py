@@ -35,6 +35,7 @@ from .figures.text_tables import about_before, scores_table, text_table
 from .report import shots, write_report
 from .runs import upstream_evaluation as upstream
 from .runs.stored import FOLDER, make_room, page_path, picture_path, results_path, variant
+from .sinks.track import after_evaluation
 
 PROG = command("evaluate")
 
@@ -54,6 +55,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--greedy-adaptation", action=argparse.BooleanOptionalAction, help="adaptation episodes take the mode"
     )
+    parser.add_argument("--wandb", choices=("online", "offline", "disabled"), help="W&B (default: as the run)")
     add_device(parser)
     add_trust(parser)
     upstream.add_flags(parser)
@@ -104,6 +106,10 @@ def main(argv: Sequence[str]) -> int:
     )
     ticker.close()
     show(arguments.run_dir, evaluation, config.evaluation)
+    log = replace(config.log, wandb=arguments.wandb or config.log.wandb)
+    what = protocol.split + variant(config.evaluation, protocol, arguments.checkpoint)
+    path = arguments.run_dir / FOLDER / f"evaluation-{what}.json"
+    after_evaluation(arguments.run_dir, log, codec.to_json(config), path, evaluation, what, config.evaluation.split)
     if asked is not None:
         on_cpu = loaded
         if device.type != "cpu":

@@ -100,9 +100,14 @@ def digest(*values: Any) -> str:
     return sha.hexdigest()
 
 
+_NEW_LOG_SETTINGS = ("wandb_tags", "wandb_system_metrics", "wandb_artifacts")
+"""Switches that earlier commits did not have: off, they change nothing."""
+
+
 def config_digest(config: Any) -> str:
     """Return a digest of all settings by the names that config.json has for them; agents go by their algorithm."""
     stored = {k: v for k, v in to_json(config).items() if k != "schema_version"}
+    stored["log"] = {k: v for k, v in stored["log"].items() if v or k not in _NEW_LOG_SETTINGS}
     return digest({**stored, "agent": {**stored["agent"], "type": config.agent.algorithm}})
 
 

@@ -82,7 +82,7 @@ def _again(argv: Sequence[str], name: str, what: str) -> int:
     parser.add_argument("grid_dir", type=Path, metavar="DIR", help="directory that `launch` wrote")
     parser.add_argument("names", nargs="*", metavar="NAME", help="runs or methods (default: all)")
     _add_backend(parser)
-    arguments = parser.parse_args(list(argv))
+    arguments = parser.parse_intermixed_args(list(argv))
     _check_backend(arguments)
     folder = open_grid(arguments.grid_dir)
     return _carry_out(folder, folder.chosen(arguments.names), arguments, also_failed=name == "retry")

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def check_installed() -> None:
         raise ConfigError(f"the backend slurm is not installed; run `{pip_command('submitit')}`")
 
 
+def _is_over(pid: int) -> bool:
+    """Return whether our child has ended; asked in a signal handler, where `Popen` may hold a lock that it needs."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
 class CarryOut:
     """What a Slurm job does; submitit asks for `checkpoint` when it is about to be taken away."""
 
@@ -39,15 +48,18 @@ class CarryOut:
     def __call__(self) -> int:
         """Carry the run out and return the exit code."""
         self._process = subprocess.Popen(self.command, cwd=self.folder, stdin=subprocess.DEVNULL)
-        return self._process.wait()
+        while self._process.poll() is None:
+            time.sleep(0.2)
+        return int(self._process.returncode)
 
     def checkpoint(self) -> Any:
         """Let the run save, then have the same command queued again."""
         import submitit
 
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
+        if self._process is not None and not _is_over(self._process.pid):
+            os.kill(self._process.pid, signal.SIGTERM)
+            while not _is_over(self._process.pid):
+                time.sleep(0.1)
         return submitit.helpers.DelayedSubmission(CarryOut(self.command, self.folder))
 
 

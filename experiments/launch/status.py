@@ -94,7 +94,7 @@ def stop(argv: Sequence[str]) -> int:
     parser = Parser(prog=command("stop"), description="Let a grid's runs save and end.", allow_abbrev=False)
     parser.add_argument("grid_dir", type=Path, metavar="DIR", help="directory that `launch` wrote")
     parser.add_argument("names", nargs="*", metavar="NAME", help="runs or methods (default: all)")
-    arguments = parser.parse_args(list(argv))
+    arguments = parser.parse_intermixed_args(list(argv))
     folder = open_grid(arguments.grid_dir)
     asked, elsewhere = [], []
     for job in folder.chosen(arguments.names):

@@ -10,9 +10,6 @@ import importlib.util
 import json
 import logging
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,27 +17,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from metarl.checkpoint import clean_temporaries, replace_file
 from metarl.commandline import pip_command
 from metarl.errors import ConfigError
-from metarl.experiments.cli.safe_text import one_line
 from metarl.log import read_records
 
 from .terminal import make_progress
+from .weights_and_biases import WandbSink, wandb_reached
 
 if TYPE_CHECKING:
     from metarl.experiments.config import LogConfig
 
 _LOG = logging.getLogger("metarl.sinks")
 
-_SECRET = re.compile(
-    r"(^|[_\-.])(api[_\-]?key|(access|private|secret)[_\-]?key|secrets?|token|passw(or)?d|credentials?)$", re.IGNORECASE
-)
-
 _METRICS, _TENSORBOARD = "metrics.jsonl", "tensorboard"
 _COMPLETE = "complete.json"
 """Says how far TensorBoard files go that were closed in order; not there while they are open."""
-
-_INIT_TIMEOUT_S = 30.0
-_LONGEST_NAME = 128
-"""Characters of a run's name that W&B takes."""
 
 
 class Sink(Protocol):
@@ -145,15 +134,6 @@ class Guarded:
             self.broken = True
 
 
-def scrub(config: Any) -> Any:
-    """Return a JSON value without the entries whose names look like keys, tokens or passwords."""
-    if isinstance(config, Mapping):
-        return {k: scrub(v) for k, v in config.items() if not _SECRET.search(str(k))}
-    if isinstance(config, list | tuple):
-        return [scrub(v) for v in config]
-    return config
-
-
 def _has_credentials() -> bool:
     """Return whether W&B finds credentials (environment, netrc, settings file); asks nobody and sends nothing."""
     import wandb
@@ -167,128 +147,6 @@ def _has_credentials() -> bool:
     except Exception as error:
         raise ConfigError(f"W&B credentials cannot be read: {error}; run `wandb login` again") from error
     return found is not None
-
-
-class WandbSink:
-    """One W&B run, the same across resumes, with `env_steps` as the axis of every metric.
-
-    A killed process loses the last records it handed to W&B (they are written in blocks), and a resumed one repeats
-    the iterations after its checkpoint. So at the start the records that earlier processes really left are read back
-    from the run directory; what metrics.jsonl holds beyond them is handed over first, and what is there already is not
-    handed over again. The history then holds each iteration once.
-    """
-
-    def __init__(
-        self, settings: LogConfig, run_dir: Path, config_json: Mapping[str, Any], run_id: str, notices: list[str]
-    ) -> None:
-        folder = run_dir.absolute()
-        self.where = f"W&B {settings.wandb}: {run_dir / 'wandb'}"
-        self._last = wandb_reached(folder, run_id, notices)
-        self._run = self._open(settings, folder, config_json, run_id)
-        if settings.wandb == "online":
-            self._last = max(self._last, int(self._run.step) - 1)
-            self.where = f"W&B online: {self._run.url}"
-        for record in read_records(folder / _METRICS):
-            self.log(record)
-
-    def _open(self, settings: LogConfig, folder: Path, config: Mapping[str, Any], run_id: str) -> Any:
-        (folder / "wandb").mkdir(parents=True, exist_ok=True)
-        places = {
-            "WANDB_DIR": folder,
-            "WANDB_DATA_DIR": folder / "wandb/data",
-            "WANDB_CACHE_DIR": folder / "wandb/cache",
-        }
-        if settings.wandb == "offline":  # online, the user's own settings name the server
-            places["WANDB_CONFIG_DIR"] = folder / "wandb/config"
-        variables = {k: str(v) for k, v in places.items()} | {
-            "WANDB_ERROR_REPORTING": "false",
-            "WANDB_DISABLE_WEAVE": "true",  # it takes the package `agents` for a chat library and advertises
-        }
-        self._environ = {k: os.environ.get(k) for k in variables}
-        os.environ.update(variables)
-        import wandb
-
-        name = one_line(config.get("name", run_id))[:_LONGEST_NAME]
-        quiet = wandb.Settings(
-            silent=True, console="off", disable_code=True, disable_git=True, save_code=False, host="", program="",
-            x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True, x_save_requirements=False,
-            init_timeout=_INIT_TIMEOUT_S, x_transaction_log_flush_interval=2.0,
-        )  # fmt: skip
-        try:
-            str(folder).encode()  # W&B's own threads would fail later, and loudly
-            run = wandb.init(
-                mode=settings.wandb, dir=str(folder), id=run_id, resume="allow", name=name,
-                project=settings.wandb_project, entity=settings.wandb_entity, group=settings.wandb_group,
-                config=scrub(dict(config)), settings=quiet,
-            )  # fmt: skip
-        except Exception as error:
-            wandb.teardown(exit_code=1)  # or the run id stays "in use" in this process
-            self._leave()
-            reason = (str(error) or repr(error)).splitlines()[0]
-            others = "disabled" if settings.wandb == "offline" else "offline, or disabled"
-            raise ConfigError(
-                f"W&B does not start in mode {settings.wandb!r} ({reason}); pass --log.wandb {others}"
-            ) from error
-        run.define_metric("env_steps")
-        run.define_metric("*", step_metric="env_steps")
-        return run
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Hand over a record, unless W&B has this iteration already."""
-        iteration = int(record["iteration"])
-        if iteration > self._last:
-            self._run.log(dict(record), step=iteration)
-            self._last = iteration
-
-    def close(self, exit_code: int = 0) -> None:
-        """Finish the run: wait until everything is written (or, online, sent)."""
-        try:
-            self._run.finish(exit_code=exit_code)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Put the environment variables back."""
-        for key, value in self._environ.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def wandb_reached(run_dir: Path, run_id: str, notices: list[str]) -> int:
-    """Return the last iteration that earlier processes really left in W&B's files, 0 if none.
-
-    Only the holder of the run's lock may ask: nobody writes the fragments any more, and what each one holds is kept
-    beside them, because it takes half a second to read one.
-    """
-    folder, reached = run_dir / "wandb", 0
-    memory = folder / f"reached-{run_id}.json"
-    try:
-        known = dict(json.loads(memory.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        known = {}
-    for fragment in sorted(folder.glob(f"*run-*-{run_id}")):
-        key = f"{fragment.name} {sum(p.stat().st_size for p in fragment.glob('*.wandb'))}"
-        try:
-            if type(known.get(key)) is not int:
-                known[key] = max((int(r["iteration"]) for r in read_fragment(fragment)), default=0)
-                replace_file(memory, json.dumps(known).encode())
-        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            notices.append(f"{fragment.name} cannot be read back ({error}); W&B may show iterations twice")
-        reached = max(reached, known.get(key, 0))
-    return reached
-
-
-def read_fragment(folder: Path) -> list[dict[str, Any]]:
-    """Return the history records in one `wandb/*run-*` folder, as W&B itself reads them back.
-
-    A file that a kill tore off gives what is whole. Raises: subprocess.SubprocessError if W&B cannot read it.
-    """
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    answer = subprocess.run(command, capture_output=True, check=True, timeout=120, text=True)
-    found = (json.loads(line) for line in answer.stdout.splitlines())
-    return [entry["history"]["item"] for entry in found if entry.get("type") == "history"]
 
 
 class TensorboardSink:

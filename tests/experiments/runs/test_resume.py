@@ -17,7 +17,7 @@ import pytest
 from metarl import run
 from metarl.checkpoint import CheckpointStore, state_fingerprint
 from metarl.experiments.cli.main import main
-from metarl.experiments.sinks import read_fragment
+from metarl.experiments.sinks.weights_and_biases import read_fragment
 from metarl.log import WALL_CLOCK_KEYS
 from tests.experiments.process_settings import process_settings  # noqa: F401
 

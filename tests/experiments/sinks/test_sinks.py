@@ -24,10 +24,8 @@ from metarl.experiments.sinks import (
     check,
     complete,
     make_sinks,
-    read_fragment,
-    scrub,
-    wandb_reached,
 )
+from metarl.experiments.sinks.weights_and_biases import read_fragment, scrub, wandb_reached
 
 CONFIG = {"name": "toy", "seed": 0, "train": {"n_iterations": 9}, "world": {"name": "gridworld"}, "device": "cpu"}
 
@@ -38,6 +36,9 @@ class Settings:
     wandb_project: str = "metarl-tests"
     wandb_entity: str | None = None
     wandb_group: str | None = None
+    wandb_tags: tuple[str, ...] = ()
+    wandb_system_metrics: bool = False
+    wandb_artifacts: bool = False
     tensorboard: bool = False
     progress: Literal["auto", "rich", "plain", "off"] = "off"
 
@@ -134,7 +135,7 @@ def test_a_run_killed_in_the_middle_and_at_its_end_has_each_iteration_once(tmp_p
 def test_fragments_are_read_back_once_not_at_every_resume(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notices = list[str]()
     assert wandb_reached(finished, "toy-1", notices) == 5
-    monkeypatch.setattr("metarl.experiments.sinks.read_fragment", lambda folder: 1 / 0)
+    monkeypatch.setattr("metarl.experiments.sinks.weights_and_biases.read_fragment", lambda folder: 1 / 0)
     assert wandb_reached(finished, "toy-1", notices) == 5
     [memory] = (finished / "wandb").glob("reached-*.json")
     memory.write_text('["nonsense"')
