@@ -268,6 +268,17 @@ def one_failure_each(operations: list[str]) -> Iterator[tuple[int, str, Fault]]:
         yield at, operation, faults[at % len(faults)]
 
 
+def first_and_last(points: Iterable[tuple[int, str, Fault]]) -> list[tuple[int, str, Fault]]:
+    """Return, of the points at each kind of operation, the first and the last: those between are the same code again.
+
+    For the suite, which has minutes; `kill_every_agent` tries them all.
+    """
+    by_kind: dict[str, list[tuple[int, str, Fault]]] = {}
+    for point in points:
+        by_kind.setdefault(re.sub(r"[0-9a-f]{16}|[0-9]+", "#", point[1]), []).append(point)
+    return sorted({point for group in by_kind.values() for point in (group[0], group[-1])})
+
+
 def _difference(expected: Any, found: Any) -> str:
     if isinstance(expected, dict) and isinstance(found, dict):
         return ", ".join(str(k) for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
