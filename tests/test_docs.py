@@ -255,8 +255,6 @@ OF_CHANGED_CODE = {
     "agents-speed-gpu.json",
     "corner-closed-coverage.json",
     "precision.json",
-    "rl2-npc-assistant/result.json",
-    "rl2-npc-assistant/splits.json",
 }
 """Results that were written from a checkout with uncommitted changes, still to be run again; none may join them."""
 
