@@ -158,6 +158,50 @@ def over_runs(scores: Array, *, bounds: tuple[float, float] = (-np.inf, np.inf))
     return student(scores[..., None], bounds=bounds)
 
 
+def rates_over_runs(rates: Array, *, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """Return the mean of one rate per training run [..., R], and its interval over the runs, which keeps to `bounds`.
+
+    Wilson's interval (1927), with Student's quantile, for as many tosses as would scatter the mean as the runs do, and
+    at least R: the mean of R independent numbers in [0, 1] scatters at most like that of R tosses. Away from the
+    bounds it is Student's; near them Student's is too short on the far side, where skewed rates have their mean.
+
+    low and high are NaN for one run, and for runs that are all alike.
+    """
+    n = rates.shape[-1]
+    value = rates.mean(axis=-1)
+    if n < 2:
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    unit = (value - bounds[0]) / (bounds[1] - bounds[0])
+    variance = rates.var(axis=-1, ddof=1) / n / (bounds[1] - bounds[0]) ** 2
+    alike = np.sqrt(variance) <= 1e-12
+    tosses = np.maximum(unit * (1.0 - unit) / np.where(alike, 1.0, variance), float(n))
+    low, high = (bounds[0] + end * (bounds[1] - bounds[0]) for end in _wilson(unit, tosses, t_quantile(n - 1.0)))
+    low, high = (np.where(alike, np.nan, end) for end in (low, high))
+    return Interval(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def improvement_over_runs(x: Array, y: Array, level: float = LEVEL) -> Interval:
+    """Return `probability_of_improvement` of x [..., R, N] over y [..., R', N], and its interval over the runs.
+
+    Wilson's interval for min(R, R') tosses: whatever the scores, and however much the tasks of a run have in common,
+    this statistic scatters at most like the share of heads in so many (van Dantzig 1951). It is wide where tasks are
+    independent of each other, and there even if every run of x beats every run of y. NaN where a side has one run.
+    """
+    value = probability_of_improvement(x, y)
+    n = min(x.shape[-2], y.shape[-2])
+    if n < 2:
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    return Interval(value, *_wilson(value, np.full_like(value, float(n)), t_quantile(1000.0, level)))
+
+
+def _wilson(share: Array, tosses: Array, quantile: Array) -> tuple[Array, Array]:
+    """Return the ends of Wilson's interval for a `share` of heads."""
+    extra = quantile**2 / tosses
+    centre, shrink = share + 0.5 * extra, 1.0 / (1.0 + extra)
+    half = np.sqrt(np.maximum(0.0, share * (1.0 - share) * extra) + 0.25 * extra**2)
+    return np.maximum(0.0, (centre - half) * shrink), np.minimum(1.0, (centre + half) * shrink)
+
+
 def _checked(scores: Array, level: float) -> tuple[int, int]:
     """Return S and N. Raises: ConfigError for a size out of range; NumericalError for NaN or Inf."""
     s, n = scores.shape[-2:]

@@ -30,17 +30,26 @@ def bounds(metric: str, *, difference: bool = False) -> tuple[float, float]:
 def over_runs(scores: Array, metric: str = "return", *, difference: bool = False) -> dict[str, float | None]:
     """Return the mean of one score per training run [R] and its interval over runs; no interval where there is none.
 
-    The one way in which anything here speaks over training seeds: Student's t, the run being what was drawn.
+    The one way in which anything here speaks over training seeds, the run being what was drawn: Student's t, and of
+    what lies between two bounds, as success does, `statistics.rates_over_runs`.
     """
-    found = statistics.over_runs(np.asarray(scores, dtype=np.float64), bounds=bounds(metric, difference=difference))
+    found = run_interval(np.asarray(scores, dtype=np.float64), metric, difference=difference)
     return {k: float(v) if np.isfinite(v) else None for k, v in found._asdict().items()}
+
+
+def run_interval(scores: Array, metric: str = "return", *, difference: bool = False) -> statistics.Interval:
+    """Return the mean over training runs [..., R], and its interval over them; NaN where there is none."""
+    limits = bounds(metric, difference=difference)
+    if metric.startswith("success"):
+        return statistics.rates_over_runs(scores, bounds=limits)
+    return statistics.over_runs(scores, bounds=limits)
 
 
 def runs_text(level: float = LEVEL) -> str:
     """Return the caption of intervals over training runs."""
     return (
         f"{level:.0%} intervals (Student's t) over training seeds, one score per run: its mean over tasks, or its IQM "
-        f"over (task, seed) scores. {NOT_COMPUTED}"
+        f"over (task, seed) scores; of success rates Wilson's for as many tosses as the runs scatter. {NOT_COMPUTED}"
     )
 
 
