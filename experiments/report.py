@@ -1,8 +1,7 @@
-"""`metarl report RUN [RUN ...]`: one self-contained HTML page about evaluated runs."""
+"""One self-contained HTML page about evaluated runs; what compares them is handed in."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,22 +14,19 @@ from markupsafe import Markup
 from metarl import __version__, run
 from metarl.checkpoint import replace_file
 from metarl.commandline import command
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError
 from metarl.results import SCHEMA_VERSION, Evaluation, plain
-from metarl.summary import runs_text
 
-from .build import stored_config
-from .cli.parser import Parser
-from .cli.safe_text import note, one_line
+from .cli.safe_text import one_line
 from .figures.plots import Shown, adaptation_figure, classes_figure, to_svg, training_figure
 from .figures.shots import same_but_shots, shots_figure, shots_table
-from .figures.text_tables import about_before, groups_table, interval, scores_table, tasks_table, text_table
-from .runs.comparison import improvement_table, methods, methods_table, warnings
-from .runs.stored import FOLDER, page_path, read_evaluation, stored_splits, stored_variants
+from .figures.text_tables import about_before, groups_table, interval, scores_table, tasks_table
+from .runs.stored import read_evaluation, stored_splits, stored_variants
 
-PROG = command("report")
 MANY_TASKS = 40
 """Longer per-task tables are folded."""
+MANY_RUNS = 8
+"""Of more runs than these only the comparison is shown."""
 
 
 def find_evaluation(run_dir: Path, split: str | None = None, protocol: str | None = None) -> Path:
@@ -81,38 +77,32 @@ def shots(shown: Sequence[tuple[Path, Shown]]) -> list[list[Shown]]:
 def write_report(
     shown: Sequence[Shown],
     target: Path,
-    configs: Sequence[Mapping[str, Any]] | None = None,
+    *,
     several: Sequence[Sequence[Shown]] = (),
+    compared: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the page about `shown` to `target`; `configs` (config.json of each run) make it a comparison.
+    """Write the page about `shown` to `target`, with `compared` as what a comparison fills in.
 
     `several` are evaluations with different numbers of adaptation episodes, see `shots`.
     """
-    page = _environment().get_template("report_template.html.j2").render(**page_values(shown, configs, several))
+    page = _environment().get_template("report_template.html.j2").render(**page_values(shown, several, compared))
     replace_file(target, page.encode(errors="backslashreplace"))  # names of files need not be text
     return target
 
 
 def page_values(
-    shown: Sequence[Shown], configs: Sequence[Mapping[str, Any]] | None = None, several: Sequence[Sequence[Shown]] = ()
+    shown: Sequence[Shown], several: Sequence[Sequence[Shown]] = (), compared: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what the template fills in."""
+    each = shown if len(shown) <= MANY_RUNS else ()
     values: dict[str, Any] = {
         "title": shown[0].label if len(shown) == 1 else f"{len(shown)} runs",
         "version": __version__,
-        "runs": [_section(s, alone=len(shown) == 1) for s in shown],
+        "runs": [_section(s, alone=len(shown) == 1) for s in each],
         "shots": {"figure": _svg(shots_figure(several)), "table": shots_table(several)} if several else None,
     }
-    if len(shown) > 1:
-        found = methods(shown, configs or [{"run": s.label} for s in shown])
-        values["comparison"] = {
-            "table": methods_table(found),
-            "improvement": improvement_table(found),
-            "warnings": warnings(found),
-            "intervals": runs_text(),
-            "adaptation": _svg(adaptation_figure(shown)),
-            "training": _svg(training_figure(shown)),
-        }
+    if compared is not None:
+        values["comparison"] = compared
     return values
 
 
@@ -209,44 +199,5 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def _environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "figures")
+    loader = jinja2.FileSystemLoader([Path(__file__).parent / wing for wing in ("figures", "comparison")])
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write one page about the given runs and return the exit code."""
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
-    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="run directory with an evaluation")
-    parser.add_argument("--split", help="which evaluation to show (default: test)")
-    parser.add_argument(
-        "--protocol", metavar="NAME", help="an evaluation of another protocol, as its file is named: adapt20+greedy"
-    )
-    parser.add_argument("--output", type=Path, help="the page (default: results/report.html of the first run)")
-    arguments: argparse.Namespace = parser.parse_args(list(argv))
-    dirs: list[Path] = list(dict.fromkeys(p.resolve() for p in arguments.run_dirs))
-    names = [d.name for d in dirs]
-    labels = [one_line(d.name if names.count(d.name) == 1 else f"{d.parent.name}/{d.name}") for d in dirs]
-    paths = [find_evaluation(d, arguments.split, arguments.protocol) for d in dirs]
-    shown = [
-        Shown(label, read_evaluation(path, d), run.history(d))
-        for d, label, path in zip(dirs, labels, paths, strict=True)
-    ]
-    configs = [stored_config(d) for d in dirs]
-    own = configs[0]["evaluation"]["split"]
-    default = page_path(paths[0], own) if len(dirs) == 1 else dirs[0] / FOLDER / "comparison.html"
-    # Told as the folder was: not whole where it was not.
-    target: Path = arguments.output or arguments.run_dirs[0] / default.relative_to(dirs[0])
-    try:
-        write_report(shown, target, configs, shots(list(zip(dirs, shown, strict=True))))
-    except OSError as error:
-        raise ConfigError(f"cannot write {target}: {error}; choose another --output") from error
-    for one in shown:
-        print(one_line(f"{one.label}: {headline(one)}"))
-    if len(shown) > 1:
-        found = methods(shown, configs)
-        print(text_table(*methods_table(found)))
-        note(f"brackets are {runs_text()}")
-        for warning in warnings(found):
-            note(warning)
-    print(f"page     {one_line(target)}")
-    return 0

@@ -14,7 +14,7 @@ from .safe_text import one_line, set_up_streams
 COMMANDS = {
     "train": ("metarl.experiments.train:main", "meta-train an agent, or go on with a run"),
     "evaluate": ("metarl.experiments.evaluate:main", "adapt to held-out tasks and score, strictly"),
-    "report": ("metarl.experiments.report:main", "one HTML page about one or several runs"),
+    "report": ("metarl.experiments.comparison.command:main", "one HTML page about one or several runs, or a grid"),
     "track": ("metarl.experiments.sinks.track:main", "hand evaluations, pictures and films to Weights & Biases"),
     "launch": ("metarl.experiments.launch.launch:main", "many runs from one file: presets, settings, seeds"),
     "status": ("metarl.experiments.launch.status:main", "how the runs of a grid stand"),

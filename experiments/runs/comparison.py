@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl import statistics
 from metarl.experiments.figures.plots import Shown
-from metarl.experiments.figures.text_tables import COMPARABLE, HEADINGS, interval, number
+from metarl.experiments.figures.text_tables import COMPARABLE
 from metarl.summary import over_runs
 
 _NOT_THE_METHOD = ("seed", "log", "device", "threads", "evaluation", "schema_version")
@@ -49,17 +48,44 @@ class Method:
         return mean, iqm
 
 
-def methods(shown: Sequence[Shown], configs: Sequence[Mapping[str, Any]]) -> list[Method]:
-    """Group runs by config and by what was evaluated, in the order they first appear."""
+def methods(
+    shown: Sequence[Shown], configs: Sequence[Mapping[str, Any]], names: Sequence[str | None] = ()
+) -> list[Method]:
+    """Group runs by config and by what was evaluated, in the order they first appear.
+
+    Runs that have one of `names` are grouped, and called, by it instead of by their config.
+    """
     found: dict[str, list[Shown]] = {}
-    for run, config in zip(shown, configs, strict=True):
+    called: dict[str, str] = {}
+    for run, config, name in zip(shown, configs, names or [None] * len(shown), strict=True):
         kept = {k: v for k, v in config.items() if k not in _NOT_THE_METHOD}
-        key = json.dumps([kept, _what(run)], sort_keys=True, default=str)
+        key = json.dumps([kept if name is None else name, _what(run)], sort_keys=True, default=str)
         found.setdefault(key, []).append(run)
-    return [
-        Method(runs[0].label if len(runs) == 1 else f"{runs[0].label} and {len(runs) - 1} more", tuple(runs))
-        for runs in found.values()
-    ]
+        if name is not None:
+            called[key] = name
+    for name in set(called.values()):
+        keys = [key for key, other in called.items() if other == name]
+        if len(keys) > 1:  # evaluated in several ways
+            called |= {key: f"{name} ({found[key][0].label} …)" for key in keys}
+    return [Method(called.get(key) or _label(runs), tuple(runs)) for key, runs in found.items()]
+
+
+def _label(runs: Sequence[Shown]) -> str:
+    return runs[0].label if len(runs) == 1 else f"{runs[0].label} and {len(runs) - 1} more"
+
+
+def settings_of(config: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Return what of a config makes the method, as dotted names and values in one line."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{path}.{key}" if path else str(key)
+        if not path and key in _NOT_THE_METHOD:
+            continue
+        if isinstance(value, Mapping) and value:
+            found |= settings_of(value, name)
+        else:
+            found[name] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return found
 
 
 def _what(run: Shown) -> list[Any]:
@@ -118,43 +144,26 @@ def warnings(compared: Sequence[Method]) -> list[str]:
     if len({p.greedy for _, p in protocols}) > 1:
         modes = ", ".join(f"{n} {'take the mode' if p.greedy else 'sample'}" for n, p in protocols)
         found.append(f"Scored episodes choose their actions differently: {modes}.")
+    found += _other_origins(compared, shown)
     if len({r.adapts_within_episode for r in shown}) > 1:
         names = ", ".join(r.label for r in shown if r.adapts_within_episode)
         found.append(f"While an episode goes on adapt only: {names}. {COMPARABLE[0].upper()}{COMPARABLE[1:]}.")
     return [text for text in found if text]
 
 
-def methods_table(found: Sequence[Method]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: each method's scores without earlier episodes and after adaptation."""
-    shared = [m for m in ("return", "success_any") if all(m in r.summary["query"] for x in found for r in x.runs)]
-    columns = ("without earlier episodes, mean", "adapted, mean", "adapted, IQM")
-    header = ["method", "training seeds", *(f"{HEADINGS[m]} {kind}" for m in shared for kind in columns)]
-    rows = []
-    for method in found:
-        cells = [
-            interval(e, m) for m in shared for e in (method.estimate(m, "without_adaptation")[0], *method.estimate(m))
-        ]
-        rows.append([method.label, str(len(method.runs)), *cells])
-    return header, rows
-
-
-def improvement_table(found: Sequence[Method]) -> tuple[list[str], list[list[str]]] | None:
-    """Return P(row beats column) on a random task, or None if the methods were not scored on the same tasks."""
-    runs = [r for method in found for r in method.runs]
-    if len(found) < 2 or comparable(runs):
-        return None
-    metric = "success_any" if all("success_any" in r.summary["query"] for r in runs) else "return"
-    header = [f"P(row beats column), {HEADINGS[metric]}", *(m.label for m in found)]
-    rows = [
-        [
-            row.label,
-            *(
-                "–"
-                if row is column
-                else number(statistics.probability_of_improvement(row.scores(metric), column.scores(metric)))
-                for column in found
-            ),
-        ]
-        for row in found
+def _other_origins(compared: Sequence[Method], shown: Sequence[Shown]) -> list[str]:
+    """Return what is said where methods have other numbers of seeds, or runs come from other code."""
+    found = [
+        unequal([(m.label, len(m.runs)) for m in compared], "numbers of training seeds", "runs"),
+        unequal([(r.label, r.evaluation.protocol.n_seeds) for r in shown], "scoring", "evaluation seeds"),
     ]
-    return header, rows
+    codes: dict[str, list[str]] = {}
+    for r in shown:
+        git = r.evaluation.provenance.get("git") or {}
+        if git.get("commit"):
+            code = f"{git['commit'][:10]}{' with local changes' if git.get('dirty') else ''}"
+            codes.setdefault(code, []).append(r.label)
+    if len(codes) > 1:
+        parts = [f"{', '.join(names)}: {code}" for code, names in list(codes.items())[:_MOST_NAMED]]
+        found.append(f"The runs were evaluated by different code: {'; '.join(parts)}.")
+    return found

@@ -21,6 +21,8 @@ from metarl.evaluation import evaluate
 from metarl.experiments import report
 from metarl.experiments.build import load_run
 from metarl.experiments.cli.main import main
+from metarl.experiments.comparison.measure import measured
+from metarl.experiments.comparison.tables import improvement_table, scores_table
 from metarl.experiments.figures import plots
 from metarl.experiments.figures import shots as plots_of_shots
 from metarl.experiments.figures import text_tables as tables
@@ -126,16 +128,17 @@ def test_a_comparison_takes_seeds_of_one_method_together_and_says_so(folders: li
     shown = [report.load_shown(f) for f in folders]
     found = comparison.methods(shown, [run.read_json(f, run.CONFIG) for f in folders])
     assert [len(m.runs) for m in found] == [2, 1]
-    header, rows = comparison.methods_table(found)
+    (one,) = measured(found, {})
+    header, rows = scores_table(one)
     assert header[:2] == ["method", "training seeds"]
     assert rows[0][:2] == ["memory-0 and 1 more", "2"]
     assert found[0].scores("success_any").shape == (2, 8)
     assert comparison.comparable(shown) == ""
     # On success, goals 4 and 5 of 8 are won by the method that reaches further; the others are ties.
-    improvement = comparison.improvement_table(found)
+    improvement = improvement_table(one)
     assert improvement is not None
     further = 0.5 + 0.5 * (3 / 8)
-    assert improvement[1][1][1] == tables.number(further)
+    assert improvement[1][1][1] == f"{tables.number(further)} [–]"  # of one run there is no interval
     assert "Probability of improvement" in words
 
 
@@ -145,7 +148,7 @@ def test_runs_that_were_scored_differently_are_flagged(folders: list[Path], tmp_
     shown = [report.load_shown(folders[0]), report.load_shown(other)]
     assert "different tasks" in comparison.comparable(shown)
     found = comparison.methods(shown, [run.read_json(f, run.CONFIG) for f in (folders[0], other)])
-    assert comparison.improvement_table(found) is None
+    assert [improvement_table(one) for one in measured(found, {})] == [None, None]  # a set of tasks each
 
 
 def test_intervals_over_runs_are_wider_than_none_and_named(folders: list[Path]):
