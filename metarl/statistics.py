@@ -161,9 +161,10 @@ def over_runs(scores: Array, *, bounds: tuple[float, float] = (-np.inf, np.inf))
 def rates_over_runs(rates: Array, *, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Return the mean of one rate per training run [..., R], and its interval over the runs, which keeps to `bounds`.
 
-    Wilson's interval (1927), with Student's quantile, for as many tosses as would scatter the mean as the runs do, and
-    at least R: the mean of R independent numbers in [0, 1] scatters at most like that of R tosses. Away from the
-    bounds it is Student's; near them Student's is too short on the far side, where skewed rates have their mean.
+    On each side the wider of Student's interval and Wilson's (1927), which has Student's quantile, too, and as many
+    tosses as would scatter the mean as the runs do, at least R: the mean of R independent numbers in [0, 1] scatters at
+    most like that of R tosses. Away from the bounds both are one; near a bound Student's is too short towards the
+    middle, where skewed rates have their mean, and Wilson's never reaches the bound.
 
     low and high are NaN for one run, and for runs that are all alike.
     """
@@ -175,8 +176,14 @@ def rates_over_runs(rates: Array, *, bounds: tuple[float, float] = (0.0, 1.0)) -
     variance = rates.var(axis=-1, ddof=1) / n / (bounds[1] - bounds[0]) ** 2
     alike = np.sqrt(variance) <= 1e-12
     tosses = np.maximum(unit * (1.0 - unit) / np.where(alike, 1.0, variance), float(n))
-    low, high = (bounds[0] + end * (bounds[1] - bounds[0]) for end in _wilson(unit, tosses, t_quantile(n - 1.0)))
-    low, high = (np.where(alike, np.nan, end) for end in (low, high))
+    quantile = t_quantile(n - 1.0)
+    low, high = _wilson(unit, tosses, quantile)
+    low, high = (
+        np.minimum(low, unit - quantile * np.sqrt(variance)),
+        np.maximum(high, unit + quantile * np.sqrt(variance)),
+    )
+    low, high = (np.where(alike, np.nan, np.clip(end, 0.0, 1.0)) for end in (low, high))
+    low, high = (bounds[0] + end * (bounds[1] - bounds[0]) for end in (low, high))
     return Interval(value, np.minimum(low, value), np.maximum(high, value))
 
 

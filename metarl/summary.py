@@ -49,7 +49,7 @@ def runs_text(level: float = LEVEL) -> str:
     """Return the caption of intervals over training runs."""
     return (
         f"{level:.0%} intervals (Student's t) over training seeds, one score per run: its mean over tasks, or its IQM "
-        f"over (task, seed) scores; of success rates Wilson's for as many tosses as the runs scatter. {NOT_COMPUTED}"
+        f"over (task, seed) scores; of success rates the wider of Student's and Wilson's. {NOT_COMPUTED}"
     )
 
 

@@ -60,6 +60,7 @@ class Comparison:
                     "scores": scores_table(one),
                     "improvement_table": improvement_table(one),
                     "cost": cost_table(one),
+                    "without_curve": one["without_curve"],
                     "by_class": any(h["of"] == "class" for h in one["heat"].values()),
                 }
                 for one in self.sets

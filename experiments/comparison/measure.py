@@ -40,7 +40,7 @@ def _set(found: Sequence[tuple[int, Method]], cpu_s: Mapping[str, float | None])
     target = next((n for n in ("bayes_optimal", "oracle") if all(n in r.evaluation.references for r in runs)), None)
     scores = {m: [method.scores(m) for method in methods] for m in metrics}
     thresholds = {m: _thresholds(m, scores[m]) for m in metrics}
-    evaluation = runs[0].evaluation
+    evaluation, training = runs[0].evaluation, [_training(method) for method in methods]
     return {
         "title": f"{evaluation.world['name']}, {evaluation.protocol.split} split, {len(evaluation.task_names)} tasks",
         "metrics": {m: METRICS[m] for m in metrics},
@@ -56,12 +56,13 @@ def _set(found: Sequence[tuple[int, Method]], cpu_s: Mapping[str, float | None])
                 "scores": {m: _scores(method, m, target) for m in metrics},
                 "profile": {m: _profile(scores[m][k], thresholds[m]) for m in metrics},
                 "adaptation": {m: _adaptation(method, m) for m in metrics},
-                "training": _training(method),
+                "training": training[k],
                 "cost": _cost(method, cpu_s),
             }
             for k, (i, method) in enumerate(found)
         ],
         "thresholds": {m: x.tolist() for m, x in thresholds.items()},
+        "without_curve": [m.label for m, curves in zip(methods, training, strict=True) if "return" not in curves],
         "references": _references(runs),
         "heat": {m: _heat(evaluation.task_names, evaluation.task_groups, scores[m]) for m in metrics},
         "improvement": {

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metarl.statistics import Interval, iqm, mean, median_interval, over_runs, student
+from metarl.statistics import Interval, iqm, mean, median_interval, over_runs, rates_over_runs, student
+from tests.interval_coverage import CASES, LEAST_AT_5, table
 
 N_EXPERIMENTS = 2000
 MARGIN = 4 * (0.95 * 0.05 / N_EXPERIMENTS) ** 0.5
@@ -129,3 +130,21 @@ def test_intervals_of_a_median_over_rounds_cover(n_rounds: int):
     rounds = np.exp(np.random.default_rng(n_rounds).normal(size=(2000, n_rounds)))
     hits = [found.low <= 1.0 <= found.high for found in map(median_interval, rounds)]
     assert 0.94 <= np.mean(hits) <= 0.99
+
+
+def test_what_a_report_prints_over_training_runs_covers_at_five_of_them():
+    """A small part of `python -m tests.interval_coverage`, which asks for 90 % in 4000 experiments each."""
+    some = {k: CASES[k] for k in ("skewed", "success near 1", "unequal task spreads")}
+    found = table(600, some, n_truth=20_000)
+    shares = [cells["5"]["coverage"] for kinds in found.values() for cells in kinds.values()]
+    assert len(shares) == 3 * 7
+    assert min(shares) >= LEAST_AT_5 - 4 * (LEAST_AT_5 * (1 - LEAST_AT_5) / 600) ** 0.5
+
+
+def test_near_1_students_interval_of_a_success_rate_covers_too_little_and_the_one_of_rates_enough():
+    source = np.random.default_rng(0)
+    chance = 1.0 / (1.0 + np.exp(-(4.0 + source.normal(size=(N_EXPERIMENTS, 5)))))
+    truth = float(np.mean(1.0 / (1.0 + np.exp(-(4.0 + np.random.default_rng(1).normal(size=400_000))))))
+    rates = source.binomial(200, chance) / 200
+    assert coverage(over_runs(rates, bounds=(0.0, 1.0)), truth) < 0.88
+    assert coverage(rates_over_runs(rates), truth) > 0.9

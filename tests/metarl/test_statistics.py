@@ -11,6 +11,7 @@ from scipy import stats
 from metarl.errors import ConfigError, NumericalError
 from metarl.statistics import (
     class_weights,
+    improvement_over_runs,
     iqm,
     mean,
     median,
@@ -19,6 +20,7 @@ from metarl.statistics import (
     over_runs,
     performance_profile,
     probability_of_improvement,
+    rates_over_runs,
     student,
     t_quantile,
 )
@@ -176,3 +178,25 @@ def test_the_medians_interval_is_the_one_of_the_sign_test():
     assert [float(v) for v in median_interval(np.arange(7.0))] == [3.0, 0.0, 6.0]
     assert [float(v) for v in median_interval(np.arange(9.0))] == [4.0, 1.0, 7.0]
     assert np.isnan(median_interval(np.arange(5.0)).low)
+
+
+def test_rates_far_from_their_bounds_have_students_interval_and_keep_to_them_near():
+    middle = np.array([0.52, 0.5, 0.51, 0.49, 0.5])
+    assert [float(v) for v in rates_over_runs(middle)] == pytest.approx([float(v) for v in over_runs(middle)], abs=1e-3)
+    near = rates_over_runs(np.array([1.0, 1.0, 0.9]))
+    assert float(near.high) == 1.0
+    assert float(near.low) < float(over_runs(np.array([1.0, 1.0, 0.9])).low)  # Student's is 0.82
+    gain = rates_over_runs(np.array([0.9, 1.0, 0.8]), bounds=(-1.0, 1.0))
+    assert -1.0 <= float(gain.low) < 0.9 < float(gain.high) <= 1.0
+    for nothing in ([0.4], [1.0, 1.0, 1.0]):
+        assert np.isnan(rates_over_runs(np.array(nothing)).low)
+
+
+def test_improvement_has_wilsons_interval_for_the_runs_of_the_smaller_side():
+    x, y = np.full((7, 3), 2.0), np.zeros((5, 3))
+    found = improvement_over_runs(x, y)
+    wilson = stats.binomtest(5, 5).proportion_ci(method="wilson")  # as if 5 of 5 tosses were heads
+    assert [float(v) for v in found] == pytest.approx([1.0, wilson.low, wilson.high], abs=2e-3)
+    back = improvement_over_runs(y, x)
+    assert (float(back.low), float(back.high)) == pytest.approx((1.0 - found.high, 1.0 - found.low))
+    assert np.isnan(improvement_over_runs(x[:1], y).low)

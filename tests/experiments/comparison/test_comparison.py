@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from metarl.experiments.cli.main import main
 from metarl.experiments.comparison.measure import COLOURS, on_common_steps
 from metarl.experiments.launch.folder import prepare
 from metarl.experiments.launch.grid import Job
-from metarl.provenance import provenance
+from metarl.experiments.report import load_shown
+from metarl.experiments.runs.comparison import Method, warnings
 from metarl.statistics import iqm, probability_of_improvement
 from tests.experiments.evaluated_runs import line_config, make_run
 from tests.experiments.npc.test_watch import BROWSERS, FLAGS
@@ -39,7 +41,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.append(Job("far-seed3", "far", "preset", 3, (), ((),)))
     made = prepare(folder, "pair", jobs)
     for job in jobs[:-1]:
-        run_dir = make_run(made.run_dir(job), line_config(METHODS[job.method], seed=job.seed, n_classes=2))
+        config = line_config(METHODS[job.method], seed=job.seed, n_classes=2)
+        config = replace(config, train=replace(config.train, n_iterations=8))
+        run_dir = make_run(made.run_dir(job), config)
         if job.name != "far-seed2":
             assert main(["evaluate", str(run_dir), "--n-seeds", "2"]) == 0
     torch.use_deterministic_algorithms(False)
@@ -145,18 +149,14 @@ def test_curves_are_read_off_where_all_runs_have_been():
     assert len(on_common_steps([a, (a[0] + 20.0, a[1])])[0]) == 0
 
 
-def test_code_of_several_commits_is_warned_of(grid: Path, tmp_path: Path):
-    copy = tmp_path / "far-seed0"
-    shutil.copytree(grid / "runs" / "far-seed0", copy)
-    path = next((copy / "results").glob("evaluation-*.json"))
-    stored = json.loads(path.read_text())
-    assert stored["provenance"]["git"] == provenance()["git"]
-    stored["provenance"]["git"] = {"commit": "f" * 40, "dirty": False}
-    path.write_text(json.dumps(stored))
-    words = ["report", str(grid / "runs" / "near-seed0"), str(copy), "--json", str(tmp_path / "all.json")]
-    assert main([*words, "--output", str(tmp_path / "page.html")]) == 0
-    warnings = json.loads((tmp_path / "all.json").read_text())["warnings"]
-    assert any(w.startswith("The runs were evaluated by different code: ") and "f" * 10 in w for w in warnings)
+def test_code_of_several_commits_is_warned_of(grid: Path):
+    near, far = (load_shown(grid / "runs" / f"{name}-seed0") for name in METHODS)
+    assert not any("code" in w for w in warnings([Method("near", (near,)), Method("far", (far,))]))
+    origin = {**far.evaluation.provenance, "git": {"commit": "f" * 40, "dirty": False}}
+    other = replace(far, evaluation=replace(far.evaluation, provenance=origin))
+    (warning,) = (w for w in warnings([Method("near", (near,)), Method("far", (other,))]) if "code" in w)
+    assert warning.startswith("The runs were evaluated by different code: near-seed0: ")
+    assert warning.endswith(f"far-seed0: {'f' * 10}.")
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +207,13 @@ def test_a_browser_hides_a_method_everywhere_shows_numbers_and_zooms_without_a_r
     tip = page.inner_text("#tip")
     for method in one["methods"]:
         assert f"{method['name']}  {100 * method['adaptation']['success_any']['value'][-1]:.1f} %" in tip
-    ticks = page.locator('[data-plot="profile"] svg').first.inner_text()
+    ticks = page.locator('[data-plot="profile"] svg').first.text_content()
     page.locator('[data-plot="profile"] svg .sheet').first.hover()
     page.mouse.wheel(0, -300)
     page.wait_for_timeout(50)
-    assert page.locator('[data-plot="profile"] svg').first.inner_text() != ticks
+    assert page.locator('[data-plot="profile"] svg').first.text_content() != ticks
     page.locator('[data-plot="profile"] svg .sheet').first.dblclick()
-    assert page.locator('[data-plot="profile"] svg').first.inner_text() == ticks
+    assert page.locator('[data-plot="profile"] svg').first.text_content() == ticks
     assert errors == []
     assert requests == [path.as_uri()]
     page.close()
