@@ -200,4 +200,6 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader([Path(__file__).parent / wing for wing in ("figures", "comparison")])
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    found = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    found.policies["json.dumps_kwargs"] = {"sort_keys": False}  # success before return, as in the tables
+    return found
