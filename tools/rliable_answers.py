@@ -24,15 +24,20 @@ def matrices() -> list[tuple[Any, Any]]:
     for i in range(N_MATRICES):
         source = np.random.default_rng(i)
         runs, others, tasks = (int(source.integers(*ends)) for ends in ((2, 11), (2, 11), (1, 13)))
-        makers = (
-            lambda shape, s=source: s.normal(0.5, 0.5, shape),
-            lambda shape, s=source: s.exponential(0.6, shape),
-            lambda shape, s=source: (s.uniform(size=shape) < 0.4) + 0.1 * s.normal(size=shape),
-            lambda shape, s=source: s.binomial(5, 0.7, shape) / 5,
-        )
-        make = makers[i % len(makers)]
-        found.append((np.round(make((runs, tasks)), 6), np.round(make((others, tasks)), 6)))
+        found.append((_scores(i % 4, (runs, tasks), source), _scores(i % 4, (others, tasks), source)))
     return found
+
+
+def _scores(kind: int, shape: tuple[int, int], source: np.random.Generator) -> Any:
+    if kind == 0:
+        found = source.normal(0.5, 0.5, shape)
+    elif kind == 1:
+        found = source.exponential(0.6, shape)
+    elif kind == 2:
+        found = (source.uniform(size=shape) < 0.4) + 0.1 * source.normal(size=shape)
+    else:
+        found = source.binomial(5, 0.7, shape) / 5
+    return np.round(found, 6)
 
 
 def answers(x: Any, y: Any) -> dict[str, Any]:
