@@ -166,7 +166,7 @@ function rows(parent, spec) {
   plots.push(() => {
     svg.replaceChildren();
     const shown = spec.rows.filter((r) => r.methods.every((m) => !hidden.has(m.name)));
-    const box = { left, right: width - 12, top: 24, bottom: 30 + step * shown.length }, height = box.bottom + (spec.x ? 42 : 24);
+    const box = { left, right: width - 24, top: 24, bottom: 30 + step * shown.length }, height = box.bottom + (spec.x ? 42 : 24);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
     const x = scale(low - margin, high + margin, box.left, box.right);
