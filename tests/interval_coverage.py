@@ -5,7 +5,7 @@
 Each experiment draws the training runs of one or two methods, with a mean per task, as evaluations give them: an
 effect of the run, which all of its tasks share, and noise of run and task together. The truth is that of 100 000 runs.
 An interval that is not given (runs that are all alike) counts neither way; the share of experiments that have one is
-told beside. Cases under "limits" are what no interval of a few runs can cover; they are told, and not required.
+told beside. Cases under "limits" are known to be covered too rarely; they are told, and not required.
 """
 
 from __future__ import annotations
