@@ -35,7 +35,7 @@ def test_estimates_equal_rliables_stored_answers() -> None:
 
 
 def test_estimates_equal_those_of_the_rliable_that_is_installed() -> None:
-    pytest.importorskip("rliable", reason="pip install -e '.[rliable]', in an environment of its own")
+    pytest.importorskip("rliable", reason="needs rliable, in an environment of its own: see tools/rliable_answers.py")
     for entry in STORED:
         x, y = np.array(entry["x"]), np.array(entry["y"])
         check(x, y, answers(x, y))
