@@ -82,6 +82,10 @@ class _Revealed(World):
         self._start(began)
         return self._shown(self._obs), info
 
+    def number_from(self, first: int) -> None:
+        """Let the envs be some among those of several processes; see `World.number_from`."""
+        self.inner.number_from(first)
+
     def freeze(self, idle: Tensor | None) -> None:
         """Let envs stand still; see `World.freeze`."""
         self.inner.freeze(idle)

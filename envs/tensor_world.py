@@ -48,6 +48,7 @@ class TensorWorld(World):
         self._pending: Tasks | None = None
         self._waiting = torch.ones(num_envs, dtype=torch.bool, device=self.device)
         self._state: EpisodeState = {}
+        self._first = 0
         self._begin_streams, self._step_streams = self._new_streams(0)
         self._idle: Tensor | None = None
         # Steps left of the first episode, in which what the subclass returns is checked.
@@ -90,6 +91,10 @@ class TensorWorld(World):
         `fresh` is what `initial` gave. Rows of envs whose episode has not ended are ignored.
         """
         return fresh
+
+    def number_from(self, first: int) -> None:
+        """Let the envs be some among those of several processes; see `World.number_from`."""
+        self._first = first
 
     def freeze(self, idle: Tensor | None) -> None:
         """Let envs stand still; see `World.freeze`."""
@@ -148,7 +153,9 @@ class TensorWorld(World):
 
     def _new_streams(self, seed: int) -> tuple[CopyStreams, CopyStreams]:
         """Return the streams of beginnings and of steps, which share no draw."""
-        begin, step = (CopyStreams(self.num_envs, derive(seed, part), self.device) for part in ("begin", "step"))
+        begin, step = (
+            CopyStreams(self.num_envs, derive(seed, part), self.device, first=self._first) for part in ("begin", "step")
+        )
         return begin, step
 
     def _reseed(self, seed: int, mask: Tensor | None) -> None:

@@ -16,6 +16,7 @@ from metarl.checkpoint import CheckpointStore
 from metarl.collect import first_step
 from metarl.commandline import path_word
 from metarl.conformance import try_out
+from metarl.distributed import claim_device
 from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.loop import not_finite
 from metarl.reading import check_kind
@@ -32,7 +33,7 @@ from .config import AnyConfig, ExperimentConfig, check_device
 
 def configure_torch(config: AnyConfig) -> torch.device:
     """Set this process up as the config wants it and return the device; raises ConfigError if it is not there."""
-    device = check_device(config.device)
+    device = claim_device(check_device(config.device))
     fast_defaults(config.threads, device)
     return device
 

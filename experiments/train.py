@@ -20,8 +20,9 @@ from metarl import run
 from metarl.agent import Agent
 from metarl.checkpoint import CheckpointStore, state_fingerprint
 from metarl.commandline import command
+from metarl.distributed import group, joined, processes_here
 from metarl.errors import CheckpointError, ConfigError, NumericalError
-from metarl.loop import Plan, Worlds, meta_train
+from metarl.loop import NullRecorder, Plan, Worlds, meta_train
 from metarl.provenance import kernels, package_versions, provenance
 from metarl.recorder import RunRecorder
 from metarl.run_lock import RunLock
@@ -54,7 +55,8 @@ def main(argv: list[str]) -> int:
     """Run the command; returns 0 when finished, 75 when a signal stopped it after a checkpoint."""
     signals = STOP.install()
     try:
-        return start(parse(argv), signals)
+        with joined() as team:
+            return start(team.from_first(lambda: parse(argv)), signals)
     finally:
         signals.uninstall()
 
@@ -62,13 +64,19 @@ def main(argv: list[str]) -> int:
 def start(request: Request, signals: StopSignals) -> int:
     """Carry out a request. Everything that can be wrong is checked before the run directory is created.
 
+    Of several processes only the first one touches the run directory; the others hear from it where to start.
+
     Raises: MetarlError with one line that says what to do; a new run that failed to start leaves nothing behind.
     """
-    config = dataclasses.replace(request.config, threads=request.config.threads or usable_cpus())
+    threads = request.config.threads or max(1, usable_cpus() // processes_here())
+    config = dataclasses.replace(request.config, threads=threads)
+    if not group().leads:
+        return _follow(config, signals)
     folder = request.run_dir or default_run_dir(config)
     if not request.going_on:
         run.check_free(folder)
     elif _finish(folder, config):
+        group().from_first(lambda: None)
         return 0
     else:
         _check_device_of(folder, config)
@@ -132,13 +140,46 @@ class _Job:
     signals: StopSignals
     say: Callable[[str], None] = print
 
-    def worlds(self) -> Worlds:
-        """Build the loop's worlds."""
+    def worlds(self, point: run.ResumePoint | None = None) -> Worlds:
+        """Build the loop's worlds, once the other processes of the run know where it starts."""
+        if group().size > 1:
+            group().from_first(lambda: (point, self.agent.state_dict()))
         return Worlds.build(self.agent, self.tasks, self.config.train, torch.device(self.config.device))
 
 
 def _nothing(text: str) -> None:
     pass
+
+
+def _follow(config: AnyConfig, signals: StopSignals) -> int:
+    """Train beside the first process, from where it says; return the exit code."""
+    device = configure_torch(config)
+    tasks = build_tasks(config, device)
+    agent = build_agent(config, tasks, device)
+    told: tuple[run.ResumePoint | None, Any] | None = group().from_first(lambda: None)
+    if told is None:
+        return 0
+    point, state = told
+    agent.load_state_dict(state)
+    worlds = Worlds.build(agent, tasks, config.train, device)
+    if point is None:
+        try_together(agent, tasks, worlds.train, config.train.n_tasks)
+    outcome = meta_train(
+        agent, tasks, config.train, _Listener(signals), seed=config.seed, device=device, worlds=worlds,
+        start_iteration=point.iteration if point else 0, env_steps=point.env_steps if point else 0,
+    )  # fmt: skip
+    return 0 if outcome["finished"] else EXIT_STOPPED
+
+
+class _Listener(NullRecorder):
+    """Writes nothing, and passes on that this process was asked to stop."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self._signals = signals
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]
+        return self._signals.requested
 
 
 def _begin(job: _Job, origin: dict[str, Any]) -> Outcome:
@@ -233,10 +274,11 @@ def _go_on(job: _Job) -> Outcome:
         if point.history is None and point.agent_state is not None:
             note("this run's checkpoints are of an earlier version and not bound to its history; the next ones will be")
         with run.disk(folder):
-            _note_device(folder, before, config, point.iteration)
+            _note_changes(folder, before, config, point.iteration)
             run.update_config(folder, codec.to_json(config))
         job.say(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
-        return _train(job, recorder, job.worlds(), point)
+        told = dataclasses.replace(point, agent_state=None, history=None)
+        return _train(job, recorder, job.worlds(told), point)
     finally:
         lock.release()
 
@@ -254,15 +296,27 @@ def _check_device_of(folder: Path, config: AnyConfig) -> None:
         ) from error
 
 
-def _note_device(folder: Path, facts: dict[str, Any], config: AnyConfig, iteration: int) -> None:
-    """Write into run.json that a run goes on elsewhere: from there on its bits are not those of one device."""
-    before = read_config(folder, _names(config)).device
-    if before == config.device:
-        return
-    change = {"after_iteration": iteration, "from": before, "to": config.device}
-    note(f"going on on {config.device} instead of {before}: not bit for bit what it would have been there")
-    known = [c for c in facts.get("device_changes", []) if c != change]  # a kill may have come between the two files
-    run.write_json(folder / run.FACTS, {**facts, "device_changes": [*known, change]})
+def _note_changes(folder: Path, facts: dict[str, Any], config: AnyConfig, iteration: int) -> None:
+    """Write into run.json that a run goes on on another device or in another number of processes.
+
+    From there on its bits are not those of one device or number.
+    """
+    now, size = facts, group().size
+    device, processes = read_config(folder, _names(config)).device, facts.get("processes", 1)
+    if device != config.device:
+        note(f"going on on {config.device} instead of {device}: not bit for bit what it would have been there")
+        now = _with_change(now, "device_changes", iteration, device, config.device)
+    if processes != size:
+        note(f"going on in {size} processes instead of {processes}: not bit for bit what it would have been there")
+        now = {**_with_change(now, "process_changes", iteration, processes, size), "processes": size}
+    if now is not facts:
+        run.write_json(folder / run.FACTS, now)
+
+
+def _with_change(facts: dict[str, Any], key: str, iteration: int, before: Any, after: Any) -> dict[str, Any]:
+    """Return `facts` with one more change in the list `key`; one that a kill has let happen twice is there once."""
+    change = {"after_iteration": iteration, "from": before, "to": after}
+    return {**facts, key: [*(c for c in facts.get(key, []) if c != change), change]}
 
 
 def _train(job: _Job, recorder: RunRecorder, worlds: Worlds, point: run.ResumePoint) -> Outcome:
@@ -308,6 +362,7 @@ def facts(config: AnyConfig, tasks: TaskDistribution) -> dict[str, Any]:
         "run_id": hashlib.sha256(salt.encode()).hexdigest()[:12],
         "created": created,
         "task_fingerprint": tasks.fingerprint(),
+        "processes": group().size,
         "provenance": provenance(),
     }
 

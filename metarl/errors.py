@@ -26,6 +26,14 @@ class WorldError(MetarlError, RuntimeError):
     """A world that failed in the middle of its work: names env, task and step where known."""
 
 
+class ProcessError(MetarlError, RuntimeError):
+    """Processes of one run that do not find each other, or no longer compute the same."""
+
+
+class LostProcess(ProcessError):
+    """Another process of the same run ended or does not answer."""
+
+
 MOST = 2**31 - 1
 """Largest count that a setting may ask for; a larger one is a slip and would run for years or overflow."""
 

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from .agent import Agent
 from .checks import check_ranges
+from .distributed import group
 from .episodes import pre_post
 from .errors import ConfigError, NumericalError, WorldError
 from .moved import moved
 from .rollout import Trial
 from .seeding import derive, generator
+from .spread import spread
 from .task_distribution import TaskDistribution
 from .trial import copies_per_task, run_trial
 from .world import World
@@ -128,16 +130,20 @@ class Worlds:
     def build(
         cls, agent: Agent, tasks: TaskDistribution, settings: LoopSettings, device: torch.device | str = "cpu"
     ) -> Worlds:
-        """Build both; raises ConfigError if agent, settings and worlds do not fit."""
+        """Build both, spread over the processes of the run; raises ConfigError if agent, settings and worlds do not fit."""
         plan = Plan.of(agent, settings)
         n_train, n_validation = (
             settings.n_tasks * plan.train_copies,
             settings.n_validation_tasks * plan.validation_copies,
         )
-        train = tasks.make_world(n_train, device=device)
+
+        def make(n: int) -> World:
+            return spread(lambda share: tasks.make_world(share, device=device), n)
+
+        train = make(n_train)
         if not settings.validate_every_iters:
             return cls(train, None)
-        return cls(train, train if n_validation == n_train else tasks.make_world(n_validation, device=device))
+        return cls(train, train if n_validation == n_train else make(n_validation))
 
     def close(self) -> None:
         """End both worlds' processes, if they have any."""
@@ -172,7 +178,7 @@ def meta_train(
     worlds = worlds or Worlds.build(agent, tasks, settings, device)
     iteration, began = start_iteration, perf_counter()
     try:
-        stop = recorder.stop_requested
+        stop = group().any(recorder.stop_requested)
         while iteration < settings.n_iterations and not stop:
             record, steps = _iterate(agent, tasks, settings, worlds.train, seed, iteration)
             iteration, env_steps = iteration + 1, env_steps + steps
@@ -182,7 +188,8 @@ def meta_train(
                 record |= validate(agent, tasks, settings, worlds.validation, seed=seed)
             head = {"iteration": iteration, "env_steps": env_steps, "wall_s": perf_counter() - began}
             recorder.log(head | record)
-            stop = recorder.stop_requested  # read once: a signal that comes later waits for the next iteration's end
+            # Read once: a signal that comes later waits for the next iteration's end.
+            stop = group().any(recorder.stop_requested)
             last = stop or iteration == settings.n_iterations
             if last or validated or iteration % settings.checkpoint_every_iters == 0:
                 recorder.save(iteration, {"iteration": iteration, "env_steps": env_steps, "agent": agent.state_dict()})
@@ -206,7 +213,10 @@ def _iterate(
     collected = perf_counter()
     metrics = agent.update(trial, generator=generator(seed, "update", i, device=world.device))
     check_metrics(metrics, i + 1)
-    check_state(agent.state_dict(), i + 1)
+    state = agent.state_dict()
+    check_state(state, i + 1)
+    if group().size > 1:
+        group().check_same([(path, tensor) for path, tensor in _tensors(state, "")], i + 1)
     updated = perf_counter()
     steps = trial.n_steps
     record = {

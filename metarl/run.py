@@ -29,6 +29,7 @@ NO_HISTORY = hashlib.sha256().hexdigest()
 """What binds a checkpoint to a history of no records."""
 _FACTS = {
     "run_id": str, "task_fingerprint": str, "provenance": dict, "warm_start": dict, "device_changes": list,
+    "processes": int, "process_changes": list,
 }  # fmt: skip
 """Types of what is read of run.json."""
 

@@ -47,8 +47,9 @@ class CopyStreams:
     world itself keeps.
     """
 
-    def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu") -> None:
-        copies = torch.arange(1, num_envs + 1, dtype=torch.int64, device=device)
+    def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu", *, first: int = 0) -> None:
+        """`first` is the number of the first env, for those that are some among the envs of several processes."""
+        copies = torch.arange(1 + first, num_envs + first + 1, dtype=torch.int64, device=device)
         self.keys = mix(mix(torch.full_like(copies, derive(seed, "copy-streams"))) + copies * _GOLDEN)
 
     def _bits(self, counter: Tensor | int, n: int) -> Tensor:

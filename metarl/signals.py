@@ -21,6 +21,8 @@ class StopSignals:
     def __init__(self) -> None:
         """Start without a request."""
         self.requested = False
+        self.quiet = False
+        """Whether somebody else tells the user, as the first of several processes does for all."""
         self._before: dict[int, Any] = {}
 
     def install(self) -> StopSignals:
@@ -52,6 +54,8 @@ class StopSignals:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
+        if self.quiet:
+            return
         name = signal.Signals(number).name
         # sys.stderr may be in the middle of a write when the signal comes; os.write is not.
         text = f"\n{name}: finishing this iteration, then saving a checkpoint (once more: exit at once)\n"

@@ -112,6 +112,17 @@ class World(VectorEnv[Any, Any, Any]):
             f"other; write freeze(idle), or leave persists_across_episodes at False"
         )
 
+    def number_from(self, first: int) -> None:
+        """Let the envs be number `first` and on among the envs of several processes, from the next seeded reset on.
+
+        Env i of this world then does what env `first` + i of a larger one does; `metarl.spread` makes one of many.
+        """
+        raise ConfigError(
+            f"world {self.name!r} cannot be spread over processes: it does not say how its envs are numbered; write "
+            f"number_from(first), which adds `first` to an env's number wherever its random streams follow from it, or "
+            f"train it in one process"
+        )
+
     @abstractmethod
     def step(self, actions: Any) -> StepResult:
         """Advance all envs by one step.

@@ -171,13 +171,13 @@ class Chunk:
         """Remember the next task of each row; it is taken up at that row's next reset."""
         self.pending = {row: tasks[i] for i, row in enumerate(self.rows)}
 
-    def reset(self, seed: int | None, rows: Sequence[int]) -> None:
-        """Start new episodes in `rows`; a seed starts their streams afresh."""
+    def reset(self, seed: int | None, rows: Sequence[int], first: int = 0) -> None:
+        """Start new episodes in `rows`; a seed starts their streams afresh, those of env `first` + row."""
         for row in rows:  # all leavers first, so that an environment which one env gives up can serve another at once
             self._guarded(row, self._leave)
         for row in rows:
             if seed is not None:
-                self.seeds[row], self.episodes[row] = derive(seed, "copy", row), -1
+                self.seeds[row], self.episodes[row] = derive(seed, "copy", first + row), -1
             self._guarded(row, self._reset_row)
 
     def step(self) -> None:

@@ -110,6 +110,7 @@ class GymWorld(World):
         self._leaves = self._layout.leaves()
         self._pending: Tasks | None = None
         self._started = False
+        self._first = 0
         self._on_cpu = self.device.type == "cpu"
         self._pool: WorkerPool | None = None
         self._chunk: Chunk | None = None
@@ -128,6 +129,10 @@ class GymWorld(World):
         self._pending = tasks.to("cpu")
         self._call("set_tasks", lambda rows: (self._pending[list(rows)],))  # type: ignore[index]
 
+    def number_from(self, first: int) -> None:
+        """Let the envs be some among those of several processes; see `World.number_from`."""
+        self._first = first
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start new episodes; see `World.reset`. Raises ConfigError before the first `set_tasks`."""
         if self._pending is None and self.tasks is None:
@@ -135,7 +140,7 @@ class GymWorld(World):
         mask = (options or {}).get("mask")
         chosen = np.ones(self.num_envs, np.bool_) if mask is None or not self._started else _as_bools(mask)
         self._take_pending(chosen)
-        self._call("reset", lambda rows: (seed, [row for row in rows if chosen[row]]))
+        self._call("reset", lambda rows: (seed, [row for row in rows if chosen[row]], self._first))
         self._started = True
         return self._obs("obs"), self._masked({})
 

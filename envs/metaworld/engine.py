@@ -91,6 +91,9 @@ class EngineWorld(World):
         self.check_tasks(tasks)
         self._assigned.put(tasks)
 
+    def number_from(self, first: int) -> None:
+        """Do nothing: what an env does follows from its task and actions alone."""
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start new episodes; see `World.reset`. The seed has no effect: a task says where its episodes start.
 
