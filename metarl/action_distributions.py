@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from .errors import ConfigError
+from .seeding import normal
 
 
 class Distribution(Protocol):
@@ -58,8 +59,7 @@ class DiagonalGaussian:
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         """Return mean + std * noise: float [..., a]."""
         mean, log_std = params.chunk(2, dim=-1)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return mean + log_std.exp() * noise
+        return mean + log_std.exp() * normal(mean, generator)
 
     def mode(self, params: Tensor) -> Tensor:
         """Return the mean."""

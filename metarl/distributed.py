@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -53,11 +54,15 @@ class Group:
     def shares(self, n: int) -> list[slice]:
         """Return which of `n` things, neighbours, fall to each process: as many to each, but for one."""
         ends = [n * rank // self.size for rank in range(self.size + 1)]
-        return [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+        return [slice(begin, end) for begin, end in pairwise(ends)]
 
     def share(self, n: int) -> slice:
         """Return which of `n` things fall to this process."""
         return self.shares(n)[self.rank]
+
+    def over(self, n: int) -> Group:
+        """Return this group, or one of a single process if it has more than `n`: everybody then does all of them."""
+        return self if n >= self.size else ALONE
 
     def map(self, items: Sequence[Item], compute: Callable[[Item], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """Return `compute` of every item, in the order of the items, each computed by one process.
@@ -187,7 +192,9 @@ class Group:
             return True
 
 
-_group = Group()
+ALONE = Group()
+"""A group of one process."""
+_group = ALONE
 
 
 def group() -> Group:
@@ -265,8 +272,8 @@ def claim_device(device: torch.device) -> torch.device:
     local, n = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if device.index is not None or local >= n:
         raise ConfigError(
-            f"each of {os.environ.get('LOCAL_WORLD_SIZE', 'several')} processes on this machine needs a GPU of its own, "
-            f"of which there are {n}, and device is {device}; set device to cuda and start at most {n} processes"
+            f"each of {processes_here()} processes on this machine needs a GPU of its own, of which there are {n}, and "
+            f"device is {device}; set device to cuda and start at most {n} processes"
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -130,7 +130,7 @@ class Worlds:
     def build(
         cls, agent: Agent, tasks: TaskDistribution, settings: LoopSettings, device: torch.device | str = "cpu"
     ) -> Worlds:
-        """Build both, spread over the processes of the run; raises ConfigError if agent, settings and worlds do not fit."""
+        """Build both, spread over the run's processes; raises ConfigError if agent, settings and worlds do not fit."""
         plan = Plan.of(agent, settings)
         n_train, n_validation = (
             settings.n_tasks * plan.train_copies,

@@ -27,6 +27,31 @@ def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -
     return torch.Generator(device=device).manual_seed(derive(seed, *keys))
 
 
+class RowsGenerator(torch.Generator):
+    """Stands for `source` where only `own` of `n` rows are computed: `normal` draws for all of them and keeps those."""
+
+    source: torch.Generator
+    n: int
+    own: slice
+
+    @classmethod
+    def of(cls, source: torch.Generator, n: int, own: slice) -> torch.Generator:
+        """Return `source` itself if the rows are all there are, else what stands for it."""
+        if own == slice(0, n):
+            return source
+        made = cls(device=source.device)
+        made.source, made.n, made.own = source, n, own
+        return made
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return standard normal numbers in the shape of `like`, rows first."""
+    if isinstance(generator, RowsGenerator):
+        shape = (generator.n, *like.shape[1:])
+        return torch.randn(shape, generator=generator.source, device=like.device, dtype=like.dtype)[generator.own]
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     """Shift right logically (torch shifts signed integers arithmetically)."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -30,6 +30,7 @@ from metarl.agents.ppo import (
     surrogate,
 )
 from metarl.checks import check_ranges
+from metarl.distributed import group
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import gae, masked_mean, standardise
 from metarl.rollout import Rollout, Trial
@@ -208,7 +209,8 @@ class Finetune(Savable):
         sums: list[dict[str, Tensor]] = []
         for shares in minibatches(len(rows), self.config.ppo, generator, self.device):
             for share in shares:
-                at = rows[share]
+                n, team = len(share), group().over(len(share))
+                at = rows[share[team.share(n)]]
                 params = self.net(self._theta, obs[at], None if mask is None else mask[at])
                 loss, parts = ppo_loss(
                     self.net.distribution.log_prob(params, action[at]), self.net.distribution.entropy(params),
@@ -216,8 +218,9 @@ class Finetune(Savable):
                     entropy_coef=self._optimiser.entropy_coef,
                 )  # fmt: skip
                 self._optimiser.zero_grad()
-                (loss / len(at)).backward()  # type: ignore[no-untyped-call]
-                sums.append({k: v / len(at) for k, v in parts.items()} | {"grad_norm": self._optimiser.step()})
+                (loss / n).backward()  # type: ignore[no-untyped-call]
+                parts = team.total_gradients(self._optimiser.params, parts)
+                sums.append({k: v / n for k, v in parts.items()} | {"grad_norm": self._optimiser.step()})
         metrics |= {k: torch.stack([s[k] for s in sums]).mean() for k in sums[0]}
         metrics["kl"] = sums[-1]["kl"]
         self.normaliser.update(trial.query)

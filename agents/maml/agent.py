@@ -29,6 +29,7 @@ from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
 from metarl.agents.nn.functional import Params, PolicyNet
 from metarl.agents.nn.normaliser import Normaliser
 from metarl.agents.ppo import surrogate
+from metarl.distributed import group
 from metarl.errors import CheckpointError, ConfigError
 from metarl.returns import masked_mean
 from metarl.rollout import Rollout, Trial
@@ -39,7 +40,7 @@ from .config import MAMLSettings
 from .inner_loop import Batch, inner_loss, make_batch, ratio_loss, task_scores
 from .inner_rule import GradientRule, Loss, chosen_names
 from .learned_optimiser import LSTMRule
-from .meta_batch import MetaBatch, Share, shares
+from .meta_batch import MetaBatch, Share, shares, sum_of_products
 from .promp import OuterPPO
 from .trust_region import LineSearch, Product, PullBack, fisher_product, flatten, line_search, natural_step, unflatten
 
@@ -263,30 +264,32 @@ class MAML(Savable):
 
     def _ppo(self, outer: OuterPPO, batch: MetaBatch) -> dict[str, float]:
         """Take the several clipped steps of ProMP."""
-        query, distribution, clip = batch.query, self.net.distribution, self.config.ppo.clip
+        distribution, clip = self.net.distribution, self.config.ppo.clip
+        own = group().over(batch.n_tasks).share(batch.n_tasks)
+        mine, weight = batch.tasks(own), (own.stop - own.start) / batch.n_tasks
 
-        def outputs(trail: list[Params]) -> list[Tensor]:
-            return [self.net(p, b.obs, b.action_mask) for p, b in zip(trail, batch.supports, strict=False)]
+        def outputs(trail: list[Params], of: MetaBatch) -> list[Tensor]:
+            return [self.net(p, b.obs, b.action_mask) for p, b in zip(trail, of.supports, strict=False)]
 
         with torch.enable_grad():
             start = {name: value.detach().requires_grad_() for name, value in self._theta.items()}
             trail = self.trail(start, batch, differentiable=False)
         with torch.no_grad():
-            old, out = outputs(trail), self.query_loss(trail[-1], batch)[1]
+            old, out = outputs(trail, batch), self.query_loss(trail[-1], batch)[1]
 
         def objective(theta: Params) -> tuple[Tensor, Tensor]:
-            trail = self.trail(theta, batch, differentiable=True)
+            trail, query = self.trail(theta, mine, differentiable=True), mine.query
             adapted = self.net(trail[-1], query.obs, query.action_mask)
             log_prob = torch.where(query.valid, distribution.log_prob(adapted, query.action), query.log_prob)
             gain = masked_mean(surrogate(log_prob, query.log_prob, query.advantage, clip), query.valid, dims=(1,))
             kls = [
-                masked_mean(distribution.kl(a, b), support.valid, dims=(1,)).mean()
-                for a, b, support in zip(old, outputs(trail), batch.supports, strict=True)
+                masked_mean(distribution.kl(a[own], b), support.valid, dims=(1,)).mean()
+                for a, b, support in zip(old, outputs(trail, mine), mine.supports, strict=True)
             ]
-            return -gain.mean() + self.exploration_loss(trail, batch), torch.stack(kls)
+            return weight * (-gain.mean() + self.exploration_loss(trail, mine)), weight * torch.stack(kls)
 
         with torch.enable_grad():
-            self._theta, metrics = outer.step(self._theta, objective)
+            self._theta, metrics = outer.step(self._theta, objective, group().over(batch.n_tasks))
         return metrics | self._policy_metrics(start, batch, out)
 
     def _trpo(self, batch: MetaBatch, generator: torch.Generator) -> dict[str, float]:
@@ -326,27 +329,24 @@ class MAML(Savable):
     def _gradient_by_share(self, theta: Params, held: Sequence[Share]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the outer loss, the adapted policies' outputs and the gradient, one share after the other."""
         leaves = list(theta.values())
-        losses, outs, gradients = [], [], []
-        for share in held:
+
+        def of(share: Share) -> tuple[Tensor, ...]:
             with torch.enable_grad():
                 loss, out, _ = self.objective(theta, share.batch, differentiable=True)
-                gradients.append(share.weight * flatten(torch.autograd.grad(loss, leaves)))
-            losses.append(share.weight * loss.detach())
-            outs.append(out.detach())
+                gradient = flatten(torch.autograd.grad(loss, leaves))
+            return share.weight * loss.detach(), out.detach(), share.weight * gradient
+
+        losses, outs, gradients = zip(*group().map(held, of), strict=True)
         return torch.stack(losses).sum(), torch.cat(outs), torch.stack(gradients).sum(0)
 
     def _fisher_by_share(self, theta: Params, held: Sequence[Share], rows: Tensor | None) -> Product:
-        """Return `fisher` of all tasks, which builds each share's graph anew at every product."""
+        """Return `fisher` of all tasks; with `tasks_at_once` each share's graph is built anew at every product."""
 
-        def product(v: Tensor) -> Tensor:
-            total = torch.zeros_like(v)
-            for share in held:
-                with torch.enable_grad():
-                    phi = self.adapted(theta, share.batch, differentiable=True)
-                    total += share.weight * self.fisher(theta, phi, share.batch, None, rows=rows)(v)
-            return total
+        def of(share: Share) -> Product:
+            phi = self.adapted(theta, share.batch, differentiable=True)
+            return self.fisher(theta, phi, share.batch, None, rows=rows)
 
-        return product
+        return sum_of_products(held, of, keep=self.config.tasks_at_once is None)
 
     def _fisher_rows(self, batch: MetaBatch, generator: torch.Generator) -> Tensor | None:
         """Return which query rows the Fisher matrix takes of each task; None for all."""
@@ -392,7 +392,7 @@ class MAML(Savable):
 
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
             leaves = [p.requires_grad_() for p in unflatten(origin + candidate, parts)]
-            found = [on_share(dict(zip(theta, leaves, strict=True)), share) for share in held]
+            found = group().map(held, lambda share: on_share(dict(zip(theta, leaves, strict=True)), share))
             weighted = [[s.weight * pair[i] for s, pair in zip(held, found, strict=True)] for i in (0, 1)]
             return torch.stack(weighted[0]).sum(), torch.stack(weighted[1]).sum()
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl.agents.nn.functional import Params
 from metarl.checks import check_ranges
+from metarl.distributed import ALONE, Group
 
 Objective = Callable[[Params], tuple[Tensor, Tensor]]
 """Theta -> (loss, KL(old || new) of the policies before each inner step, in nats [K])."""
@@ -64,8 +65,10 @@ class OuterPPO:
         self._leaves = {name: value.detach().clone().requires_grad_() for name, value in theta.items()}
         self._adam = torch.optim.Adam(self._leaves.values(), lr=config.lr)
 
-    def step(self, theta: Params, objective: Objective) -> tuple[Params, dict[str, float]]:
+    def step(self, theta: Params, objective: Objective, team: Group = ALONE) -> tuple[Params, dict[str, float]]:
         """Return theta after `epochs` steps down the penalised objective, and metrics of the whole step.
+
+        The objective is the sum of what `objective` is in each process of `team`.
 
         `improvement`: fall of the loss. `gradient_norm`: at the first epoch. `support_kl`: KL(old || new) before
         adaptation, in nats, mean over inner steps. `kl_coef`: mean eta of the next step. `step_norm`.
@@ -82,11 +85,12 @@ class OuterPPO:
             gradients = torch.autograd.grad(loss + penalty, list(leaves.values()), allow_unused=True)
             for leaf, gradient in zip(leaves.values(), gradients, strict=True):
                 leaf.grad = torch.zeros_like(leaf) if gradient is None else gradient
+            whole = team.total_gradients(list(leaves.values()), {"loss": loss.detach()})
             if first is None:
-                first = loss.detach()
+                first = whole["loss"]
                 norm = torch.cat([leaf.grad.reshape(-1) for leaf in leaves.values() if leaf.grad is not None]).norm()
             self._adam.step()
-        loss, divergence = (value.detach() for value in objective(leaves))
+        loss, divergence = team.total([value.detach() for value in objective(leaves)])
         if self.config.inner_kl_target is not None:
             pairs = zip(self.kl_coef, divergence.tolist(), strict=True)
             self.kl_coef = [adapted_coef(coef, kl, self.config.inner_kl_target) for coef, kl in pairs]

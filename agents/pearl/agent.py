@@ -29,8 +29,10 @@ from metarl.agents.nn.normaliser import Normaliser, NormaliserConfig
 from metarl.agents.nn.optim import annealing, set_lr
 from metarl.agents.nn.reward_scale import check_dense_reward, objective_reward
 from metarl.checks import check_choices, check_layers, check_ranges
+from metarl.distributed import group
 from metarl.errors import MOST, CheckpointError, ConfigError, shortened
 from metarl.rollout import Rollout, Trial
+from metarl.seeding import RowsGenerator, normal
 from metarl.seeding import generator as stream
 
 from .context_encoder import (
@@ -191,7 +193,8 @@ class PEARL(Savable):
             self.encoder = PriorProductEncoder(*parts, typical=config.context_size)
         else:
             self.encoder = (ProductEncoder if config.encoder == "product" else RecurrentEncoder)(*parts)
-        self._adam = make_adam([*self.sac.critics.values(), *self.encoder.parameters()], config.sac.lr)
+        self._learning = [*self.sac.critics.values(), *self.encoder.parameters()]
+        self._adam = make_adam(self._learning, config.sac.lr)
         self._widths = (spec.obs_dim, action_dim, 1, spec.obs_dim, 1)
         width, n_context = sum(self._widths), config.prior_episodes + config.posterior_episodes
         self._n_context_phases = 1 + config.posterior_episodes
@@ -340,23 +343,33 @@ class PEARL(Savable):
         return means | held | {"temperature": float(self.sac.temperature)}
 
     def gradient_step(self, generator: torch.Generator) -> Metrics:
-        """Take one step on critics, encoder and actor with a fresh batch of the stored transitions."""
+        """Take one step on critics, encoder and actor with a fresh batch of the stored transitions.
+
+        Of several processes each one draws for all tasks of the batch and learns from its share of them.
+        """
         slots = torch.randperm(len(self._slots.keys), generator=generator, device=self.device)[: self.config.meta_batch]
-        batch = self._batch(self.replay.sample(slots, self.config.sac.batch_size, generator))
-        mean, variance = self.infer(*self.draw_context(slots, generator))
-        noise = torch.randn(mean.shape, generator=generator, device=self.device)
+        team, n = group().over(len(slots)), len(slots)
+        own = team.share(n)
+        weight = (own.stop - own.start) / n
+        batch = self._batch(self.replay.sample(slots, self.config.sac.batch_size, generator)[own])
+        x, count = self.draw_context(slots, generator)
+        mean, variance = self.infer(x[own], count[own])
+        generator = RowsGenerator.of(generator, n, own)
+        noise = normal(mean, generator)
         z = spread(mean + variance.sqrt() * noise, batch.obs)
         target = self.sac.target(batch, z.detach(), generator)
         critic_loss = self.sac.critic_loss(batch, z, target)
         self._adam.zero_grad()
-        (critic_loss + self.information_price(mean, variance)).backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
-        metrics = self.sac.improve_actor(batch.obs, z, generator)
-        self.sac.follow()
+        (weight * critic_loss + self.information_price(mean, variance)).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             kl = kl_to_standard_normal(mean, variance).mean()
             std = variance.sqrt().mean()
-        return metrics | {"critic_loss": critic_loss.detach(), "kl": kl, "q": target.mean(), "latent_std": std}
+        seen = {"critic_loss": critic_loss.detach(), "kl": kl, "q": target.mean(), "latent_std": std}
+        seen = team.total_gradients(self._learning, {k: weight * v for k, v in seen.items()})
+        self._adam.step()
+        metrics = self.sac.improve_actor(batch.obs, z, generator, team=team, weight=weight)
+        self.sac.follow()
+        return metrics | seen
 
     def draw_context(self, slots: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return recent transitions of the tasks in `slots` [n], as the encoder sees them, and how many count.

@@ -21,6 +21,7 @@ from metarl.action_distributions import DiagonalGaussian
 from metarl.agent import WorldSpec
 from metarl.agents.nn.functional import Params, init_mlp, mlp
 from metarl.checks import check_layers, check_ranges
+from metarl.distributed import ALONE, Group
 from metarl.errors import CheckpointError, ConfigError
 from metarl.seeding import generator as stream
 
@@ -256,18 +257,25 @@ class SAC:
         q = self.q_values(frozen, obs, action, z).amin(0)
         return (self.temperature * log_prob - q).mean(), log_prob
 
-    def improve_actor(self, obs: Tensor, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one step on the actor, and on the temperature if it is tuned; return metrics."""
+    def improve_actor(
+        self, obs: Tensor, z: Tensor, generator: torch.Generator, *, team: Group = ALONE, weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Take one step on the actor, and on the temperature if it is tuned; return metrics.
+
+        Each process of `team` has rows of its own, which are the part `weight` of all.
+        """
         loss, log_prob = self.actor_loss(obs, z, generator)
         self._actor_adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (weight * loss).backward()  # type: ignore[no-untyped-call]
+        mine = {"loss": weight * loss.detach(), "entropy": weight * -log_prob.detach().mean()}
+        whole = team.total_gradients(list(self.actor.values()), mine)
         self._actor_adam.step()
-        entropy = -log_prob.detach().mean()
+        entropy = whole["entropy"]
         if self.config.target_entropy is not None:
             # The gradient of -log_temperature · (log pi + target entropy), arXiv:1812.05905, section 5.
             self.log_temperature.grad = entropy - self.config.target_entropy * self.scale.entropy_dims
             self._temperature_adam.step()
-        return {"actor_loss": loss.detach(), "entropy": entropy}
+        return {"actor_loss": whole["loss"], "entropy": entropy}
 
     @torch.no_grad()
     def follow(self) -> None:

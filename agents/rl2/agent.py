@@ -24,6 +24,7 @@ from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser
 from metarl.agents.nn.reward_scale import ClassScale, TrialScale, check_dense_reward, objective_reward
 from metarl.agents.ppo import Optimiser, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
+from metarl.distributed import group
 from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import gae, standardise
 from metarl.rollout import Rollout, Trial
@@ -287,17 +288,19 @@ class RL2(Savable):
         ), metrics
 
     def _minibatch(self, batch: _Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Take one optimiser step; return metrics per valid step."""
+        """Take one optimiser step, each process on its share of the trials; return metrics per valid step."""
         n_steps, n_trials = batch.inputs.shape[:2]
-        count = batch.targets.valid.sum().clamp(min=1).float()
-        memories, totals = self.start_memories(n_trials), dict[str, Tensor]()
+        count, team, whole = batch.targets.valid.sum().clamp(min=1).float(), group().over(n_trials), batch
+        if team.size > 1:
+            batch = whole.pick((slice(None), team.share(n_trials)))
+        memories, totals = self.start_memories(batch.inputs.shape[1]), dict[str, Tensor]()
         chunk = self.config.bptt_steps or n_steps
         self._optimiser.zero_grad()
         if isinstance(self.network.core, TaughtCore):
-            lesson = self.network.core.lesson(batch.inputs, generator)
+            lesson = self.network.core.lesson(whole.inputs, generator)  # compares trials, so that all hold all of it
             if lesson is not None:
-                lesson.backward()  # type: ignore[no-untyped-call]
-                totals["memory_lesson"] = lesson.detach() * count
+                (lesson / team.size).backward()  # type: ignore[no-untyped-call]
+                totals["memory_lesson"] = lesson.detach() * count / team.size
         for begin in range(0, n_steps, chunk):
             part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
             out, value, memories = self._unroll(part.inputs, memories)
@@ -311,6 +314,7 @@ class RL2(Savable):
             loss, sums = loss + taught, sums | errors
             (loss / count).backward()  # type: ignore[no-untyped-call]
             totals |= {k: v + totals.get(k, 0.0) for k, v in sums.items()}
+        totals = team.total_gradients(self._optimiser.params, totals)
         return {k: v / count for k, v in totals.items()} | {"grad_norm": self._optimiser.step()}
 
     def _parts(self) -> dict[str, Any]:

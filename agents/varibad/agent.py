@@ -39,6 +39,7 @@ from metarl.agents.ppo import (
 )
 from metarl.agents.rl2.agent import INPUT_CLIP, trial_advantages
 from metarl.checks import check_layers, check_ranges
+from metarl.distributed import group
 from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import masked_mean, standardise
 from metarl.rollout import Rollout, Trial
@@ -293,6 +294,10 @@ class VariBAD(Savable):
         return metrics | {"kl": sums[-1]["kl"]}
 
     def _minibatch(self, batch: _Batch) -> dict[str, Tensor]:
+        n_trials, count = batch.obs.shape[1], batch.targets.valid.sum().clamp(min=1).float()
+        team = group().over(n_trials)
+        if team.size > 1:
+            batch = batch.pick(torch.arange(n_trials, device=self.device)[team.share(n_trials)])
         belief = batch.belief
         if self.config.rl_through_encoder:
             belief = self.encoder.beliefs(batch.transitions).flat()
@@ -302,9 +307,9 @@ class VariBAD(Savable):
             log_prob, self.distribution.entropy(params), value, batch.targets, self.config.ppo,
             entropy_coef=self._optimiser.entropy_coef,
         )  # fmt: skip
-        count = batch.targets.valid.sum().clamp(min=1).float()
         self._optimiser.zero_grad()
         (loss / count).backward()  # type: ignore[no-untyped-call]
+        sums = team.total_gradients(self._optimiser.params, sums)
         return {k: v / count for k, v in sums.items()} | {"grad_norm": self._optimiser.step()}
 
     def improve_vae(self, generator: torch.Generator) -> dict[str, Tensor]:
