@@ -186,8 +186,8 @@ class Group:
             return True
         text = hashlib.sha256(str(error).encode()).hexdigest()
         try:
-            first = self._store.add("told", 1) == 1
-            return first or (not isinstance(error, LostProcess) and self._store.add(f"told/{text}", 1) == 1)
+            first, new = self._store.add("told", 1) == 1, self._store.add(f"told/{text}", 1) == 1
+            return first if isinstance(error, LostProcess) else new
         except RuntimeError:
             return True
 
