@@ -307,7 +307,8 @@ def _note_changes(folder: Path, facts: dict[str, Any], config: AnyConfig, iterat
         note(f"going on on {config.device} instead of {device}: not bit for bit what it would have been there")
         now = _with_change(now, "device_changes", iteration, device, config.device)
     if processes != size:
-        note(f"going on in {size} processes instead of {processes}: not bit for bit what it would have been there")
+        several = "process" if size == 1 else "processes"
+        note(f"going on in {size} {several} instead of {processes}: not bit for bit what it would have been there")
         now = {**_with_change(now, "process_changes", iteration, processes, size), "processes": size}
     if now is not facts:
         run.write_json(folder / run.FACTS, now)

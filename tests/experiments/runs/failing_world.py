@@ -1,4 +1,4 @@
-"""A gridworld whose second process breaks in the middle of an episode: `metarl train` under torchrun, as a user has it."""
+"""A gridworld that breaks in the second process of a run, in the middle of an episode."""
 
 from __future__ import annotations
 
