@@ -34,6 +34,7 @@ COMMANDS = {
     "bench agents": ("metarl.experiments.bench.agents:main", "how fast updates are at the published sizes"),
     "bench metaworld": ("metarl.experiments.bench.metaworld:main", "the engine beside its peers and the bare physics"),
     "bench npc": ("metarl.experiments.bench.npc:main", "how fast the NPC worlds step"),
+    "bench processes": ("metarl.experiments.bench.processes:main", "what one run gains from several processes"),
     "bench profile": ("metarl.experiments.bench.profile:main", "where the time of a training iteration goes"),
     "bench parity": ("metarl.experiments.parity:main", "is the Meta-World engine upstream, number for number"),
     "npc watch": ("metarl.experiments.npc.watch:main", "one HTML page on which an NPC gets to know its visitors"),
