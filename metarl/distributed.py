@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from .errors import ConfigError, LostProcess, MetarlError, ProcessError
 from .signals import STOP
@@ -40,7 +41,7 @@ _BYTES = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Group:
     """The processes of one run; alone unless `joined` says otherwise."""
 
-    def __init__(self, rank: int = 0, size: int = 1, store: dist.Store | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         """`rank` is this process's place among `size`; `store` is where they leave word for each other."""
         self.rank, self.size, self._store = rank, size, store
 
@@ -173,7 +174,7 @@ class Group:
         """Return where this process's tensors are; one that has none looks at the GPU it was given."""
         if tensors:
             return tensors[0].device
-        return torch.device("cuda") if torch.cuda.is_initialized() else torch.device("cpu")
+        return torch.device("cuda" if torch.cuda.is_initialized() else "cpu")  # type: ignore[no-untyped-call]
 
     # --- speaking with one voice ------------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Group:
         text = hashlib.sha256(str(error).encode()).hexdigest()
         try:
             first, new = self._store.add("told", 1) == 1, self._store.add(f"told/{text}", 1) == 1
-            return first if isinstance(error, LostProcess) else new
+            return bool(first if isinstance(error, LostProcess) else new)
         except RuntimeError:
             return True
 
@@ -238,7 +239,7 @@ def joined() -> Iterator[Group]:
         _group, sys.stdout = before
 
 
-def _meet(rank: int, size: int) -> dist.Store:
+def _meet(rank: int, size: int) -> Store:
     """Start torch's own group and return the store through which it met.
 
     Every restart meets under a name of its own: under torch's, the addresses of the dead are still there.
@@ -248,11 +249,11 @@ def _meet(rank: int, size: int) -> dist.Store:
     host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
     attempt = f"metarl/{environment.get('TORCHELASTIC_RUN_ID', '')}/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     try:
-        server = dist.TCPStore(host, port, None, rank == 0 and not agent_has_store, patience, wait_for_workers=False)
-        store = dist.PrefixStore(attempt, server)
+        server = TCPStore(host, port, None, rank == 0 and not agent_has_store, patience, wait_for_workers=False)
+        store = PrefixStore(attempt, server)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=patience
+            backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=patience
         )
     except (RuntimeError, ValueError) as error:
         raise ProcessError(

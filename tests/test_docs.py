@@ -1,5 +1,6 @@
 """README and docs say what is true: their code runs, their commands, targets and links exist."""
 
+import argparse
 import contextlib
 import io
 import re
@@ -138,8 +139,16 @@ def known_flags() -> set[str]:
     return flags_of(said.getvalue())
 
 
+def torchrun_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command that starts a run in several processes."""
+    from torch.distributed.run import get_args_parser
+
+    return get_args_parser()
+
+
 def test_every_option_that_a_document_names_exists(known_flags: set[str]) -> None:
-    others = {"--index-url", "--files"}  # of pip, and of modules that are no commands
+    # of pip, of modules that are no commands, and of torchrun
+    others = {"--index-url", "--files"} | flags_of(torchrun_parser().format_help())
     assert len(known_flags) > 150
     code = {path.name: re.findall(r"`([^`\n]+)`", path.read_text()) for path in DOCUMENTS}
     lines = {path.name: blocks(str(path.relative_to(ROOT)), "bash") for path in DOCUMENTS}

@@ -360,7 +360,7 @@ class PEARL(Savable):
         target = self.sac.target(batch, z.detach(), generator)
         critic_loss = self.sac.critic_loss(batch, z, target)
         self._adam.zero_grad()
-        (weight * critic_loss + self.information_price(mean, variance)).backward()  # type: ignore[no-untyped-call]
+        (weight * critic_loss + self.information_price(mean, variance)).backward()
         with torch.no_grad():
             kl = kl_to_standard_normal(mean, variance).mean()
             std = variance.sqrt().mean()
