@@ -40,7 +40,7 @@ NONSENSE = {
 _PLAY = {"--device": "device", "--split": "word", "--seed": "seed"}
 _EVALUATE = {
     "--adapt-episodes": "count", "--eval-episodes": "count", "--n-seeds": "count", "--n-tasks": "count",
-    "--max-copies": "count", "--checkpoint": "checkpoint", "--upstream-evals": "count", "--upstream-goals": "count",
+    "--max-envs": "count", "--checkpoint": "checkpoint", "--upstream-evals": "count", "--upstream-goals": "count",
 } | _PLAY  # fmt: skip
 _TRAIN = {
     "--seed": "seed", "--threads": "count", "--device": "device", "--train.n-iterations": "count",
