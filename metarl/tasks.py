@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .deprecated import renamed
 from .errors import ConfigError
 from .moved import moved
 
@@ -71,9 +72,10 @@ class Tasks:
         """Hash by value, in step with equality."""
         return hash((self.names, self.groups, self.fingerprint()))
 
-    def repeat(self, copies: int) -> Tasks:
-        """Return N * copies tasks, each one `copies` times in a row (copies of one task are neighbours)."""
-        return self[[i for i in range(len(self)) for _ in range(copies)]]
+    @renamed(copies="times")
+    def repeat(self, times: int) -> Tasks:
+        """Return N * times tasks, each one `times` times in a row (those of one task are neighbours)."""
+        return self[[i for i in range(len(self)) for _ in range(times)]]
 
     def to(self, device: torch.device | str) -> Tasks:
         """Return the same tasks with their tensors on `device`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.envs.beliefs import BetaBelief
 from metarl.envs.families import ContinuousFamily, check_count
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -35,12 +35,12 @@ class BanditWorld(TensorWorld):
         """Return what such a bandit is: there is nothing to see, and an episode is one pull."""
         return WorldSpec(spaces.Box(0.0, 0.0, (1,), np.float32), spaces.Discrete(n_arms), 1, name="bandit")
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Nothing to prepare."""
         return self._nothing
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay 1 with the chosen arm's probability."""
         p = self.params["p"].gather(1, actions[:, None])

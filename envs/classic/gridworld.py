@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.envs.beliefs import FiniteBelief, Seen
 from metarl.envs.families import FiniteFamily, check_count, shuffled_cuts
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -50,12 +50,12 @@ class GridWorld(TensorWorld):
         where = spaces.Box(0.0, SIZE - 1.0, (2,), np.float32)
         return WorldSpec(where, spaces.Discrete(len(MOVES)), HORIZON, name="gridworld")
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Stand on (0, 0)."""
         return {"cell": self._corner}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, stay inside, and pay by the cell reached."""
         cell = self._next.index_select(0, state["cell"] * len(MOVES) + actions)

@@ -72,11 +72,11 @@ def check_batch_size(probe: Probe) -> str:
     """Env i does the same among 3 envs as among many, to rounding: products of other shapes may round otherwise."""
     tasks = probe.draw(None, "batch")
     runs = [probe.drive(probe.world(n), tasks[:n], key="batch") for n in (probe.num_envs, 3)]
-    found = difference(runs[1], [{k: v[:3] for k, v in row.items()} for row in runs[0]], copies=3, tolerance=_ROUNDING)
+    found = difference(runs[1], [{k: v[:3] for k, v in row.items()} for row in runs[0]], envs=3, tolerance=_ROUNDING)
     if found:
         raise Fault(
             f"with 3 envs and with {probe.num_envs}, {found}; env i may depend on seed, i, its task and its actions "
-            f"only (metarl.seeding.CopyStreams gives each env its own numbers)"
+            f"only (metarl.seeding.EnvStreams gives each env its own numbers)"
         )
     return f"envs 0-2 equal for 3 and {probe.num_envs} envs over {probe.n_steps} steps"
 

@@ -55,7 +55,7 @@ def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.Ca
         (["corridor", "--option", "leaky"], "not of the form key=value"),
         (["corridor", "--option", "width=3"], "has no option 'width'; known: leaky"),
         (["corridor", "--check", "snapshto"], "did you mean 'snapshot'"),
-        (["corridor", "--copies", "2"], "--copies must be a whole number from 4 to"),
+        (["corridor", "--num-envs", "2"], "--num-envs must be a whole number from 4 to"),
         (["corridor_pkg:ready", "--option", "leaky=true"], "takes no options"),
         (["corridor_pkg:Corridor"], "needs the option 'num_envs'"),
         (["collections:Counter"], "Counter is no task distribution: it lacks name"),

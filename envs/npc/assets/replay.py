@@ -27,7 +27,7 @@ from metarl.envs.npc.measure import play
 from metarl.envs.npc.reference import Policy, Random
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks, check_split
 
@@ -132,7 +132,7 @@ class ReplayWorld(MarketWorld):
         self._returns, self._signals = found.returns.to(self.device), found.signal.to(self.device)
         self._days = torch.arange(self.horizon + 1, device=self.device)
 
-    def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def market(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Cut out the days of this episode."""
         first = self.params["day"] + (episode % self.n_episodes) * self.horizon
         day = (first[:, None] + self._days).clamp(max=len(self._returns) - 1)[:, :, None]

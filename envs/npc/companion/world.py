@@ -29,7 +29,7 @@ from metarl.envs.npc.draws import running_sums
 from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .identities import SIDE, Scripts
@@ -118,7 +118,7 @@ class CompanionWorld(NpcWorld):
         self._shown = torch.cat([reactions, shown], dim=1).to(device)
         self._ids = torch.eye(self.settings.n_visitors, device=device)
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Let a visitor in."""
         n_encounters, n_visitors = self.n_episodes, self.n_rows
         number = episode % n_encounters
@@ -148,7 +148,7 @@ class CompanionWorld(NpcWorld):
         """Return who comes, int64 [B], by the first of a beginning's draws."""
         return (draw[:, 0] * self.params["count"]).long()
 
-    def _style(self, streams: CopyStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor) -> Tensor:
+    def _style(self, streams: EnvStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor) -> Tensor:
         """Return the style of the visitor who comes: the task's, and all that became of it until now."""
         kind = "" if self.shift is None else self.shift.kind
         chosen = self.params["style"]
@@ -176,7 +176,7 @@ class CompanionWorld(NpcWorld):
         own = self._factors[style].gather(1, factor[:, None]).squeeze(1)
         return style + (drawn - own) * self._strides[factor]
 
-    def _meaning(self, streams: CopyStreams, changes: Tensor) -> Tensor:
+    def _meaning(self, streams: EnvStreams, changes: Tensor) -> Tensor:
         """Return what each action means, int64 [B, n]: as it says until a shift permutes every factor's values."""
         draw = streams.uniform(_PERMUTATION + changes, sum(self.styles.sizes))
         parts = [
@@ -192,7 +192,7 @@ class CompanionWorld(NpcWorld):
         return fresh | {k: torch.where(within, ended[k], fresh[k]) for k in ("mood", "last")}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Play a turn: the visitor is as engaged as its style says and shows it, more or less."""
         action = (actions * self._strides).sum(1)

@@ -19,7 +19,7 @@ from metaworld.policies import ENV_POLICY_MAP  # noqa: E402
 from metaworld.types import Task  # noqa: E402
 
 from metarl.envs.metaworld.contacts import Touching  # noqa: E402
-from metarl.envs.metaworld.core_protocol import CopyState, ModelEntry, TaskClass  # noqa: E402
+from metarl.envs.metaworld.core_protocol import EnvState, ModelEntry, TaskClass  # noqa: E402
 from metarl.envs.metaworld.memory import Memory, layout  # noqa: E402
 from metarl.envs.metaworld.program import Attribute, Node, Program, Read  # noqa: E402
 from metarl.envs.metaworld.python_core import PythonCore  # noqa: E402
@@ -109,7 +109,7 @@ def state_of(env, n_steps=0.0):
     physics = np.zeros(mujoco.mj_stateSize(env.model, STATE))
     mujoco.mj_getState(env.model, env.data, physics, STATE)
     model = np.concatenate([env.model.body_pos.ravel(), env.model.site_pos.ravel()])
-    return CopyState(physics, model, np.array([n_steps]))
+    return EnvState(physics, model, np.array([n_steps]))
 
 
 @cache
