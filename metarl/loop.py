@@ -177,14 +177,15 @@ def meta_train(
     worlds = worlds or Worlds.build(agent, tasks, settings, device)
     iteration, began = start_iteration, perf_counter()
     try:
+        plan = Plan.of(agent, settings)
         stop = recorder.stop_requested
         while iteration < settings.n_iterations and not stop:
-            record, steps = _iterate(agent, tasks, settings, worlds.train, seed, iteration)
+            record, steps = _iterate(agent, tasks, settings, plan, worlds.train, seed, iteration)
             iteration, env_steps = iteration + 1, env_steps + steps
             due = settings.validate_every_iters
             validated = bool(due) and (iteration % due == 0 or iteration == settings.n_iterations)
             if validated and worlds.validation is not None:
-                record |= validate(agent, tasks, settings, worlds.validation, seed=seed)
+                record |= validate(agent, tasks, settings, worlds.validation, seed=seed, plan=plan)
             head = {"iteration": iteration, "env_steps": env_steps, "wall_s": perf_counter() - began}
             recorder.log(head | record)
             stop = recorder.stop_requested  # read once: a signal that comes later waits for the next iteration's end
@@ -197,10 +198,9 @@ def meta_train(
 
 
 def _iterate(
-    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, seed: int, i: int
+    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, plan: Plan, world: World, seed: int, i: int
 ) -> tuple[dict[str, Any], int]:
     """Collect one meta-batch and learn from it; return the record and the env steps it took."""
-    plan = Plan.of(agent, settings)
     began = perf_counter()
     batch = tasks.sample("train", settings.n_tasks, generator(seed, "tasks", i)).to(world.device)
     try:
@@ -224,11 +224,14 @@ def _iterate(
 
 
 def validate(
-    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, *, seed: int
+    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, *, seed: int, plan: Plan | None = None
 ) -> dict[str, float]:
-    """Return the scores before and after adaptation on validation tasks, the same tasks and noise at each call."""
+    """Return the scores before and after adaptation on validation tasks, the same tasks and noise at each call.
+
+    `plan` is that of `agent` and `settings`, if it has been made already.
+    """
     chosen = tasks.sample("validation", settings.n_validation_tasks, generator(seed, "validation-tasks"))
-    phases = Plan.of(agent, settings).validation_phases
+    phases = (plan or Plan.of(agent, settings)).validation_phases
     trial = run_trial(world, agent, chosen.to(world.device), phases, seed=derive(seed, "validation-trial"))
     return {f"validation/{k}": v for k, v in pre_post(trial, agent).items()}
 

@@ -87,15 +87,15 @@ class BanditTasks(ContinuousFamily):
 
         "random" and "oracle" are exact on the split's list. "gittins", "thompson", "ucb1" and "greedy" are simulated on
         it (seeded). Where the number of beliefs allows (two arms and some 30 pulls), "bayes_optimal" is exact for the
-        law the tasks come from.
+        distribution the tasks come from.
         """
-        p = self.list_of(split).values["p"]
+        p = self.fixed_tasks(split).values["p"]
         found = {
             "random": [float(p.double().mean())] * n_episodes,
             "oracle": [float(p.double().amax(1).mean())] * n_episodes,
         }
         for policy in known.POLICIES:
-            found[policy] = list(known.simulate(policy, self.list_of(split), n_episodes))
+            found[policy] = list(known.simulate(policy, self.fixed_tasks(split), n_episodes))
         if known.n_beliefs(self.n_arms, n_episodes) <= known.MAX_BELIEFS:
             found["bayes_optimal"] = list(known.bayes_optimal_rewards(self.n_arms, n_episodes))
         return found

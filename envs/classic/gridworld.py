@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.envs.beliefs import FiniteBelief, Seen
-from metarl.envs.families import FiniteFamily, check_count, shuffled_cuts
+from metarl.envs.families import FiniteFamily, check_count, shuffled_split_indices
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
 from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
@@ -76,8 +76,8 @@ class GridWorldTasks(FiniteFamily):
         goals = torch.tensor([x * SIZE + y for x, y in GOALS])
         tasks = Tasks.of("gridworld", [f"goal({x},{y})" for x, y in GOALS], goal=goals)
         settings = {"size": SIZE, "horizon": HORIZON, "n_goals": len(GOALS), "held_out": held_out}
-        cuts = shuffled_cuts("gridworld", len(GOALS), held_out) if held_out else None
-        super().__init__("gridworld", tasks, cuts, settings)
+        indices = shuffled_split_indices("gridworld", len(GOALS), held_out) if held_out else None
+        super().__init__("gridworld", tasks, indices, settings)
 
     @property
     def spec(self) -> WorldSpec:

@@ -109,7 +109,7 @@ class TabularMDPTasks(ContinuousFamily):
 
         "random" and "oracle" (the MDP is known) are exact by dynamic programming; "psrl" is simulated on it (seeded).
         """
-        tasks = self.list_of(split)
+        tasks = self.fixed_tasks(split)
         return {
             "random": [known.random_return(tasks, self.horizon)] * n_episodes,
             "oracle": [known.oracle_return(tasks, self.horizon)] * n_episodes,

@@ -18,7 +18,7 @@ _Hit = tuple[int, int, int, int]
 """Row of the reads, pad (0 left, 1 right), env, contact."""
 
 
-class Touching:
+class PadContacts:
     """Which geoms both finger pads press on, in each env of one class.
 
     A pad presses if the constraint forces of its contacts with the geom add up to more than 0, added in the order of

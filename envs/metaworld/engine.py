@@ -23,7 +23,7 @@ from .core_protocol import Core
 from .env_batch import EnvBatch
 from .options import EpisodeRules
 from .program import ACTION_SIZE, INFO, OBS_SIZE
-from .render import CAMERA, Studio
+from .render import CAMERA, Renderer
 from .upstream import UPSTREAM_RULES, world_spec
 
 _SUCCESS = INFO.index("success")
@@ -82,7 +82,7 @@ class EngineWorld(World):
         self._low, self._high = np.full_like(self._action, -1.0), np.full_like(self._action, 1.0)
         self._never, self._zero = np.zeros(num_envs, np.bool_), np.zeros(num_envs)
         self._now = np.zeros((num_envs, OBS_SIZE), np.float32)
-        self._studios: dict[str, Studio] = {}
+        self._renderers: dict[str, Renderer] = {}
 
     # ---------------------------------------------------------------- the World contract
 
@@ -201,9 +201,9 @@ class EngineWorld(World):
         if not 0 <= env < self.num_envs:
             raise ConfigError(f"world {self.name!r} has envs 0 to {self.num_envs - 1}, got {env}")
         name, model, data = self._envs.simulation(env)
-        if name not in self._studios:
-            self._studios[name] = Studio(model)
-        return self._studios[name].shoot(model, data, camera)
+        if name not in self._renderers:
+            self._renderers[name] = Renderer(model)
+        return self._renderers[name].render(model, data, camera)
 
     def exact(self) -> dict[str, NDArray[np.float64]]:
         """Return float64 copies of what the last env step gave, before rounding and before any reset.
@@ -216,9 +216,9 @@ class EngineWorld(World):
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads and free the envs' memory."""
         self._started = False
-        for studio in self._studios.values():
-            studio.close()
-        self._studios.clear()
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
         self._envs.close()
 
     # ---------------------------------------------------------------- stepping

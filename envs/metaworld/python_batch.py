@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 
-from .contacts import Touching
+from .contacts import PadContacts
 from .core_protocol import Floats, TaskClass
 from .memory import Memory, address_of, layout, offset
 from .shallow_model import ShallowModel
@@ -71,7 +71,7 @@ class Rows:
         consecutive = list(positions) == list(range(positions[0], positions[0] + len(positions)))
         self._where: Any = slice(positions[0], positions[-1] + 1) if consecutive else np.array(positions)
         touching = any(read.field == "touching" for read in reads)
-        self._touching = Touching(reads, [env.data for env in envs], memory) if touching else None
+        self._pad_contacts = PadContacts(reads, [env.data for env in envs], memory) if touching else None
         self._at = memory.doubles(np.stack([_read_addresses(env) for env in envs], axis=1))
         self._reads = np.empty(self._at.shape)
         self._slots = np.stack([env.slots for env in envs], axis=1)
@@ -81,8 +81,8 @@ class Rows:
     def evaluate(self, actions: NDArray[np.float32], obs: Floats, reward: Floats, info: Floats) -> None:
         """Run the program after a step and write what it computes into the rows of the arrays of all envs."""
         self._memory.f64.take(self._at, out=self._reads, mode="clip")  # other modes copy `out`
-        if self._touching is not None:
-            self._touching(self._reads)
+        if self._pad_contacts is not None:
+            self._pad_contacts(self._reads)
         result = self._evaluate(self._reads, self._slots, np.ascontiguousarray(actions[self._where].T))
         obs[self._where] = result.obs.T
         reward[self._where] = result.reward

@@ -20,7 +20,7 @@ from .core_protocol import CoreArrays, EnvState, TaskClass, check_load, check_st
 from .emit import compile_arrays
 from .program import ACTION_SIZE, Program
 from .python_batch import Batch, Evaluate, SimulatedEnv
-from .thread_pool import Crew
+from .thread_pool import ThreadPool
 
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
@@ -46,7 +46,7 @@ class PythonCore(CoreArrays):
         self._batch: Batch | None = None  # None: to be gathered before the next step
         self._ready = False
         self._closed = False
-        self._crew = Crew(self.n_threads)
+        self._pool = ThreadPool(self.n_threads)
 
     def place(self, env: int, task_class: TaskClass) -> None:
         """Make `env` one of `task_class`; raises ConfigError if its model has no mocap hand with two fingers."""
@@ -122,7 +122,7 @@ class PythonCore(CoreArrays):
 
     def close(self) -> None:
         """End the threads and free memory; harmless when called twice."""
-        self._crew.close()
+        self._pool.close()
         self._closed, self._ready, self._batch = True, False, None
         self._envs = [None] * self.num_envs
         self._functions.clear()
@@ -148,7 +148,7 @@ class PythonCore(CoreArrays):
     def _run(self, batch: Batch) -> None:
         finished = False
         try:
-            self._crew.run(batch.calls(self._stale))
+            self._pool.run(batch.calls(self._stale))
             finished = True
         except mujoco.FatalError as problem:
             raise WorldError(f"engine: MuJoCo cannot go on with an env: {problem}; load all envs again") from problem

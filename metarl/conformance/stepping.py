@@ -127,10 +127,10 @@ def _check_restart(probe: Probe, world: World, rows: list[Row], over: Tensor) ->
     if not probe.thorough:
         return  # what follows compares samples, and a small one may mislead
     starts = _first_observations(world, _RESETS)
-    if not _all_like(restarted, starts, carries=world.persists_across_episodes):
+    if not _all_like(restarted, starts, persists=world.persists_across_episodes):
         # Some worlds begin in a rare way now and then, which a few resets need not show.
         starts = torch.cat([starts, _first_observations(world, _MANY_RESETS)])
-        if not _all_like(restarted, starts, carries=world.persists_across_episodes):
+        if not _all_like(restarted, starts, persists=world.persists_across_episodes):
             raise Fault("an observation after an episode's end looks like no first observation; reset in the same step")
 
 
@@ -140,12 +140,12 @@ def _first_observations(world: World, n: int) -> Tensor:
         return torch.cat([first_row(world, *world.reset())["obs"] for _ in range(n)])
 
 
-def _all_like(restarted: Tensor, starts: Tensor, *, carries: bool) -> bool:
+def _all_like(restarted: Tensor, starts: Tensor, *, persists: bool) -> bool:
     """Return True if every row of `restarted` lies about where first observations do."""
     low, high = starts.amin(dim=0), starts.amax(dim=0)
     margin = 0.5 * (high - low) + 1e-5
     outside = (restarted < low - margin) | (restarted > high + margin)
-    if carries:
+    if persists:
         outside = outside & (high > low)  # what a plain reset leaves at its start value may come from the last episode
     return not bool(outside.any())
 

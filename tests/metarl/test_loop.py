@@ -228,6 +228,15 @@ def test_settings_out_of_range_are_refused_by_name(name, value):
         LoopSettings(**{name: value})
 
 
+def test_a_run_is_planned_once_however_many_iterations_it_has(monkeypatch):
+    plans, plan = [], Plan.of
+    monkeypatch.setattr(Plan, "of", lambda *args: plans.append(args) or plan(*args))
+    train(settings=dataclasses.replace(SETTINGS, n_iterations=1))
+    once = len(plans)
+    train(settings=dataclasses.replace(SETTINGS, n_iterations=6))
+    assert len(plans) == 2 * once
+
+
 def test_settings_by_their_old_names_work_on_with_a_warning():
     with pytest.warns(DeprecationWarning, match=r"LoopSettings\(copies_per_task=\.\.\.\) is now envs_per_task="):
         settings = LoopSettings(copies_per_task=3)  # type: ignore[call-arg]

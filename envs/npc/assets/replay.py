@@ -156,7 +156,7 @@ class Momentum(Trader):
 
 
 class Hindsight(Trader):
-    """Knows tomorrow's prices: what nobody can reach."""
+    """Knows tomorrow's prices: an upper bound that no policy attains."""
 
     def worth(self) -> Tensor:
         """Return the next growth."""
@@ -216,7 +216,7 @@ class ReplayTasks(NpcFamily):
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return references played now (nothing about the data is committed), and "constant_kelly" worked out."""
-        tasks = self.list_of(split)
+        tasks = self.fixed_tasks(split)
         found = {n: play(self, m(), split, n=min(256, len(tasks))).mean() for n, m in self.policies(split).items()}
         share, horizon = self.kelly(), self.config.horizon
         day = tasks.values["day"][:256, None] + torch.arange(self.n_episodes * horizon)

@@ -1,4 +1,4 @@
-"""A companion and its recurring visitors: whoever comes again shall be recognised, and remembered.
+"""A companion and its recurring visitors: a recurring identity is to be recognised and what was learnt of it recalled.
 
 A trial is K encounters of H turns. At each, one of V visitors comes, all equally likely, and shows who it is: a letter
 of an unknown script, drawn anew, or plainly a number (`identity="id"`, for studies of memory alone). The NPC chooses
@@ -109,7 +109,7 @@ class CompanionWorld(NpcWorld):
         self._closeness = styles.closeness.float().flatten().to(device)
         self._factors = styles.factors.to(device)
         self._strides = torch.tensor(styles.strides, device=device)
-        self._law = running_sums(styles.conditionals(prior)).float().to(device)
+        self._conditionals = running_sums(styles.conditionals(prior)).float().to(device)
         actions = torch.cat([F.one_hot(c, k) for c, k in zip(styles.factors.T, styles.sizes, strict=True)], dim=1)
         nothing = torch.zeros(1, actions.shape[1])
         # Row mood * (n + 1) + action: what is shown of the last turn; action n is "none yet".
@@ -168,11 +168,11 @@ class CompanionWorld(NpcWorld):
         return style
 
     def _redraw(self, style: Tensor, which: Tensor, value: Tensor) -> Tensor:
-        """Return styles with one factor redrawn from its law given the others; `which` and `value` are uniform."""
+        """Return styles with one factor redrawn given the others; `which` and `value` are uniform."""
         factor = (which * len(self.styles.sizes)).long()
-        law = self._law[factor, style]
-        # Rounding may leave the law's sum below a uniform draw.
-        drawn = (value[:, None] >= law / law[:, -1:]).sum(1)
+        chances = self._conditionals[factor, style]
+        # Rounding may leave their sum below a uniform draw.
+        drawn = (value[:, None] >= chances / chances[:, -1:]).sum(1)
         own = self._factors[style].gather(1, factor[:, None]).squeeze(1)
         return style + (drawn - own) * self._strides[factor]
 
