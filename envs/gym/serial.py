@@ -1,4 +1,4 @@
-"""A few Gymnasium environments stepped one after the other: what one process of a `GymWorld` does."""
+"""Gymnasium environments stepped serially: what one process of a `GymWorld` does."""
 
 from __future__ import annotations
 

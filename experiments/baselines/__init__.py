@@ -39,7 +39,7 @@ PROG = command("baseline")
 
 
 class OneTask:
-    """A distribution of one task: each split is that task, and learning on it is no cheating but the point."""
+    """A distribution of one task: each split is that task, since learning from scratch is on the very task scored."""
 
     exhaustive = True
     splits: tuple[str, ...] = ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""`metarl study transfer RUN_DIR`: what a metric-based run's metric and library are worth.
+"""`metarl study transfer RUN_DIR`: transfer by a metric-based run's task metric and policy library.
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the

@@ -1,4 +1,4 @@
-"""Worlds `npc/assets` and `npc/assets-held`: virtual assets whose ways must be learnt while holding them.
+"""Worlds `npc/assets` and `npc/assets-held`: a market whose return parameters are learnt while trading.
 
 A visible signal x_j (foot traffic on a parcel, say) follows an AR(1) process with coefficient 0.7 and unit variance. A
 hidden drift mu_j ~ N(0, 0.01²) and a hidden effect alpha_j ~ N(0, 0.04²) of that signal make an asset:

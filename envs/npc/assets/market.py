@@ -1,4 +1,4 @@
-"""What all asset worlds share: prices that run whatever one does, one position at a time, growth of wealth as reward.
+"""Base of the asset worlds: exogenous prices, one position at a time, log growth of wealth as reward.
 
 Each step an agent chooses what to hold until the next one: asset 0..A-1, or cash (action A). With simple returns
 r_{j,t+1} it is paid

@@ -1,4 +1,4 @@
-"""The market of `npc/assets-regime` and `npc/assets-tiny`: assets that go through good and bad times.
+"""The market of `npc/assets-regime` and `npc/assets-tiny`: a two-state hidden Markov model per asset.
 
 Each asset has a hidden mood s in {+1, -1} that flips after every step with chance h_j, and
 

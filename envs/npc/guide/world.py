@@ -1,4 +1,4 @@
-"""What both guide worlds share: where an episode takes place, what is on show, and how the visitor takes it."""
+"""Base of both guide worlds: layout and exhibits of an episode, and the visitor's reactions."""
 
 from __future__ import annotations
 
