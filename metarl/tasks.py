@@ -19,7 +19,7 @@ __getattr__ = moved(__name__, "metarl.task_distribution", ("TaskDistribution", "
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """A frozen batch of N tasks of one family: each named parameter is a tensor [N, ...].
+    """A frozen batch of N tasks of one distribution: each named parameter is a tensor [N, ...].
 
     `names` labels each task for tables ("reach-v3/12"); `groups` is the class a task belongs to, over which evaluation
     averages ("reach-v3"). Tasks compare by value, index like a sequence and never change.

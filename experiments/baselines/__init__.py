@@ -45,7 +45,7 @@ class OneTask:
     splits: tuple[str, ...] = ("train", "validation", "test")
 
     def __init__(self, family: TaskDistribution, task: Tasks) -> None:
-        """Narrow `family` to `task`, a batch of one."""
+        """Narrow the distribution `family` to `task`, a batch of one."""
         self.family, self.task, self.name = family, task, family.name
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
@@ -57,7 +57,7 @@ class OneTask:
         return self.task
 
     def fingerprint(self) -> str:
-        """Return a digest of the family and the task."""
+        """Return a digest of the distribution and the task."""
         return f"{self.family.fingerprint()}-{self.task.fingerprint()}"
 
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:

@@ -157,6 +157,17 @@ def test_settings_by_their_old_names_are_taken_with_a_warning(tasks: TaskDistrib
     assert result.evaluation.protocol.max_envs == 2
 
 
+def test_an_agent_saved_by_an_earlier_version_comes_back(
+    tasks: TaskDistribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = metarl.make_agent("rl2", tasks, seed=1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(codec, "SCHEMA_VERSION", 1)
+        agent.save(tmp_path / "agent.safetensors")
+    again = metarl.load_agent(tmp_path / "agent.safetensors")
+    assert state_fingerprint(again.state_dict()) == state_fingerprint(agent.state_dict())
+
+
 def test_pearl_comes_back_too(tmp_path: Path) -> None:
     agent = metarl.make_agent("pearl", metarl.make_tasks("sparse-point-robot"), seed=1)
     agent.save(tmp_path / "agent.safetensors")
