@@ -1,4 +1,4 @@
-"""Exact beliefs about a task: what Bayes' rule makes of a prior and of what a trial has shown so far.
+"""Exact posteriors over tasks given the history of a trial, by conjugate updates.
 
 They are what a Bayes-optimal policy needs besides the observation and the clock (Duff 2002; Zintgraf et al. 2020,
 arXiv:1910.08348, section 2.2), in closed form for the worlds that offer them. `metarl.envs.revealed` shows them to

@@ -1,4 +1,4 @@
-"""Task distributions in two shapes: a finite list of tasks, and tasks drawn from a continuous law."""
+"""Task distributions in two shapes: a finite list of tasks, and tasks drawn from a continuous distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from metarl.deprecated import bridge, renamed
 from metarl.errors import ConfigError
+from metarl.moved import moved
 from metarl.seeding import generator as stream
 from metarl.spec import WorldSpec
 from metarl.task_distribution import built_spec
@@ -19,6 +21,7 @@ from metarl.world import World
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_SEED = 1337
+__getattr__ = moved(__name__, __name__, {"shuffled_cuts": "shuffled_split_indices"})
 
 
 def check_count(name: str, option: str, value: Any, low: int, high: int) -> int:
@@ -41,8 +44,8 @@ def check_options(name: str, options: Iterable[str], known: Iterable[str]) -> No
         raise ConfigError(f"{name} has no option {option!r}; it has {', '.join(known)}")
 
 
-def shuffled_cuts(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[int]]:
-    """Return which of `n_tasks` tasks are in which split: `n_held_out` each for validation and test, shuffled once.
+def shuffled_split_indices(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[int]]:
+    """Return the indices, in 0..n_tasks - 1, of each split's tasks; `n_held_out` each for validation and test.
 
     Raises: ConfigError if none would be left to train on.
     """
@@ -57,7 +60,11 @@ def shuffled_cuts(name: str, n_tasks: int, n_held_out: int) -> dict[str, list[in
 
 
 class Family(ABC):
-    """What both shapes share: names, settings, drawing from a pool."""
+    """A task distribution of this package: what finite and continuous ones share."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bridge(cls, {"list_of": "fixed_tasks"})
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         self.name = name
@@ -100,15 +107,16 @@ def pick(pool: Tasks, n: int, generator: torch.Generator) -> Tasks:
 
 
 class FiniteFamily(Family):
-    """A list of tasks, cut into disjoint splits or, if the family is tiny, the same in each split."""
+    """A finite list of tasks, divided into disjoint splits or, if there are very few, the same in each split."""
 
+    @renamed(cuts="split_indices")
     def __init__(
-        self, name: str, tasks: Tasks, cuts: Mapping[str, Sequence[int]] | None, settings: Mapping[str, Any]
+        self, name: str, tasks: Tasks, split_indices: Mapping[str, Sequence[int]] | None, settings: Mapping[str, Any]
     ) -> None:
-        """Cut `tasks` by `cuts` (split -> task numbers); None gives each split all tasks (`exhaustive`)."""
+        """Divide `tasks` by `split_indices` (split -> task numbers); None gives each split all tasks (`exhaustive`)."""
         super().__init__(name, settings)
-        self.exhaustive = cuts is None
-        self._splits = {s: tasks if cuts is None else tasks[cuts[s]] for s in SPLITS}
+        self.exhaustive = split_indices is None
+        self._splits = {s: tasks if split_indices is None else tasks[split_indices[s]] for s in SPLITS}
 
     def all(self, split: str) -> Tasks:
         """Return every task of `split`."""
@@ -125,10 +133,11 @@ class FiniteFamily(Family):
 
 
 class ContinuousFamily(Family):
-    """Tasks from a continuous law: `train` draws without end, validation and test are fixed lists drawn beforehand.
+    """Tasks from a continuous distribution: `train` draws without end, validation and test are fixed task sets.
 
-    Training draws come from other streams of the same law, so no task is ever drawn twice, up to collisions of float32
-    numbers. A test counts them. With `n_train` training has a fixed list too, for agents that get to know single tasks.
+    Training draws come from other streams of the same distribution, so no task is ever drawn twice, up to collisions of
+    float32 numbers. A test counts them. With `n_train` training has a fixed set too, for agents that get to know single
+    tasks.
     """
 
     exhaustive = False
@@ -154,14 +163,14 @@ class ContinuousFamily(Family):
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Tasks:
-        """Draw `n` tasks from the law."""
+        """Draw `n` tasks from the distribution."""
 
     def all(self, split: str) -> Tasks | None:
         """Return the fixed list of a split; None for a train split that is endless."""
         check_split(self.name, split, SPLITS)
-        return self.list_of(split) if split in self._sizes else None
+        return self.fixed_tasks(split) if split in self._sizes else None
 
-    def list_of(self, split: str) -> Tasks:
+    def fixed_tasks(self, split: str) -> Tasks:
         """Return the fixed list of a split; for endless train, as many draws of a stream that training never uses.
 
         References are worked out on it.
@@ -180,5 +189,5 @@ class ContinuousFamily(Family):
     def fingerprint(self) -> str:
         """Return a digest over settings, the held-out lists and the first training draws of a fixed stream."""
         first = self.draw(16, stream(_SPLIT_SEED, self.name, "fingerprint"))
-        held_out = (self.list_of(s).fingerprint() for s in ("validation", "test"))
+        held_out = (self.fixed_tasks(s).fingerprint() for s in ("validation", "test"))
         return self._digest(first.fingerprint(), *held_out)

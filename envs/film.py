@@ -1,4 +1,4 @@
-"""Films of a world at work: a picture of one env after each step, written to a GIF or MP4 file as they come."""
+"""Video recording: a picture of one env after each step, written to a GIF or MP4 file as they come."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Worlds that tell what others hide, for references that know more than a meta-learner may: *oracles*.
+"""Oracle observation wrapper: the task, or the exact posterior over tasks, is appended to the observation.
 
 `envs.make("revealed", world="gridworld", what="task")` is the gridworld with the task in the observation: a policy
 trained there is the known-task oracle. With `what="belief"` the exact posterior given the trial so far stands there
-instead, and the clock of the trial; nothing is then left to remember, and a feed-forward policy can be Bayes-optimal.
+instead, with the time in the trial: a sufficient statistic of its history, so that a feed-forward policy can be
+Bayes-optimal.
 Such a family is called "gridworld+task" or "gridworld+belief" in every file that names it, with a fingerprint of its
-own. The honest world has no such switch: only a family that is asked for here lets anything out.
+own. Worlds themselves have no such switch: privileged information enters an observation through this wrapper only.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ What = Literal["task", "belief"]
 
 
 class _Revealed(World):
-    """A world whose observation has further numbers behind its own; everything else is the inner world's.
+    """A wrapper that appends features to the observation; everything else is the inner world's.
 
     Subclasses say which numbers. `_began` hears which envs have started an episode, `_saw` of each step.
     """
@@ -129,7 +130,7 @@ class _Revealed(World):
 
 
 class TaskWorld(_Revealed):
-    """Shows the task of each env's episode."""
+    """Appends the task's parameters to the observation of each env."""
 
     def __init__(self, inner: World, name: str, family: Any, n_features: int) -> None:
         """`family.task_features` says what a task looks like."""
@@ -153,7 +154,7 @@ class TaskWorld(_Revealed):
 
 
 class BeliefWorld(_Revealed):
-    """Shows what Bayes' rule knows of each env's task, and the clock: how much of episode and trial is over."""
+    """Appends the exact posterior over each env's task, and how much of episode and trial is over."""
 
     def __init__(self, inner: World, name: str, belief: Belief, n_episodes: int) -> None:
         """`n_episodes` is the length of a trial, the unit of the clock."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.deprecated import bridge
 from metarl.errors import ConfigError, WorldError
-from metarl.seeding import CopyStreams, derive
+from metarl.seeding import EnvStreams, derive
 from metarl.spec import WorldSpec, takes_old_form
 from metarl.tasks import Tasks, concatenate
 from metarl.world import Obs, StepResult, World
@@ -64,12 +64,12 @@ class TensorWorld(World):
         bridge(cls, _OLD_METHODS)
 
     @abstractmethod
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Return the state at the start of episode number `episode` (int64 [B]) of each env."""
 
     @abstractmethod
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Return next state, reward, terminated and success; must not write into its arguments."""
 
@@ -151,10 +151,10 @@ class TensorWorld(World):
             )
         return mask if self._state else None
 
-    def _new_streams(self, seed: int) -> tuple[CopyStreams, CopyStreams]:
+    def _new_streams(self, seed: int) -> tuple[EnvStreams, EnvStreams]:
         """Return the streams of beginnings and of steps, which share no draw."""
         begin, step = (
-            CopyStreams(self.num_envs, derive(seed, part), self.device, first=self._first) for part in ("begin", "step")
+            EnvStreams(self.num_envs, derive(seed, part), self.device, first=self._first) for part in ("begin", "step")
         )
         return begin, step
 

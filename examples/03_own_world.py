@@ -1,4 +1,4 @@
-"""A world of your own as tensors: B copies of an environment that step together, and the tasks that differ.
+"""A world of your own as tensors: B environments that step together, and the tasks that differ.
 
 One learns what a world and a task distribution are. Here a wind that is never shown pushes a point away; RL² learns to
 feel it and lean against it. Half a minute on one core: -1.1, second episode -0.9 (-15 untrained). `--quick`: seconds.

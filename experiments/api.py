@@ -89,6 +89,7 @@ def _check_fits(agent: Any, tasks: Any) -> None:
 def _agent_config(agent: Any, settings: Mapping[str, Any]) -> Any:
     if isinstance(agent, str):
         kind = agents.AGENTS.factory(agent)
+        settings = codec.by_new_names(kind, settings)
         known = [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
         _check_names(f"agent {agent!r}", settings, known)
         return codec.typed(kind, settings, "") if known else kind(**settings)
@@ -97,6 +98,7 @@ def _agent_config(agent: Any, settings: Mapping[str, Any]) -> Any:
             f"{agent!r} is neither the name of an agent nor a config; {nearest('', agents.AGENTS.entries())}"
         )
     fields = {field.name: getattr(agent, field.name) for field in dataclasses.fields(agent)}
+    settings = codec.by_new_names(type(agent), settings)
     _check_names(f"{type(agent).__name__}", settings, fields)
     return codec.typed(type(agent), fields | dict(settings), "")
 
@@ -120,6 +122,7 @@ def train(
     """See `metarl.train`."""
     _check_fits(agent, tasks)
     known = [field.name for field in dataclasses.fields(LoopSettings) if field.name != "n_iterations"]
+    settings = codec.by_new_names(LoopSettings, settings)
     _check_names("training", settings, ["iterations", *known])
     loop = codec.typed(LoopSettings, {"n_iterations": iterations, **settings}, "train")
     log = codec.typed(LogConfig, {"wandb": wandb, "progress": progress}, "log")
@@ -197,6 +200,7 @@ def _config_of(agent: Agent, tasks: TaskDistribution, loop: LoopSettings, seed: 
 def evaluate(agent: Agent, tasks: TaskDistribution, settings: Mapping[str, Any]) -> Result:
     """See `metarl.evaluate`."""
     _check_fits(agent, tasks)
+    settings = codec.by_new_names(Protocol, settings)
     _check_names("an evaluation", settings, [field.name for field in dataclasses.fields(Protocol)])
     protocol = codec.typed(Protocol, settings, "evaluation")
     if protocol.split == "train":

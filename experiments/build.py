@@ -106,7 +106,10 @@ class LoadedRun:
 
 
 def stored_config(run_dir: Path) -> dict[str, Any]:
-    """Return what config.json of a run directory holds, not examined beyond its outline; raises CheckpointError."""
+    """Return what config.json of a run directory holds, by today's names of settings.
+
+    Raises: CheckpointError if it is damaged, as far as its outline tells; nothing else of it is examined.
+    """
     stored = run.read_json(run_dir, run.CONFIG)
     where, sections = run_dir / run.CONFIG, ("world", "agent", "train", "evaluation", "log")
     for field in fields(ExperimentConfig):
@@ -114,7 +117,7 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
             raise CheckpointError(f"{where} is damaged (it lacks {field.name!r}); restore it from a copy")
         check_kind(where, stored, field.name, dict if field.name in sections else object)
     check_kind(f"{where}, evaluation,", {"split": None, **stored["evaluation"]}, "split", str)
-    return stored
+    return codec.upgraded(stored)
 
 
 def read_config(run_dir: Path, trust: Collection[str] = ()) -> AnyConfig:

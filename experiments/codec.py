@@ -7,20 +7,32 @@ import json
 import math
 import types
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from metarl import agents
+from metarl.deprecated import deprecated, field_names, today
 from metarl.errors import CheckpointError, ConfigError, nearest
 
 from .cli import trust
 from .config import AnyConfig, ExperimentConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Version 1, which is read as well, has the old names of `metarl.deprecated.renamed_fields`."""
+_READ = (1, SCHEMA_VERSION)
 
 
 def to_json(config: AnyConfig) -> dict[str, Any]:
     """Return `config` as JSON-able values; `from_json` gives an equal config back."""
     return {"schema_version": SCHEMA_VERSION, **_encode(config)}
+
+
+def first_spelling(config: AnyConfig) -> dict[str, Any]:
+    """Return `config` as version 1 spelled it.
+
+    Digests that decide whether settings are still the same are made of this: they outlive every renaming.
+    """
+    return {"schema_version": 1, **_encode(config, first=True)}
 
 
 def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyConfig:
@@ -31,6 +43,7 @@ def from_json(stored: Mapping[str, Any], trusted: Collection[str] = ()) -> AnyCo
     """
     check_version(stored)
     trust.check(stored, trusted)
+    stored = upgraded(stored, foreign=True)
     content = {k: v for k, v in stored.items() if k != "schema_version"}
     decoded: AnyConfig = _decode_dataclass(ExperimentConfig, content, "")
     trust.check_world(decoded.world.name)
@@ -43,18 +56,59 @@ def typed(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
     Raises: ConfigError naming a setting that is unknown, or of another type (1.5 for a count, "no" for a truth value).
     """
     try:
-        return _decode_dataclass(kind, {k: _encode(v) for k, v in settings.items()}, where)
+        return _decode_dataclass(kind, {k: _encode(v) for k, v in by_new_names(kind, settings).items()}, where)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("config.json: ")) from error
+
+
+def by_new_names(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings given in Python by today's names; whoever gives an old one is warned."""
+    now = today(kind, settings)
+    for old in settings.keys() - now.keys():
+        deprecated(f"the setting {old} is now {field_names(kind)[old]}")
+    return now
+
+
+def upgraded(stored: Mapping[str, Any], *, foreign: bool = False) -> dict[str, Any]:
+    """Return the JSON values of a config by today's names of settings: those of version 1 were others.
+
+    The files of a run keep the spelling that they were written with: checkpoints are bound to their sha256. The names
+    of an agent that is not built in are looked up only if `foreign`, since that imports it.
+    """
+    if stored.get("schema_version") != 1:
+        return dict(stored)
+    return {**_by_new_names(ExperimentConfig, stored, foreign), "schema_version": SCHEMA_VERSION}
+
+
+def _by_new_names(kind: Any, stored: Mapping[str, Any], foreign: bool) -> dict[str, Any]:
+    """Give the settings of the dataclass `kind` today's names, however deep; what is none is left to the decoder."""
+    out, hints = today(kind, stored), get_type_hints(kind)
+    for name, value in out.items():
+        if not isinstance(value, Mapping):
+            continue
+        inner = _kinds(hints.get(name))
+        if (kind, name) == (ExperimentConfig, "agent"):
+            named = value.get("type")
+            known = foreign or named in tuple(agents.AGENTS.builtin)
+            inner = [agents.AGENTS.factory(named)] if isinstance(named, str) and known else []
+        for part in inner:
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
+                out[name] = _by_new_names(part, out[name], foreign)
+    return out
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """Return the classes that a type hint names, one or the members of a union."""
+    return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
 
 
 def check_version(stored: Mapping[str, Any]) -> None:
     """Raise CheckpointError for a config of another schema version."""
     version = stored.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version not in _READ:
         raise CheckpointError(
-            f"config.json has schema version {version!r}, this metarl reads {SCHEMA_VERSION}; use the version "
-            f"that wrote it (run.json names the commit), or start a new run"
+            f"config.json has schema version {version!r}, this metarl reads {' and '.join(map(str, _READ))}; use the "
+            f"version that wrote it (run.json names the commit), or start a new run"
         )
 
 
@@ -64,9 +118,10 @@ def agent_to_json(config: Any) -> dict[str, Any]:
     return encoded
 
 
-def agent_from_json(stored: Any, trusted: Collection[str] = ()) -> Any:
-    """Return the agent config that `agent_to_json` wrote; raises as `from_json` does."""
+def agent_from_json(stored: Any, trusted: Collection[str] = (), version: int = SCHEMA_VERSION) -> Any:
+    """Return the agent config that `agent_to_json` of schema `version` wrote; raises as `from_json` does."""
     trust.check({"agent": stored}, trusted)
+    stored = upgraded({"schema_version": version, "agent": stored}, foreign=True)["agent"]
     return _decode_agent(None, stored, "agent")
 
 
@@ -78,14 +133,17 @@ def agent_type(config: Any) -> str:
     return f"{type(config).__module__}:{type(config).__qualname__}"
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: Any, *, first: bool = False) -> Any:
+    """Return JSON values, with the names that fields had in version 1 if `first`."""
+    encode = partial(_encode, first=first)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        before = {new: old for old, new in field_names(value).items()} if first else {}
+        fields = {before.get(f.name, f.name): encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": agent_type(value), **fields} if hasattr(value, "algorithm") else fields
     if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
+        return {str(k): encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(v) for v in value]
+        return [encode(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no word for it; `_decode` reads it back where a float is expected
     try:

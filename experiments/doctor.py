@@ -29,11 +29,13 @@ _STYLES = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 
 
 def _parser() -> Parser:
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False, renamed={"--copies": "--num-envs"})
     parser.add_argument("world", help="a name that `worlds list` lists, or package.module:attribute of your own")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the world")
     parser.add_argument("--check", action="append", metavar="NAME", help=f"only this check; {', '.join(CHECKS)}")
-    parser.add_argument("--copies", type=whole(4), default=8, metavar="B", help="batch size of the checks, at least 4")
+    parser.add_argument(
+        "--num-envs", type=whole(4), default=8, metavar="B", help="batch size of the checks, at least 4"
+    )
     parser.add_argument("--steps", type=whole(8), default=64, metavar="T", help="steps per run of a check, at least 8")
     parser.add_argument("--seed", type=seed, default=0, help="root of the checks' randomness")
     parser.add_argument("--device", default="cpu", help="torch device of the world")
@@ -49,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     source = find_family(arguments.world, parse_options(arguments.option))
     findings = check_world(
         source,
-        num_envs=arguments.copies,
+        num_envs=arguments.num_envs,
         n_steps=arguments.steps,
         seed=arguments.seed,
         device=check_device(arguments.device),

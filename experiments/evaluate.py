@@ -41,7 +41,7 @@ PROG = command("evaluate")
 
 
 def _parser() -> Parser:
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False, renamed={"--max-copies": "--max-envs"})
     parser.add_argument("run_dir", type=Path, help="run directory that `train` wrote")
     parser.add_argument("--checkpoint", default="last", help="last, best (on validation tasks) or an iteration")
     parser.add_argument("--split", help="split to take tasks from (the run's protocol says, usually test)")
@@ -49,7 +49,7 @@ def _parser() -> Parser:
     parser.add_argument("--eval-episodes", type=whole(1), metavar="E", help="episodes to score afterwards, per task")
     parser.add_argument("--n-seeds", type=whole(1), metavar="S", help="times each task is played from scratch")
     parser.add_argument("--n-tasks", type=whole(1), metavar="N", help="tasks to play (default: all of a finite split)")
-    parser.add_argument("--max-copies", type=whole(1), metavar="B", help="most envs side by side")
+    parser.add_argument("--max-envs", type=whole(1), metavar="B", help="most envs side by side")
     parser.add_argument("--seed", type=seed, help="root of the evaluation's noise")
     parser.add_argument("--greedy", action=argparse.BooleanOptionalAction, help="scored episodes take the mode")
     parser.add_argument(

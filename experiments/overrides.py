@@ -16,12 +16,14 @@ import tyro
 
 from metarl import run
 from metarl.commandline import command
+from metarl.deprecated import field_names
 from metarl.errors import ConfigError, nearest
 
 from . import codec
 from .build import read_config
 from .cli import trust
 from .cli.help_text import reflow
+from .cli.parser import flags_of_today
 from .config import AgentConfig, AnyConfig, ExperimentConfig, WorldConfig
 from .presets import load_preset
 from .runs.warm_start import flat, split_source
@@ -118,6 +120,7 @@ def parse_overrides(base: AnyConfig, words: Sequence[str]) -> TrainArguments[Any
     """Return `base` with the typed overrides in `words`; raises ConfigError in one line, or SystemExit(0) for help."""
     kind: Any = TrainArguments[type(base.agent)]  # type: ignore[misc]  # the agent's type makes flags
     default = TrainArguments(base)
+    words = flags_of_today(words, {f"--{old}": f"--{new}" for old, new in _renamed(base)})
     _check_names(kind, default, words)
     asking = [word for word in words if word not in HELP]
     if len(asking) < len(words):
@@ -210,6 +213,15 @@ def _names(value: Any) -> dict[str, Any]:
         else:
             names["from" if field.name == "start_from" else field.name.replace("_", "-")] = nested
     return names
+
+
+def _renamed(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (old, new) of the settings of nested dataclasses that were renamed, as the command line spells them."""
+    for old, new in field_names(value).items():
+        yield f"{path}{old}".replace("_", "-"), f"{path}{new}".replace("_", "-")
+    for field in dataclasses.fields(value):
+        if dataclasses.is_dataclass(inner := getattr(value, field.name)):
+            yield from _renamed(inner, f"{path}{field.name}.")
 
 
 _RULE = re.compile("[─-]{5,}")

@@ -168,8 +168,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
     notes = [str(n) for n in evaluation.world["notes"]]
     if evaluation.world["exhaustive"]:
         notes.append(
-            "The family is so small that every split holds all of its tasks: what is held out here is the randomness "
-            "of the episodes, not the tasks."
+            "The task distribution is so small that every split holds all of its tasks: held out here is the "
+            "randomness of the episodes, not the tasks."
         )
     return notes
 

@@ -95,7 +95,7 @@ def details(family: TaskDistribution, entry: Entry) -> Table:
         "horizon": f"{spec.horizon} env steps, {'exactly' if spec.fixed_horizon else 'at most'}",
         "success": "reported at each step" if spec.has_success else "no such notion",
     }
-    rows["splits"] = "each split is the whole family" if family.exhaustive else "disjoint"
+    rows["splits"] = "each split is the whole distribution" if family.exhaustive else "disjoint"
     for split in family.splits:
         rows[f"  {split}"] = describe_split(family, split)
     rows["fingerprint"] = family.fingerprint()

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=type)
 
 
 def deprecated(text: str) -> None:
@@ -45,13 +46,46 @@ def renamed(**names: str) -> Callable[[Callable[P, Result]], Callable[P, Result]
         @functools.wraps(function)
         def either(*args: P.args, **kwargs: P.kwargs) -> Result:
             for old in names.keys() & kwargs.keys():
-                deprecated(f"{function.__qualname__}({old}=...) is now {names[old]}=...")
+                called = function.__qualname__.removesuffix(".__init__")
+                deprecated(f"{called}({old}=...) is now {names[old]}=...")
                 kwargs[names[old]] = kwargs.pop(old)
             return function(*args, **kwargs)
 
         return either
 
     return decorate
+
+
+def renamed_fields(**names: str) -> Callable[[Kind], Kind]:
+    """Let the fields of a dataclass be found by their old names: `@renamed_fields(max_copies="max_envs")` above it.
+
+    They are taken as keywords and answer as attributes. Whoever reads settings that were stored or typed by an old name
+    asks `field_names`, so that this line is all there is to say when a setting is renamed.
+    """
+
+    def decorate(kind: Kind) -> Kind:
+        owner: Any = kind
+        owner.__init__ = renamed(**names)(owner.__init__)
+        owner.renamed_fields = {**field_names(owner), **names}
+        for old, new in names.items():
+            alias = OldName(new)
+            alias.__set_name__(owner, old)
+            setattr(owner, old, alias)
+        return kind
+
+    return decorate
+
+
+def field_names(kind: Any) -> Mapping[str, str]:
+    """Return {old: new} of the fields of a dataclass that are called otherwise by now."""
+    found: Mapping[str, str] = getattr(kind, "renamed_fields", {})
+    return found
+
+
+def today(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of the dataclass `kind` by today's names; where both are given, the old one stays as it is."""
+    new = {old: name for old, name in field_names(kind).items() if name not in given}
+    return {new.get(name, name): value for name, value in given.items()}
 
 
 def bridge(owner: type, names: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ from .results import Episodes, Evaluation
 from .seeding import derive, generator
 from .task_distribution import TaskDistribution, about, checked_references
 from .tasks import Tasks, check_split
-from .trial import copies_per_task, run_trial
+from .trial import envs_per_task, run_trial
 from .world import World
 
 __all__ = ["Evaluation", "Protocol", "evaluate", "select_tasks"]
@@ -166,8 +166,8 @@ class _Player:
 
     def play(self, stream: str, agent: Agent, tasks: Tasks, phases: Sequence[int]) -> Episodes:
         """Run one trial per (seed, task) with noise from `stream`: arrays [S, N, sum(phases)]."""
-        copies, batches = self._batches(agent, tasks, phases)
-        world = self._world(copies * len(batches[0]))
+        per_task, batches = self._batches(agent, tasks, phases)
+        world = self._world(per_task * len(batches[0]))
         flags = [self.protocol.greedy_adaptation] * (len(phases) - 1) + [self.protocol.greedy]
         per_seed: list[list[EpisodeTable]] = []
         for s in range(self.protocol.n_seeds):
@@ -185,11 +185,11 @@ class _Player:
 
     def _batches(self, agent: Agent, tasks: Tasks, phases: Sequence[int]) -> tuple[int, list[list[int]]]:
         """Return envs per task, and equally long batches of task rows, the last one filled up from the front."""
-        copies = copies_per_task(agent, phases, self.protocol.max_copies)
+        per_task = envs_per_task(agent, phases, self.protocol.max_envs)
         n = len(tasks)
-        n_batches = math.ceil(n / max(1, self.protocol.max_copies // copies))
+        n_batches = math.ceil(n / max(1, self.protocol.max_envs // per_task))
         size = math.ceil(n / n_batches)
-        return copies, [[i % n for i in range(b * size, (b + 1) * size)] for b in range(math.ceil(n / size))]
+        return per_task, [[i % n for i in range(b * size, (b + 1) * size)] for b in range(math.ceil(n / size))]
 
     def _world(self, num_envs: int) -> World:
         if self.world is None or self.world.num_envs != num_envs:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .agent import Agent
 from .checks import check_ranges
+from .deprecated import OldName, renamed_fields
 from .distributed import group
 from .episodes import pre_post
 from .errors import ConfigError, NumericalError, WorldError
@@ -20,7 +21,7 @@ from .rollout import Trial
 from .seeding import derive, generator
 from .spread import spread
 from .task_distribution import TaskDistribution
-from .trial import copies_per_task, run_trial
+from .trial import envs_per_task, run_trial
 from .world import World
 
 __getattr__ = moved(__name__, __name__, {"Silent": "NullRecorder"})
@@ -28,6 +29,7 @@ __getattr__ = moved(__name__, __name__, {"Silent": "NullRecorder"})
 _REMEDY = "the last good checkpoint is untouched, start a new run from it with smaller steps"
 
 
+@renamed_fields(copies_per_task="envs_per_task")
 @dataclass(frozen=True)
 class LoopSettings:
     """How long to meta-train, on how many tasks at once, and how often to look and to save."""
@@ -36,7 +38,7 @@ class LoopSettings:
     """Meta-updates in all, >= 1."""
     n_tasks: int = 20
     """Meta-batch: training tasks per update, >= 1."""
-    copies_per_task: int | None = None
+    envs_per_task: int | None = None
     """Envs that share one trial's episodes (None: as many as divide them evenly; 1 for agents with memory)."""
     validate_every_iters: int = 10
     """Iterations between two looks at validation tasks (0: never); the last iteration always looks."""
@@ -53,7 +55,7 @@ class LoopSettings:
         """Check the ranges."""
         least_0 = "validate_every_iters validation_adapt_episodes"
         least_1 = "n_iterations n_tasks n_validation_tasks validation_eval_episodes checkpoint_every_iters"
-        check_ranges(self, "train.", {">= 0": least_0, ">= 1": least_1, ">= 1, or None": "copies_per_task"})
+        check_ranges(self, "train.", {">= 0": least_0, ">= 1": least_1, ">= 1, or None": "envs_per_task"})
 
 
 class Recorder(Protocol):
@@ -90,32 +92,35 @@ class Plan:
     """The two kinds of trial of a run, worked out before anything is built."""
 
     train_phases: tuple[int, ...]
-    train_copies: int
+    train_envs: int
     """Envs per training task."""
     validation_phases: tuple[int, ...]
-    validation_copies: int
+    validation_envs: int
+    """Envs per validation task."""
+    train_copies = OldName("train_envs")
+    validation_copies = OldName("validation_envs")
 
     @classmethod
     def of(cls, agent: Agent, settings: LoopSettings) -> Plan:
         """Fit `settings` to `agent`; raises ConfigError for envs or phases that do not go together."""
-        wanted, phases = settings.copies_per_task, tuple(agent.train_phases)
+        wanted, phases = settings.envs_per_task, tuple(agent.train_phases)
         if wanted is not None and wanted > 1 and not agent.parallel_episodes:
             raise ConfigError(
-                f"train.copies_per_task={wanted}, but agent {agent.name!r} carries memory from episode to episode and "
+                f"train.envs_per_task={wanted}, but agent {agent.name!r} carries memory from episode to episode and "
                 f"needs exactly one env per task; leave it at None and raise train.n_tasks instead"
             )
         if wanted is not None and any(n % wanted for n in phases):
             raise ConfigError(
-                f"train.copies_per_task={wanted} does not divide the phases {phases} (episodes) of agent "
+                f"train.envs_per_task={wanted} does not divide the phases {phases} (episodes) of agent "
                 f"{agent.name!r}; choose a common divisor"
             )
         adapting = settings.validation_adapt_episodes
         later = (*(agent.phases(adapting) if adapting else ()), settings.validation_eval_episodes)
         return cls(
             train_phases=phases,
-            train_copies=wanted or copies_per_task(agent, phases),
+            train_envs=wanted or envs_per_task(agent, phases),
             validation_phases=later,
-            validation_copies=copies_per_task(agent, later, limit=wanted or 1_000_000),
+            validation_envs=envs_per_task(agent, later, limit=wanted or 1_000_000),
         )
 
 
@@ -133,8 +138,8 @@ class Worlds:
         """Build both, spread over the run's processes; raises ConfigError if agent, settings and worlds do not fit."""
         plan = Plan.of(agent, settings)
         n_train, n_validation = (
-            settings.n_tasks * plan.train_copies,
-            settings.n_validation_tasks * plan.validation_copies,
+            settings.n_tasks * plan.train_envs,
+            settings.n_validation_tasks * plan.validation_envs,
         )
 
         def make(n: int) -> World:
@@ -178,14 +183,15 @@ def meta_train(
     worlds = worlds or Worlds.build(agent, tasks, settings, device)
     iteration, began = start_iteration, perf_counter()
     try:
+        plan = Plan.of(agent, settings)
         stop = group().any(recorder.stop_requested)
         while iteration < settings.n_iterations and not stop:
-            record, steps = _iterate(agent, tasks, settings, worlds.train, seed, iteration)
+            record, steps = _iterate(agent, tasks, settings, plan, worlds.train, seed, iteration)
             iteration, env_steps = iteration + 1, env_steps + steps
             due = settings.validate_every_iters
             validated = bool(due) and (iteration % due == 0 or iteration == settings.n_iterations)
             if validated and worlds.validation is not None:
-                record |= validate(agent, tasks, settings, worlds.validation, seed=seed)
+                record |= validate(agent, tasks, settings, worlds.validation, seed=seed, plan=plan)
             head = {"iteration": iteration, "env_steps": env_steps, "wall_s": perf_counter() - began}
             recorder.log(head | record)
             # Read once: a signal that comes later waits for the next iteration's end.
@@ -199,10 +205,9 @@ def meta_train(
 
 
 def _iterate(
-    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, seed: int, i: int
+    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, plan: Plan, world: World, seed: int, i: int
 ) -> tuple[dict[str, Any], int]:
     """Collect one meta-batch and learn from it; return the record and the env steps it took."""
-    plan = Plan.of(agent, settings)
     began = perf_counter()
     batch = tasks.sample("train", settings.n_tasks, generator(seed, "tasks", i)).to(world.device)
     try:
@@ -229,11 +234,14 @@ def _iterate(
 
 
 def validate(
-    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, *, seed: int
+    agent: Agent, tasks: TaskDistribution, settings: LoopSettings, world: World, *, seed: int, plan: Plan | None = None
 ) -> dict[str, float]:
-    """Return the scores before and after adaptation on validation tasks, the same tasks and noise at each call."""
+    """Return the scores before and after adaptation on validation tasks, the same tasks and noise at each call.
+
+    `plan` is that of `agent` and `settings`, if it has been made already.
+    """
     chosen = tasks.sample("validation", settings.n_validation_tasks, generator(seed, "validation-tasks"))
-    phases = Plan.of(agent, settings).validation_phases
+    phases = (plan or Plan.of(agent, settings)).validation_phases
     trial = run_trial(world, agent, chosen.to(world.device), phases, seed=derive(seed, "validation-trial"))
     return {f"validation/{k}": v for k, v in pre_post(trial, agent).items()}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .checks import check_ranges
+from .deprecated import renamed_fields
 from .errors import MOST, MOST_SEED, ConfigError
 
 
+@renamed_fields(max_copies="max_envs")
 @dataclass(frozen=True)
 class Protocol:
     """For each held-out (task, seed): exactly A adaptation episodes, then exactly E evaluation episodes."""
@@ -22,7 +24,7 @@ class Protocol:
     """S: how often every task is played from scratch, each time with its own noise; 1 or more."""
     n_tasks: int | None = None
     """N: tasks to play, evenly over classes; None means all of a finite split."""
-    max_copies: int = 256
+    max_envs: int = 256
     """Most envs to run side by side; memory grows with it. Part of the noise streams: 1 or more."""
     greedy: bool = False
     """True: scored episodes take the policy's mode; False: they sample."""
@@ -36,7 +38,7 @@ class Protocol:
         """Raise ConfigError for a count out of range."""
         counts = {
             f"0 to {MOST}": "adapt_episodes",
-            f"1 to {MOST}": "eval_episodes n_seeds max_copies",
+            f"1 to {MOST}": "eval_episodes n_seeds max_envs",
             f"1 to {MOST}, or None": "n_tasks",
             f"0 to {MOST_SEED}": "seed",
         }

@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .commandline import command
+from .deprecated import today
 from .episodes import EpisodeTable, concatenate_tables
 from .errors import CheckpointError, shortened
 from .protocol import Protocol
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Version 1, which is read as well, has the old names of the protocol's settings."""
+_READ = (1, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,16 +182,16 @@ class Evaluation:
         if not isinstance(stored, Mapping):
             raise CheckpointError(f"this is a {type(stored).__name__}, not an evaluation; {_again()}")
         version = stored.get("schema_version")
-        if version != SCHEMA_VERSION or stored.get("kind") != "metarl.evaluation":
+        if type(version) is not int or version not in _READ or stored.get("kind") != "metarl.evaluation":
             raise CheckpointError(
-                f"this is not an evaluation of schema version {SCHEMA_VERSION} (it says {version!r}, kind "
-                f"{stored.get('kind')!r}); {_again()}"
+                f"this is not an evaluation of schema version {' or '.join(map(str, _READ))} (it says {version!r}, "
+                f"kind {stored.get('kind')!r}); {_again()}"
             )
         try:
             parts = {f.name: stored[f.name] for f in fields(cls)}
             for name in ("trials", "without_adaptation", "random_policy"):
                 parts[name] = None if parts[name] is None else Episodes.from_json(parts[name])
-            parts["protocol"] = _protocol(parts["protocol"])
+            parts["protocol"] = _protocol(parts["protocol"], version)
             for name in ("phases", "task_names", "task_groups"):
                 parts[name] = tuple(parts[name])
             parts["references"] = {k: [math.nan if x is None else x for x in v] for k, v in parts["references"].items()}
@@ -224,8 +227,11 @@ class Evaluation:
                 raise TypeError(f"{name} is no object")
 
 
-def _protocol(stored: Mapping[str, Any]) -> Protocol:
-    found = Protocol(**stored)
+def _protocol(stored: Mapping[str, Any], version: int) -> Protocol:
+    given = today(Protocol, stored) if version == 1 else stored
+    if unknown := given.keys() - {field.name for field in fields(Protocol)}:
+        raise TypeError(f"protocol holds {sorted(unknown)[0]!r}, which it does not know")
+    found = Protocol(**given)
     for field in fields(found):
         value, kind = getattr(found, field.name), type(field.default)
         if type(value) is not (int if field.name == "n_tasks" and value is not None else kind):

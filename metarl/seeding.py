@@ -11,6 +11,10 @@ import hashlib
 import torch
 from torch import Tensor
 
+from .moved import moved
+
+__getattr__ = moved(__name__, __name__, {"CopyStreams": "EnvStreams"})
+
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit number (Steele et al. 2014, SplitMix64)
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -64,7 +68,7 @@ def mix(z: Tensor) -> Tensor:
     return z ^ _shift_right(z, 31)
 
 
-class CopyStreams:
+class EnvStreams:
     """Counter-based random numbers, one independent stream per env of a world.
 
     Draw number `counter` of env i depends on (seed, i, counter) and nothing else: not on how many envs there are,
@@ -74,8 +78,8 @@ class CopyStreams:
 
     def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu", *, first: int = 0) -> None:
         """`first` is the number of the first env, for those that are some among the envs of several processes."""
-        copies = torch.arange(1 + first, num_envs + first + 1, dtype=torch.int64, device=device)
-        self.keys = mix(mix(torch.full_like(copies, derive(seed, "copy-streams"))) + copies * _GOLDEN)
+        each = torch.arange(1 + first, num_envs + first + 1, dtype=torch.int64, device=device)
+        self.keys = mix(mix(torch.full_like(each, derive(seed, "copy-streams"))) + each * _GOLDEN)
 
     def _bits(self, counter: Tensor | int, n: int) -> Tensor:
         lane = torch.arange(1, n + 1, dtype=torch.int64, device=self.keys.device) * _GOLDEN

@@ -1,4 +1,4 @@
-"""Flat float views of Gymnasium spaces: what networks eat.
+"""Flat float views of Gymnasium spaces: the inputs of networks.
 
 Agents see observations and previous actions only through `flatten`, so a world may use Box, Discrete, MultiDiscrete,
 MultiBinary or Dict without any agent knowing.

@@ -1,4 +1,4 @@
-"""Distributions of tasks: what a family of tasks is to training and evaluation."""
+"""Task distributions: what training and evaluation ask of one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .world import World
 
 @runtime_checkable
 class TaskDistribution(Protocol):
-    """A family of tasks with splits, and the world that runs them.
+    """A distribution of tasks with splits, and the world that runs them.
 
     `train`, `validation` and `test` are always among the splits. They share no task unless `exhaustive` is True: then
     the family is so small that each split is all of it (the 21 goals of the gridworld) and what is held out is the
@@ -44,11 +44,11 @@ class TaskDistribution(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a digest of everything that defines the family and its splits."""
+        """Return a digest of everything that defines the distribution and its splits."""
         ...
 
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
-        """Build a world of `num_envs` that can run any task of the family."""
+        """Build a world of `num_envs` that can run any of its tasks."""
         ...
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
@@ -72,7 +72,7 @@ class About:
     visible_parameters: tuple[str, ...] = ()
     """Entries of its tasks that observations show, by design."""
     n_episodes: int | None = None
-    """Episodes that a trial is meant to have, where the family fixes them."""
+    """Episodes that a trial is meant to have, where the distribution fixes them."""
 
 
 def about(tasks: TaskDistribution) -> About:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .deprecated import renamed
 from .errors import ConfigError
 from .moved import moved
 
@@ -18,7 +19,7 @@ __getattr__ = moved(__name__, "metarl.task_distribution", ("TaskDistribution", "
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """A frozen batch of N tasks of one family: each named parameter is a tensor [N, ...].
+    """A frozen batch of N tasks of one distribution: each named parameter is a tensor [N, ...].
 
     `names` labels each task for tables ("reach-v3/12"); `groups` is the class a task belongs to, over which evaluation
     averages ("reach-v3"). Tasks compare by value, index like a sequence and never change.
@@ -71,9 +72,10 @@ class Tasks:
         """Hash by value, in step with equality."""
         return hash((self.names, self.groups, self.fingerprint()))
 
-    def repeat(self, copies: int) -> Tasks:
-        """Return N * copies tasks, each one `copies` times in a row (copies of one task are neighbours)."""
-        return self[[i for i in range(len(self)) for _ in range(copies)]]
+    @renamed(copies="times")
+    def repeat(self, times: int) -> Tasks:
+        """Return N * times tasks, each one `times` times in a row (those of one task are neighbours)."""
+        return self[[i for i in range(len(self)) for _ in range(times)]]
 
     def to(self, device: torch.device | str) -> Tasks:
         """Return the same tasks with their tensors on `device`."""

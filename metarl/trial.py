@@ -11,13 +11,16 @@ from . import spaces
 from .agent import Agent, TimeStep
 from .collect import collect, first_step, refuse_non_finite
 from .errors import ConfigError
+from .moved import moved
 from .rollout import Rollout, Trial
 from .seeding import derive
 from .tasks import Tasks
 from .world import World
 
+__getattr__ = moved(__name__, __name__, {"copies_per_task": "envs_per_task"})
 
-def copies_per_task(agent: Agent, phases: Sequence[int], limit: int = 1_000_000) -> int:
+
+def envs_per_task(agent: Agent, phases: Sequence[int], limit: int = 1_000_000) -> int:
     """Return the most envs (at most `limit`) that share each phase's episodes evenly; 1 for agents with memory."""
     if not agent.parallel_episodes:
         return 1
@@ -50,17 +53,17 @@ def run_trial(
             f"world {world.name!r} has {world.num_envs} envs, which {n_tasks} tasks cannot share evenly; "
             f"build it with a multiple of {n_tasks} envs"
         )
-    copies = world.num_envs // n_tasks
-    if copies > 1 and not agent.parallel_episodes:
+    n_envs = world.num_envs // n_tasks
+    if n_envs > 1 and not agent.parallel_episodes:
         raise ConfigError(
             f"agent {agent.name!r} carries memory from episode to episode, so a trial needs exactly one env; "
-            f"world {world.name!r} has {copies} per task. Set copies_per_task=1"
+            f"world {world.name!r} has {n_envs} per task. Set envs_per_task=1"
         )
     if not phases or min(phases) < 1:
         raise ConfigError(f"phases are {tuple(phases)}; a trial needs at least one, each of at least 1 episode")
     flags = [greedy] * len(phases) if isinstance(greedy, bool) else list(greedy)
     noise = torch.Generator(device=world.device).manual_seed(derive(seed, "policy"))
-    world.set_tasks(tasks.repeat(copies) if copies > 1 else tasks)
+    world.set_tasks(tasks.repeat(n_envs) if n_envs > 1 else tasks)
     obs, info = world.reset(seed=derive(seed, "world", 0))
     step = first_step(world, obs, info.get("action_mask"))
     state = agent.init(n_tasks)

@@ -1,4 +1,4 @@
-"""A new run that starts with what an earlier one learnt: parameters and running statistics, and nothing of the rest.
+"""Warm starts: a new run that begins with the parameters and running statistics of an earlier one, and nothing else.
 
 Optimiser moments, counters of schedules and stored experience belong to the earlier run's way of learning. Which
 entries of an agent's state those are the agent says in `learning_state`; without it everything is taken over.

@@ -97,15 +97,15 @@ class World(VectorEnv[Any, Any, Any]):
     def privileged_info(self) -> Tensor:
         """Return what is hidden of each env's present task and episode, float32 [B, n_privileged], of about unit size.
 
-        For lessons in training only (`Agent.needs_privileged_info`); never part of an observation.
+        For auxiliary losses in training only (`Agent.needs_privileged_info`); never part of an observation.
         """
         raise WorldError(f"world {self.name!r} does not say what is hidden: its n_privileged is {self.n_privileged}")
 
     def freeze(self, idle: Tensor | None) -> None:
         """Let the envs of `idle` (bool [B]) stand still in all further steps, until `freeze(None)` lets them go on.
 
-        For worlds that carry: such an env has finished a phase before the others and waits. Its rewards are 0, nothing
-        ends, and nothing random is drawn.
+        For worlds where something persists across episodes: such an env has finished a phase before the others and
+        waits. Its rewards are 0, nothing ends, and nothing random is drawn.
         """
         raise WorldError(
             f"world {self.name!r} persists across episodes, so trials of several phases need its envs to wait for each "

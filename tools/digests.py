@@ -36,7 +36,7 @@ from metarl.envs.npc.family import NpcFamily
 from metarl.envs.npc.measure import play
 from metarl.evaluation import evaluate, select_tasks
 from metarl.experiments.build import build_agent, build_tasks, configure_torch
-from metarl.experiments.codec import to_json
+from metarl.experiments.codec import first_spelling
 from metarl.experiments.presets import PRESETS
 from metarl.log import WALL_CLOCK_KEYS
 from metarl.loop import meta_train
@@ -105,8 +105,8 @@ _NEW_LOG_SETTINGS = ("wandb_tags", "wandb_system_metrics", "wandb_artifacts")
 
 
 def config_digest(config: Any) -> str:
-    """Return a digest of all settings by the names that config.json has for them; agents go by their algorithm."""
-    stored = {k: v for k, v in to_json(config).items() if k != "schema_version"}
+    """Return a digest of all settings by the names that they had first; agents go by their algorithm."""
+    stored = {k: v for k, v in first_spelling(config).items() if k != "schema_version"}
     stored["log"] = {k: v for k, v in stored["log"].items() if v or k not in _NEW_LOG_SETTINGS}
     return digest({**stored, "agent": {**stored["agent"], "type": config.agent.algorithm}})
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.envs.beliefs import BetaBelief
 from metarl.envs.families import ContinuousFamily, check_count
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -35,12 +35,12 @@ class BanditWorld(TensorWorld):
         """Return what such a bandit is: there is nothing to see, and an episode is one pull."""
         return WorldSpec(spaces.Box(0.0, 0.0, (1,), np.float32), spaces.Discrete(n_arms), 1, name="bandit")
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Nothing to prepare."""
         return self._nothing
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay 1 with the chosen arm's probability."""
         p = self.params["p"].gather(1, actions[:, None])
@@ -87,15 +87,15 @@ class BanditTasks(ContinuousFamily):
 
         "random" and "oracle" are exact on the split's list. "gittins", "thompson", "ucb1" and "greedy" are simulated on
         it (seeded). Where the number of beliefs allows (two arms and some 30 pulls), "bayes_optimal" is exact for the
-        law the tasks come from.
+        distribution the tasks come from.
         """
-        p = self.list_of(split).values["p"]
+        p = self.fixed_tasks(split).values["p"]
         found = {
             "random": [float(p.double().mean())] * n_episodes,
             "oracle": [float(p.double().amax(1).mean())] * n_episodes,
         }
         for policy in known.POLICIES:
-            found[policy] = list(known.simulate(policy, self.list_of(split), n_episodes))
+            found[policy] = list(known.simulate(policy, self.fixed_tasks(split), n_episodes))
         if known.n_beliefs(self.n_arms, n_episodes) <= known.MAX_BELIEFS:
             found["bayes_optimal"] = list(known.bayes_optimal_rewards(self.n_arms, n_episodes))
         return found

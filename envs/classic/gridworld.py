@@ -13,9 +13,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.envs.beliefs import FiniteBelief, Seen
-from metarl.envs.families import FiniteFamily, check_count, shuffled_cuts
+from metarl.envs.families import FiniteFamily, check_count, shuffled_split_indices
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -50,12 +50,12 @@ class GridWorld(TensorWorld):
         where = spaces.Box(0.0, SIZE - 1.0, (2,), np.float32)
         return WorldSpec(where, spaces.Discrete(len(MOVES)), HORIZON, name="gridworld")
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Stand on (0, 0)."""
         return {"cell": self._corner}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, stay inside, and pay by the cell reached."""
         cell = self._next.index_select(0, state["cell"] * len(MOVES) + actions)
@@ -76,8 +76,8 @@ class GridWorldTasks(FiniteFamily):
         goals = torch.tensor([x * SIZE + y for x, y in GOALS])
         tasks = Tasks.of("gridworld", [f"goal({x},{y})" for x, y in GOALS], goal=goals)
         settings = {"size": SIZE, "horizon": HORIZON, "n_goals": len(GOALS), "held_out": held_out}
-        cuts = shuffled_cuts("gridworld", len(GOALS), held_out) if held_out else None
-        super().__init__("gridworld", tasks, cuts, settings)
+        indices = shuffled_split_indices("gridworld", len(GOALS), held_out) if held_out else None
+        super().__init__("gridworld", tasks, indices, settings)
 
     @property
     def spec(self) -> WorldSpec:

@@ -70,7 +70,7 @@ class NavigationTasks(ContinuousFamily):
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode: "oracle" and "stand_still" exact on the split's list, "random" played."""
-        return self._references(split, self.list_of(split), n_episodes)
+        return self._references(split, self.fixed_tasks(split), n_episodes)
 
 
 class PointRobotTasks(ContinuousFamily):
@@ -102,7 +102,7 @@ class PointRobotTasks(ContinuousFamily):
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return the return per episode, averaged over some 4000 seeded starts; "oracle" is the best policy's."""
-        return self._references(split, self.list_of(split), n_episodes)
+        return self._references(split, self.fixed_tasks(split), n_episodes)
 
 
 class SparsePointRobotTasks(FiniteFamily):
@@ -114,9 +114,9 @@ class SparsePointRobotTasks(FiniteFamily):
         goal = torch.stack([angle.cos(), angle.sin()], dim=1).to(torch.float32)
         # The legacy generator, of its own and not the global one: only it repeats the published shuffle.
         order = np.random.RandomState(PEARL_SEED).permutation(100).tolist()
-        cuts = {"train": order[:70], "validation": order[70:80], "test": order[80:]}
+        indices = {"train": order[:70], "validation": order[70:80], "test": order[80:]}
         settings = {"horizon": worlds.ROBOT_HORIZON, "n_goals": 100, "radius": worlds.SPARSE_RADIUS, "reward": "sparse"}
-        super().__init__("sparse-point-robot", Tasks.of("sparse-point-robot", goal=goal), cuts, settings)
+        super().__init__("sparse-point-robot", Tasks.of("sparse-point-robot", goal=goal), indices, settings)
         self._references = _References(SparsePointRobotWorld, 1.0, worlds.ROBOT_STEP)
 
     @property

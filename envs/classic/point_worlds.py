@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 NAVIGATION_HORIZON, ROBOT_HORIZON, CORNER_HORIZON = 100, 20, 100
@@ -50,14 +50,14 @@ class PointWorld(TensorWorld):
         self._scale, self._start = scale, start
         self._origin = torch.zeros(num_envs, 2, device=self.device)
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Stand at the start."""
         if self._start == 0.0:
             return {"position": self._origin}
         return {"position": (2.0 * streams.uniform(episode, 2) - 1.0) * self._start}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Move, then pay."""
         before = state["position"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.envs.families import ContinuousFamily, check_count
 from metarl.envs.tensor_world import EpisodeState, TensorWorld
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -35,12 +35,12 @@ class TabularMDPWorld(TensorWorld):
         """Return what such an MDP is."""
         return WorldSpec(spaces.Discrete(n_states), spaces.Discrete(n_actions), horizon, name="tabular-mdp")
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Start in state 0."""
         return self._start
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Pay the noisy reward of (s, a) and draw the next state."""
         transition, mean = self.params["transition"], self.params["reward"]
@@ -109,7 +109,7 @@ class TabularMDPTasks(ContinuousFamily):
 
         "random" and "oracle" (the MDP is known) are exact by dynamic programming; "psrl" is simulated on it (seeded).
         """
-        tasks = self.list_of(split)
+        tasks = self.fixed_tasks(split)
         return {
             "random": [known.random_return(tasks, self.horizon)] * n_episodes,
             "oracle": [known.oracle_return(tasks, self.horizon)] * n_episodes,

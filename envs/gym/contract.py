@@ -1,4 +1,4 @@
-"""What a Gymnasium environment hands over is what it declares, or one sentence says what it is instead.
+"""Checks that what a Gymnasium environment returns lies in its declared spaces; one sentence says what does not.
 
 Nothing is broadcast, cut, rounded or truth-tested: an array of the wrong shape, a flag that is a list, a mask of minus
 infinities would all train, on something else. Held to the declaration are shapes, keys, kinds of numbers (those of an

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from metarl.envs.shared_memory import SharedBlock
 from metarl.errors import ConfigError, MetarlError, WorldError, shortened
 
-from .serial import Chunk, CopyFailure, Hooks, Layout
+from .serial import Chunk, EnvFailure, Hooks, Layout
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -117,7 +117,7 @@ class WorkerPool:
                 self._died(worker)
             answers.append(None if answer == _STEP else pickle.loads(answer))
         for answer in answers:
-            if isinstance(answer, CopyFailure):
+            if isinstance(answer, EnvFailure):
                 self.close()
                 raise world_error(self.name, answer)
             if isinstance(answer, MetarlError):  # a mistake of the caller, which the processes survive
@@ -163,10 +163,10 @@ class WorkerPool:
         return f"envs {', '.join(map(str, rows))} (tasks {', '.join(names)})"
 
 
-def world_error(name: str, failure: CopyFailure) -> WorldError:
+def world_error(name: str, failure: EnvFailure) -> WorldError:
     """Return the error a user sees for `failure`; the environment's own traceback is attached as a note."""
     error = WorldError(
-        f"world {name!r}: env {failure.copy} (task {failure.task!r}) failed at step {failure.age} of its episode: "
+        f"world {name!r}: env {failure.env} (task {failure.task!r}) failed at step {failure.age} of its episode: "
         f"{failure.error}"
     )
     if failure.trace:
@@ -254,11 +254,11 @@ def _serve(chunk: Chunk, message: bytes) -> bytes:
             return _STEP
         verb, args = pickle.loads(message)
         return pickle.dumps(getattr(chunk, verb)(*args))
-    except (CopyFailure, MetarlError) as error:
+    except (EnvFailure, MetarlError) as error:
         return pickle.dumps(error)
     except (Exception, SystemExit) as error:  # the main process must hear of it, whatever it is
         text = f"{type(error).__name__}: {shortened(error)}"
-        return pickle.dumps(CopyFailure(chunk.rows.start, "unknown", 0, text, traceback.format_exc()))
+        return pickle.dumps(EnvFailure(chunk.rows.start, "unknown", 0, text, traceback.format_exc()))
 
 
 def _leave_with(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""A few Gymnasium environments stepped one after the other: what one process of a `GymWorld` does."""
+"""Gymnasium environments stepped serially: what one process of a `GymWorld` does."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ def _in_box(space: spaces.Box, actions: NDArray[Any]) -> tuple[NDArray[Any], NDA
     return np.where(inside >= high, space.high, np.where(inside <= low, space.low, within)), bad
 
 
-class CopyFailure(Exception):
+class EnvFailure(Exception):
     """An environment raised: which env, doing what, and the traceback as text (it crosses processes)."""
 
-    def __init__(self, copy: int, task: str, age: int, error: str, trace: str) -> None:
-        super().__init__(copy, task, age, error, trace)
-        self.copy, self.task, self.age, self.error, self.trace = copy, task, age, error, trace
+    def __init__(self, env: int, task: str, age: int, error: str, trace: str) -> None:
+        super().__init__(env, task, age, error, trace)
+        self.env, self.task, self.age, self.error, self.trace = env, task, age, error, trace
 
 
 class Chunk:
@@ -233,7 +233,7 @@ class Chunk:
     # ---------------------------------------------------------------- one row
 
     def _guarded(self, row: int, action: Callable[[int], None]) -> None:
-        """Run `action` on one row; whatever it raises becomes a CopyFailure that says where."""
+        """Run `action` on one row; whatever it raises becomes a EnvFailure that says where."""
         self.busy[row] = True
         try:
             action(row)
@@ -243,7 +243,7 @@ class Chunk:
             text, trace = " ".join(str(error).split()), ""
             if not isinstance(error, Breach):
                 text, trace = f"{type(error).__name__}: {shortened(text)}", traceback.format_exc()
-            raise CopyFailure(row, name, int(self.ages[row]), text, trace) from error
+            raise EnvFailure(row, name, int(self.ages[row]), text, trace) from error
         self.busy[row] = False
 
     def _reset_row(self, row: int) -> None:

@@ -21,7 +21,7 @@ from metarl.world import Obs, StepResult, World
 
 from .contract import Breach, check_env, check_hooks
 from .processes import WorkerPool, world_error
-from .serial import Chunk, CopyFailure, Env, Hooks, Layout
+from .serial import Chunk, Env, EnvFailure, Hooks, Layout
 
 
 class GymWorld(World):
@@ -228,7 +228,7 @@ class GymWorld(World):
         assert self._chunk is not None
         try:
             return [getattr(self._chunk, verb)(*per_part(self._chunk.rows))]
-        except CopyFailure as failure:
+        except EnvFailure as failure:
             raise world_error(self.name, failure) from failure.__cause__
 
     def _take_pending(self, chosen: NDArray[np.bool_]) -> None:
@@ -257,11 +257,10 @@ class GymWorld(World):
             )
         allowed, bad = self._layout.checked(values)
         if bad.any():
-            copy = int(np.argwhere(bad)[0][0])
+            env = int(np.argwhere(bad)[0][0])
             what = "a NaN or infinite action" if isinstance(space, spaces.Box) else "an action out of range"
             raise WorldError(
-                f"world {self.name!r} got {what} for env {copy}: {values[copy]} ({values.dtype}), expected one of "
-                f"{space}"
+                f"world {self.name!r} got {what} for env {env}: {values[env]} ({values.dtype}), expected one of {space}"
             )
         return allowed
 

@@ -49,12 +49,12 @@ class Assignments:
         """Return the name of the task that an env plays."""
         return "none" if self.tasks is None else self.tasks.names[env]
 
-    def begin(self, copies: Sequence[int]) -> None:
-        """Record that the next episode of `copies` has begun."""
+    def begin(self, envs: Sequence[int]) -> None:
+        """Record that the next episode of `envs` has begun."""
         if self._pending is None:
             return
         taken = np.zeros(self.num_envs, np.bool_)
-        taken[copies] = True
+        taken[envs] = True
         taken &= self._waiting
         if self.tasks is None or taken.all():
             self.tasks, self.keys = self._pending, list(self._pending_keys)

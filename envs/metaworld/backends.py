@@ -1,4 +1,4 @@
-"""Who steps Meta-World's environments: the engine, or upstream's own code."""
+"""Backends that step Meta-World's environments: the engine, or upstream's own code."""
 
 from __future__ import annotations
 

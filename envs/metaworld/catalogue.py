@@ -21,7 +21,7 @@ from metarl.commandline import pip_command
 from metarl.errors import ConfigError
 from metarl.tasks import Tasks
 
-from .core_protocol import CopyState, Floats, ModelEntry, TaskClass
+from .core_protocol import EnvState, Floats, ModelEntry, TaskClass
 from .program import Program
 from .tasks import class_names, metaworld_module, upstream_goal
 from .versions import SUPPORTED
@@ -42,7 +42,7 @@ _LOCK = RLock()
 class Start:
     """What an env has right after upstream's reset."""
 
-    state: CopyState
+    state: EnvState
     obs: Floats
     """[39], as upstream's reset returns it: not clipped."""
 
@@ -73,7 +73,7 @@ def task_class(name: str, reward_version: str = "v2") -> TaskClass:
         return _template(name, reward_version).task_class
 
 
-def reset_state(task_class: TaskClass, goal: NDArray[np.float64]) -> tuple[CopyState, Floats]:
+def reset_state(task_class: TaskClass, goal: NDArray[np.float64]) -> tuple[EnvState, Floats]:
     """Return state and first observation [39] of an episode with `goal`, exactly as upstream's reset leaves them.
 
     Raises: ConfigError for a goal that the class cannot have.
@@ -148,7 +148,7 @@ class _Template:
             ) from None
         physics = np.zeros(self.task_class.n_state)
         mujoco.mj_getState(self.env.model, self.env.data, physics, self._spec)
-        state = CopyState(physics, self._model_values(), slots_of(self.env, self.task_class.program))
+        state = EnvState(physics, self._model_values(), slots_of(self.env, self.task_class.program))
         for array in (state.model, state.slots, obs):  # MuJoCo's bindings take physics only if it could be written to
             array.flags.writeable = False
         return Start(state, obs)

@@ -18,7 +18,7 @@ _Hit = tuple[int, int, int, int]
 """Row of the reads, pad (0 left, 1 right), env, contact."""
 
 
-class Touching:
+class PadContacts:
     """Which geoms both finger pads press on, in each env of one class.
 
     A pad presses if the constraint forces of its contacts with the geom add up to more than 0, added in the order of
@@ -71,12 +71,12 @@ class Touching:
     def _press(self, hits: Sequence[_Hit], out: Floats) -> None:
         """Add the forces of contacts, which come in their order, and write 1.0 where both pads press."""
         memory = self._memory
-        copies, contacts = [hit[2] for hit in hits], [hit[3] for hit in hits]
-        rows = memory.i32.take(self._efc_address[contacts, copies])
+        envs, contacts = [hit[2] for hit in hits], [hit[3] for hit in hits]
+        rows = memory.i32.take(self._efc_address[contacts, envs])
         outside = rows < 0
         if outside.any():
-            rows[outside] += memory.i32.take(self._n_forces[copies][outside])
-        forces = memory.f64.take(memory.doubles(memory.i64.take(self._forces[copies])) + rows).tolist()
+            rows[outside] += memory.i32.take(self._n_forces[envs][outside])
+        forces = memory.f64.take(memory.doubles(memory.i64.take(self._forces[envs])) + rows).tolist()
         total: dict[tuple[int, int, int], float] = {}
         for (row, pad, env, _), force in zip(hits, forces, strict=True):
             total[row, env, pad] = total.get((row, env, pad), 0.0) + force

@@ -16,7 +16,7 @@ from .program import INFO, OBS_SIZE, Program
 Floats = NDArray[np.float64]
 MOST_THREADS = 1024
 STATE_PARTS = ("physics", "model", "slots")
-"""Fields of a `CopyState`."""
+"""Fields of a `EnvState`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TaskClass:
 
 
 @dataclass(frozen=True, eq=False)
-class CopyState:
+class EnvState:
     """All that decides what an env of a given class does next. Plain arrays; never written to."""
 
     physics: Floats
@@ -89,14 +89,14 @@ class Core(Protocol):
     def place(self, env: int, task_class: TaskClass) -> None:
         """Make `env` one of `task_class`, reusing what it has if it is one already. `load` must follow."""
 
-    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+    def load(self, envs: Sequence[int], states: Sequence[EnvState]) -> None:
         """Put envs into states of their class, exactly.
 
         Derived quantities (positions, contacts) are up to date afterwards, and the next step goes as it would have gone
         where the state was saved.
         """
 
-    def save(self, env: int) -> CopyState:
+    def save(self, env: int) -> EnvState:
         """Return the state of an env."""
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -131,13 +131,13 @@ class CoreArrays:
         return env
 
 
-def check_load(copies: Sequence[int], states: Sequence[CopyState]) -> None:
+def check_load(envs: Sequence[int], states: Sequence[EnvState]) -> None:
     """Raise ConfigError unless there is one state for each of different envs."""
-    if len(copies) != len(states) or len(set(copies)) != len(copies):
-        raise ConfigError(f"engine: load needs one state for each of different envs, got {list(copies)}")
+    if len(envs) != len(states) or len(set(envs)) != len(envs):
+        raise ConfigError(f"engine: load needs one state for each of different envs, got {list(envs)}")
 
 
-def check_state(env: int, task_class: TaskClass, state: CopyState) -> None:
+def check_state(env: int, task_class: TaskClass, state: EnvState) -> None:
     """Raise ConfigError unless `state` is one of `task_class`."""
     for name, size in zip(STATE_PARTS, task_class.state_sizes, strict=True):
         part = getattr(state, name)

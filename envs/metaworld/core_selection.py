@@ -14,7 +14,7 @@ CORES = ("auto", "compiled", "python")
 
 _LOG = logging.getLogger("metarl.metaworld")
 
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
 def make_core(kind: str, num_envs: int, n_threads: int) -> Core:
@@ -56,8 +56,8 @@ def _python(num_envs: int, n_threads: int) -> Core:
 
 
 def _tell(reason: str) -> None:
-    if reason not in _told:
-        _told.add(reason)
+    if reason not in _reported:
+        _reported.add(reason)
         _LOG.warning(
             "Meta-World steps in Python, with the same results but slower: %s; core='python' silences this line", reason
         )

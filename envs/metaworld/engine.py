@@ -13,17 +13,17 @@ from torch import Tensor
 
 from metarl.deprecated import OldName
 from metarl.envs.gym.processes import world_error
-from metarl.envs.gym.serial import CopyFailure
+from metarl.envs.gym.serial import EnvFailure
 from metarl.errors import ConfigError, WorldError
 from metarl.tasks import Tasks
 from metarl.world import StepResult, World
 
 from .assignments import Assignments
-from .copies import Copies
 from .core_protocol import Core
+from .env_batch import EnvBatch
 from .options import EpisodeRules
 from .program import ACTION_SIZE, INFO, OBS_SIZE
-from .render import CAMERA, Studio
+from .render import CAMERA, Renderer
 from .upstream import UPSTREAM_RULES, world_spec
 
 _SUCCESS = INFO.index("success")
@@ -69,7 +69,7 @@ class EngineWorld(World):
         if n_threads < 1:
             raise ConfigError(f"world {name!r} needs n_threads >= 1, got {n_threads}")
         self.rules, self.reward_version = rules, reward_version
-        self._copies = Copies(num_envs, n_threads=n_threads, core=core, reward_version=reward_version)
+        self._envs = EnvBatch(num_envs, n_threads=n_threads, core=core, reward_version=reward_version)
         self._on_cpu = self.device.type == "cpu"
         self._started = False
         self._assigned = Assignments(num_envs)
@@ -82,7 +82,7 @@ class EngineWorld(World):
         self._low, self._high = np.full_like(self._action, -1.0), np.full_like(self._action, 1.0)
         self._never, self._zero = np.zeros(num_envs, np.bool_), np.zeros(num_envs)
         self._now = np.zeros((num_envs, OBS_SIZE), np.float32)
-        self._studios: dict[str, Studio] = {}
+        self._renderers: dict[str, Renderer] = {}
 
     # ---------------------------------------------------------------- the World contract
 
@@ -155,7 +155,7 @@ class EngineWorld(World):
             raise ConfigError(f"world {self.name!r} has nothing to save before its first reset")
         return {
             "backend": "engine",
-            "copies": self._copies.save(),
+            "copies": self._envs.save(),
             "obs": torch.from_numpy(self._now.copy()),
             "age": torch.from_numpy(self._age()),
             "broken": dict(self._broken),
@@ -180,7 +180,7 @@ class EngineWorld(World):
             )
         assigned = Assignments(self.num_envs)
         assigned.load_state_dict(state)
-        self._copies.load(state["copies"], assigned.keys)
+        self._envs.load(state["copies"], assigned.keys)
         self._assigned, self.tasks = assigned, assigned.tasks
         self._now[...] = state["obs"].numpy()
         self._began = self._clock - state["age"].numpy()
@@ -203,10 +203,10 @@ class EngineWorld(World):
             raise ConfigError(f"world {self.name!r} has nothing to draw before its first reset")
         if not 0 <= env < self.num_envs:
             raise ConfigError(f"world {self.name!r} has envs 0 to {self.num_envs - 1}, got {env}")
-        name, model, data = self._copies.simulation(env)
-        if name not in self._studios:
-            self._studios[name] = Studio(model)
-        return self._studios[name].shoot(model, data, camera)
+        name, model, data = self._envs.simulation(env)
+        if name not in self._renderers:
+            self._renderers[name] = Renderer(model)
+        return self._renderers[name].render(model, data, camera)
 
     def exact(self) -> dict[str, NDArray[np.float64]]:
         """Return float64 copies of what the last env step gave, before rounding and before any reset.
@@ -219,17 +219,17 @@ class EngineWorld(World):
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads and free the envs' memory."""
         self._started = False
-        for studio in self._studios.values():
-            studio.close()
-        self._studios.clear()
-        self._copies.close()
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+        self._envs.close()
 
     # ---------------------------------------------------------------- stepping
 
     @property
     def core(self) -> Core:
         """What steps the envs."""
-        return self._copies.core
+        return self._envs.core
 
     def _env_step(self) -> tuple[NDArray[np.float32], Bools, Bools]:
         """Play one env step; returns reward, success and who became unstable."""
@@ -302,10 +302,10 @@ class EngineWorld(World):
         if self.closed:
             raise WorldError(f"world {self.name!r} is closed; build another one")
 
-    def _break(self, copies: Iterable[int], what: str) -> None:
-        """Note that `copies` cannot go on."""
+    def _break(self, envs: Iterable[int], what: str) -> None:
+        """Note that `envs` cannot go on."""
         ages = self._age().tolist()
-        for i in copies:
+        for i in envs:
             self._broken[i] = f"env {i} (task {self._assigned.name(i)!r}) {what} step {ages[i]} of its episode"
 
     def _refuse_broken(self) -> None:
@@ -327,8 +327,8 @@ class EngineWorld(World):
     def _begin(self, rows: list[int]) -> None:
         """Start new episodes in `rows`, with their waiting tasks if they have some. All or none begin."""
         try:
-            starts = self._copies.begin(rows, [self._assigned.coming(i) for i in rows])
-        except CopyFailure as failure:
+            starts = self._envs.begin(rows, [self._assigned.coming(i) for i in rows])
+        except EnvFailure as failure:
             raise world_error(self.name, failure) from failure.__cause__
         for i, start in zip(rows, starts, strict=True):
             self._now[i] = start.obs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError
 
-from .contacts import Touching
+from .contacts import PadContacts
 from .core_protocol import Floats, TaskClass
 from .memory import Memory, address_of, layout, offset
 from .shallow_model import ShallowModel
@@ -28,7 +28,7 @@ _HUGE = 1e10
 _BAD = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 
-class Copy:
+class SimulatedEnv:
     """One env: its model, its simulation and the slots of its program."""
 
     def __init__(self, task_class: TaskClass) -> None:
@@ -62,25 +62,27 @@ class Copy:
 class Rows:
     """The envs of one class: what their program reads and keeps."""
 
-    def __init__(self, copies: Sequence[Copy], positions: Sequence[int], evaluate: Evaluate, memory: Memory) -> None:
-        """Look up where the reads of `copies`, which are at `positions` among all, lie in memory."""
-        reads = copies[0].task_class.program.reads
+    def __init__(
+        self, envs: Sequence[SimulatedEnv], positions: Sequence[int], evaluate: Evaluate, memory: Memory
+    ) -> None:
+        """Look up where the reads of `envs`, which are at `positions` among all, lie in memory."""
+        reads = envs[0].task_class.program.reads
         self._evaluate, self._memory = evaluate, memory
         consecutive = list(positions) == list(range(positions[0], positions[0] + len(positions)))
         self._where: Any = slice(positions[0], positions[-1] + 1) if consecutive else np.array(positions)
         touching = any(read.field == "touching" for read in reads)
-        self._touching = Touching(reads, [env.data for env in copies], memory) if touching else None
-        self._at = memory.doubles(np.stack([_read_addresses(env) for env in copies], axis=1))
+        self._pad_contacts = PadContacts(reads, [env.data for env in envs], memory) if touching else None
+        self._at = memory.doubles(np.stack([_read_addresses(env) for env in envs], axis=1))
         self._reads = np.empty(self._at.shape)
-        self._slots = np.stack([env.slots for env in copies], axis=1)
-        for column, env in enumerate(copies):
+        self._slots = np.stack([env.slots for env in envs], axis=1)
+        for column, env in enumerate(envs):
             env.slots = self._slots[:, column]
 
     def evaluate(self, actions: NDArray[np.float32], obs: Floats, reward: Floats, info: Floats) -> None:
         """Run the program after a step and write what it computes into the rows of the arrays of all envs."""
         self._memory.f64.take(self._at, out=self._reads, mode="clip")  # other modes copy `out`
-        if self._touching is not None:
-            self._touching(self._reads)
+        if self._pad_contacts is not None:
+            self._pad_contacts(self._reads)
         result = self._evaluate(self._reads, self._slots, np.ascontiguousarray(actions[self._where].T))
         obs[self._where] = result.obs.T
         reward[self._where] = result.reward
@@ -91,27 +93,27 @@ class Rows:
 class Batch:
     """B envs in memory; gathered anew whenever one is replaced, because it looks into theirs."""
 
-    def __init__(self, copies: Sequence[Copy], functions: dict[TaskClass, Evaluate]) -> None:
+    def __init__(self, envs: Sequence[SimulatedEnv], functions: dict[TaskClass, Evaluate]) -> None:
         """Look up addresses, keep the envs of a class together."""
-        self.copies = list(copies)
-        self.memory = memory = Memory([at for env in self.copies for at in env.landmarks()])
+        self.envs = list(envs)
+        self.memory = memory = Memory([at for env in self.envs for at in env.landmarks()])
         positions: dict[TaskClass, list[int]] = {}
-        for i, env in enumerate(self.copies):
+        for i, env in enumerate(self.envs):
             positions.setdefault(env.task_class, []).append(i)
-        self.rows = [Rows([copies[i] for i in at], at, functions[each], memory) for each, at in positions.items()]
+        self.rows = [Rows([envs[i] for i in at], at, functions[each], memory) for each, at in positions.items()]
         self._order = [i for at in positions.values() for i in at]
         fits = {each: fusable(each.model) for each in positions}
-        self._calls = [_call(self.copies[i], fits[self.copies[i].task_class]) for i in self._order]
-        classes = [env.task_class for env in self.copies]
+        self._calls = [_call(self.envs[i], fits[self.envs[i].task_class]) for i in self._order]
+        classes = [env.task_class for env in self.envs]
         self._scale = np.array([each.action_scale for each in classes], np.float32)[:, None]
         self._low = np.array([each.mocap_low for each in classes])
         self._high = np.array([each.mocap_high for each in classes])
-        self._inputs = memory.doubles([_input_addresses(env) for env in self.copies])
+        self._inputs = memory.doubles([_input_addresses(env) for env in self.envs])
         self._mocap = np.ascontiguousarray(self._inputs[:, :3])
         self._values = np.empty(self._inputs.shape)
-        states = [_span(env.arrays[name]) for env in self.copies for name in ("qpos", "qvel")]
+        states = [_span(env.arrays[name]) for env in self.envs for name in ("qpos", "qvel")]
         self._state_of = np.repeat(np.arange(len(states)) // 2, [len(state) for state in states])
-        states += [_warning_addresses(env.data) for env in self.copies]
+        states += [_warning_addresses(env.data) for env in self.envs]
         self._watched = memory.doubles(np.concatenate(states))
 
     def drive(self, actions: NDArray[np.float32]) -> None:
@@ -133,7 +135,7 @@ class Batch:
         """Return the physics of one step, class by class; the `stale` envs compute everything."""
         if not stale:
             return self._calls
-        changed = {i: _call(self.copies[i], fuse=False) for i in stale}
+        changed = {i: _call(self.envs[i], fuse=False) for i in stale}
         return [changed.get(i, call) for i, call in zip(self._order, self._calls, strict=True)]
 
     def watch(self) -> tuple[list[int], list[int]]:
@@ -149,19 +151,19 @@ class Batch:
         return unstable, bad
 
 
-def _call(env: Copy, fuse: bool) -> Call:
+def _call(env: SimulatedEnv, fuse: bool) -> Call:
     kind = fused_step if fuse else whole_step
     return kind(env.task_class.frame_skip), env.model.model, env.data
 
 
-def _read_addresses(env: Copy) -> NDArray[np.intp]:
+def _read_addresses(env: SimulatedEnv) -> NDArray[np.intp]:
     """Return where the program's reads lie; for "touching", which lies nowhere, somewhere harmless."""
     start = {name: address_of(array) for name, array in env.arrays.items()} | {"touching": address_of(env.data.qpos)}
     reads = env.task_class.program.reads
     return np.array([start[read.field] + 8 * read.index * (read.field != "touching") for read in reads], np.intp)
 
 
-def _input_addresses(env: Copy) -> NDArray[np.intp]:
+def _input_addresses(env: SimulatedEnv) -> NDArray[np.intp]:
     body = int(np.flatnonzero(env.task_class.model.body_mocapid == 0)[0])
     arrays = env.arrays
     return np.concatenate([_span(arrays["mocap_pos"]), _span(arrays["xpos"][body]), _span(arrays["ctrl"])])

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from metarl.errors import ConfigError, WorldError
 
-from .core_protocol import CopyState, CoreArrays, TaskClass, check_load, check_state
+from .core_protocol import CoreArrays, EnvState, TaskClass, check_load, check_state
 from .emit import compile_arrays
 from .program import ACTION_SIZE, Program
-from .python_batch import Batch, Copy, Evaluate
-from .thread_pool import Crew
+from .python_batch import Batch, Evaluate, SimulatedEnv
+from .thread_pool import ThreadPool
 
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
@@ -38,7 +38,7 @@ class PythonCore(CoreArrays):
         Raises: ConfigError for a size out of range.
         """
         super().__init__(num_envs, n_threads)
-        self._copies: list[Copy | None] = [None] * num_envs
+        self._envs: list[SimulatedEnv | None] = [None] * num_envs
         self._stale: set[int] = set()  # envs whose next step computes all, not only what a new action changes
         self._function = function
         self._functions: dict[TaskClass, Evaluate] = {}
@@ -46,11 +46,11 @@ class PythonCore(CoreArrays):
         self._batch: Batch | None = None  # None: to be gathered before the next step
         self._ready = False
         self._closed = False
-        self._crew = Crew(self.n_threads)
+        self._pool = ThreadPool(self.n_threads)
 
     def place(self, env: int, task_class: TaskClass) -> None:
         """Make `env` one of `task_class`; raises ConfigError if its model has no mocap hand with two fingers."""
-        present = self._copies[self._index(env)]
+        present = self._envs[self._index(env)]
         self._ready = False
         if present is not None and present.task_class is task_class:
             present.loaded = False
@@ -64,15 +64,15 @@ class PythonCore(CoreArrays):
         if task_class not in self._functions:
             self._functions[task_class] = self._function(task_class.program)
         self._batch = None  # it looks into the memory of the env that goes
-        self._copies[env] = Copy(task_class)
+        self._envs[env] = SimulatedEnv(task_class)
 
-    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+    def load(self, envs: Sequence[int], states: Sequence[EnvState]) -> None:
         """Put different envs into states of their class, exactly."""
-        check_load(copies, states)
-        chosen = [self._placed(env) for env in copies]
-        for env, target, state in zip(copies, chosen, states, strict=True):
+        check_load(envs, states)
+        chosen = [self._placed(env) for env in envs]
+        for env, target, state in zip(envs, chosen, states, strict=True):
             check_state(env, target.task_class, state)
-        for env, target, state in zip(copies, chosen, states, strict=True):
+        for env, target, state in zip(envs, chosen, states, strict=True):
             model, data, physics = target.model.model, target.data, state.physics.copy()  # mujoco wants it writable
             target.model.write(target.task_class.entries, state.model)
             mujoco.mj_setState(model, data, physics, _STATE)
@@ -83,12 +83,12 @@ class PythonCore(CoreArrays):
             self._stale.add(env)
             self.unstable[env] = 0
 
-    def save(self, env: int) -> CopyState:
+    def save(self, env: int) -> EnvState:
         """Return the state of an env; raises WorldError before its first `load`."""
         chosen = self._loaded(env)
         physics = np.empty(chosen.task_class.n_state)
         mujoco.mj_getState(chosen.model.model, chosen.data, physics, _STATE)
-        return CopyState(physics, chosen.model.read(chosen.task_class.entries), chosen.slots.copy())
+        return EnvState(physics, chosen.model.read(chosen.task_class.entries), chosen.slots.copy())
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Advance all envs by one environment step; `actions` is float32 [B, 4].
@@ -122,9 +122,9 @@ class PythonCore(CoreArrays):
 
     def close(self) -> None:
         """End the threads and free memory; harmless when called twice."""
-        self._crew.close()
+        self._pool.close()
         self._closed, self._ready, self._batch = True, False, None
-        self._copies = [None] * self.num_envs
+        self._envs = [None] * self.num_envs
         self._functions.clear()
         self._pictured.clear()
 
@@ -133,13 +133,13 @@ class PythonCore(CoreArrays):
             raise WorldError("engine: this core is closed")
         return super()._index(env)
 
-    def _placed(self, env: int) -> Copy:
-        chosen = self._copies[self._index(env)]
+    def _placed(self, env: int) -> SimulatedEnv:
+        chosen = self._envs[self._index(env)]
         if chosen is None:
             raise WorldError(f"engine: env {env} has no class yet; place it first")
         return chosen
 
-    def _loaded(self, env: int) -> Copy:
+    def _loaded(self, env: int) -> SimulatedEnv:
         chosen = self._placed(env)
         if not chosen.loaded:
             raise WorldError(f"engine: env {env} has no state yet; load one first")
@@ -148,19 +148,19 @@ class PythonCore(CoreArrays):
     def _run(self, batch: Batch) -> None:
         finished = False
         try:
-            self._crew.run(batch.calls(self._stale))
+            self._pool.run(batch.calls(self._stale))
             finished = True
         except mujoco.FatalError as problem:
             raise WorldError(f"engine: MuJoCo cannot go on with an env: {problem}; load all envs again") from problem
         finally:
             if not finished:  # also when interrupted: some envs have made the step and others have not
                 self._ready = False
-                for env in batch.copies:
+                for env in batch.envs:
                     env.loaded = False
 
     def _gather(self) -> Batch:
-        copies = [self._loaded(env) for env in range(self.num_envs)]
+        envs = [self._loaded(env) for env in range(self.num_envs)]
         if self._batch is None:
-            self._batch = Batch(copies, self._functions)
+            self._batch = Batch(envs, self._functions)
         self._ready = True
         return self._batch

@@ -22,7 +22,7 @@ CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper"
 """Cameras in all of upstream's models."""
 CAMERA = "corner2"
 """The one that shows most: table, hand and object from the front."""
-_studios: WeakKeyDictionary[Env, Studio] = WeakKeyDictionary()
+_renderers: WeakKeyDictionary[Env, Renderer] = WeakKeyDictionary()
 
 
 def picture(env: Env, camera: str = CAMERA) -> NDArray[np.uint8]:
@@ -31,19 +31,19 @@ def picture(env: Env, camera: str = CAMERA) -> NDArray[np.uint8]:
     Raises: ConfigError with the line that installs what is missing, if there is no OpenGL library.
     """
     upstream: Any = env.unwrapped
-    if env not in _studios:
-        _studios[env] = Studio(upstream.model)
-    return _studios[env].shoot(upstream.model, upstream.data, camera)
+    if env not in _renderers:
+        _renderers[env] = Renderer(upstream.model)
+    return _renderers[env].render(upstream.model, upstream.data, camera)
 
 
 def forget(env: Env) -> None:
     """Free what pictures of `env` needed."""
-    studio = _studios.pop(env, None)
-    if studio is not None:
-        studio.close()
+    renderer = _renderers.pop(env, None)
+    if renderer is not None:
+        renderer.close()
 
 
-class Studio:
+class Renderer:
     """An OpenGL context with the shapes of one class; the first picture takes a second, later ones hundredths."""
 
     def __init__(self, model: Any) -> None:
@@ -65,7 +65,7 @@ class Studio:
         self.view = mujoco.MjvCamera()
         self.view.type = mujoco.mjtCamera.mjCAMERA_FIXED
 
-    def shoot(self, model: Any, data: Any, camera: str = CAMERA) -> NDArray[np.uint8]:
+    def render(self, model: Any, data: Any, camera: str = CAMERA) -> NDArray[np.uint8]:
         """Draw `data`, uint8 [480, 480, 3], the right way up; `model` is any model of the same class.
 
         Raises: ConfigError for an unknown camera.

@@ -1,4 +1,4 @@
-"""The end of the interpreter: cores are shut, and threads that were using them get a moment to notice."""
+"""Exit handlers: at the end of the interpreter cores are shut down, and threads in them are given time to leave."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _NOTICE_S = 1.0
 """Longest wait, in seconds, for a thread that was stepping. It is over sooner if the thread ends."""
 
 
-class Leaver(Protocol):
-    """Something that threads make calls on."""
+class ExitHandler(Protocol):
+    """What the end of the interpreter must shut down: something that threads make calls on."""
 
     def shut(self) -> int:
         """Let nobody in any more, once nobody is inside; returns the thread that made the last call."""
         ...
 
 
-_leavers: weakref.WeakSet[Leaver] = weakref.WeakSet()
+_handlers: weakref.WeakSet[ExitHandler] = weakref.WeakSet()
 
 
-def shut_at_exit(leaver: Leaver) -> None:
-    """Have `leaver` shut when the interpreter ends, if it still exists."""
-    _leavers.add(leaver)
+def shut_at_exit(handler: ExitHandler) -> None:
+    """Have `handler` shut down when the interpreter ends, if it still exists."""
+    _handlers.add(handler)
 
 
 @atexit.register
-def _leave() -> None:
-    users = {leaver.shut() for leaver in list(_leavers)}
+def _run_handlers() -> None:
+    users = {handler.shut() for handler in list(_handlers)}
     for thread in threading.enumerate():
         # C++ code (MuJoCo, torch) aborts the process if the interpreter ends while a daemon thread is inside.
         # Refused, the thread comes out of whatever it was doing.

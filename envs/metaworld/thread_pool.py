@@ -1,4 +1,4 @@
-"""A few persistent Python threads that share out calls into MuJoCo, which lets go of the interpreter lock."""
+"""A pool of persistent Python threads for calls into MuJoCo, which releases the interpreter lock."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Call = tuple[Callable[[Any, Any], None], Any, Any]
 _Outcome = BaseException | None
 
 
-class _Order:
-    """Calls to be shared out, and who is at it."""
+class _Job:
+    """A list of calls, and which threads are making them."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.left: Iterator[Call] = iter(calls)  # taking the next element of a list's iterator is one bytecode's work
         self.entered: list[None] = []
         self.exited: list[_Outcome] = []
-        """What each helper's calls raised, in the order in which they ended."""
-        self.told: SimpleQueue[None] = SimpleQueue()
+        """What the calls of each thread raised, in the order in which the threads ended."""
+        self.notified: SimpleQueue[None] = SimpleQueue()
         """Wakes the caller after each entry in `exited`."""
 
 
-_Inbox = SimpleQueue[_Order | None]
+_Inbox = SimpleQueue[_Job | None]
 
 
 class _Gate:
-    """Held while calls are made; shut before the interpreter takes MuJoCo away from a thread that is still at it."""
+    """A lock held while calls are made; closed before the interpreter unloads MuJoCo under a running thread."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -50,7 +50,7 @@ class _Gate:
             self.shut = True
 
 
-class Crew:
+class ThreadPool:
     """`n_threads` threads, the caller among them, that work through lists of calls; each takes the next one left.
 
     They end with `close`, with the last reference, or with the interpreter. A forked child starts its own.
@@ -77,28 +77,28 @@ class Crew:
                 for function, model, data in calls:
                     function(model, data)
             else:
-                self._share(calls)
+                self._distribute(calls)
 
-    def _share(self, calls: Sequence[Call]) -> None:
-        order = _Order(calls)
+    def _distribute(self, calls: Sequence[Call]) -> None:
+        job = _Job(calls)
         interrupt: _Outcome = None
         try:
             for inbox in self._inboxes[: len(calls) - 1]:
-                inbox.put(order)
-            for function, model, data in order.left:
+                inbox.put(job)
+            for function, model, data in job.left:
                 function(model, data)
         finally:
             # Whatever went wrong, nobody may be inside an env once this returns. An interrupt can come at any moment,
             # also while waiting, and again; so what is waited for is a state, not a number of messages.
             while True:
                 try:
-                    deque(order.left, maxlen=0)
-                    while len(order.exited) < len(order.entered):
-                        order.told.get()
+                    deque(job.left, maxlen=0)
+                    while len(job.exited) < len(job.entered):
+                        job.notified.get()
                     break
                 except BaseException as problem:
                     interrupt = problem
-        for outcome in (interrupt, *order.exited):
+        for outcome in (interrupt, *job.exited):
             if outcome is not None:
                 raise outcome
 
@@ -121,24 +121,24 @@ class Crew:
         ]
         for thread in threads:
             thread.start()
-        self._end = weakref.finalize(self, _dismiss, self._gate, self._inboxes, threads, self._pid)
+        self._end = weakref.finalize(self, _shut_down, self._gate, self._inboxes, threads, self._pid)
 
 
 def _work(inbox: _Inbox) -> None:
-    while (order := inbox.get()) is not None:
-        order.entered.append(None)  # before the first call is taken
+    while (job := inbox.get()) is not None:
+        job.entered.append(None)  # before the first call is taken
         try:
-            for function, model, data in order.left:
+            for function, model, data in job.left:
                 function(model, data)
         except BaseException as problem:
-            order.exited.append(problem)
+            job.exited.append(problem)
         else:
-            order.exited.append(None)
-        order.told.put(None)
-        del order  # an idle thread keeps no env alive
+            job.exited.append(None)
+        job.notified.put(None)
+        del job  # an idle thread keeps no env alive
 
 
-def _dismiss(gate: _Gate, inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
+def _shut_down(gate: _Gate, inboxes: list[_Inbox], threads: list[threading.Thread], pid: int) -> None:
     if pid != os.getpid():
         return  # a fork's threads are its parent's
     gate.close()

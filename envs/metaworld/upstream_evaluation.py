@@ -69,7 +69,7 @@ class Watched(gym.vector.VectorWrapper):
 
 
 class UpstreamAgent:
-    """Speaks Meta-World's `MetaLearningAgent` protocol on one side and the four verbs on the other.
+    """Adapter: an agent of this package behind Meta-World's `MetaLearningAgent` protocol.
 
     One task per sub-environment. Pass `adapter.envs`, not the bare environments, to `metalearning_evaluation`.
     """

@@ -1,4 +1,4 @@
-"""Is a benchmark one? Checks of an NPC family itself: room to adapt, worth exploring, and nothing given away.
+"""Checks of an NPC benchmark itself: adaptation gains, exploration pays, and observations leak no task parameter.
 
 Small numbers of trials do for a quick look; `make worlds-audit` plays many. Every check says what it measured and what
 it takes, so that a table of them can stand beside the results.

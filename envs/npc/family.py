@@ -1,4 +1,4 @@
-"""Task distributions of NPC worlds: visitors, splits that ask one question each, and references known beforehand."""
+"""Task distributions of NPC worlds: visitors, splits that each vary one factor, and reference policies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPLIT_SEED = 1337
 
 
 class NpcFamily(Family):
-    """Visitors drawn from a law per split: `train` without end, every other split a fixed list.
+    """Visitors drawn from one prior per split: `train` without end, every other split a fixed list.
 
     A subclass draws tasks, builds the world and names its reference policies. `test` is visitors never met in
     training, in surroundings of the kinds known from it; further splits are named by what is new in them.
@@ -60,7 +60,7 @@ class NpcFamily(Family):
 
     @abstractmethod
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
-        """Draw `n` tasks from the law of `split`."""
+        """Draw `n` tasks from the prior of `split`."""
 
     @abstractmethod
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> NpcWorld:
@@ -82,9 +82,9 @@ class NpcFamily(Family):
     def all(self, split: str) -> Tasks | None:
         """Return the fixed list of a held-out split; None for train, which is endless."""
         check_split(self.name, split, self._splits)
-        return None if split == "train" else self.list_of(split)
+        return None if split == "train" else self.fixed_tasks(split)
 
-    def list_of(self, split: str) -> Tasks:
+    def fixed_tasks(self, split: str) -> Tasks:
         """Return the fixed list of a held-out split; for train, draws of a stream that training never uses."""
         check_split(self.name, split, self._splits)
         if split not in self._lists:
@@ -99,7 +99,7 @@ class NpcFamily(Family):
     def fingerprint(self) -> str:
         """Return a digest over settings, the held-out lists and the first training draws of a fixed stream."""
         first = self.draw("train", 16, stream(_SPLIT_SEED, self.name, "fingerprint"))
-        held_out = (self.list_of(s).fingerprint() for s in self._splits if s != "train")
+        held_out = (self.fixed_tasks(s).fingerprint() for s in self._splits if s != "train")
         return self._digest(first.fingerprint(), *held_out)
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:

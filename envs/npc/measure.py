@@ -41,7 +41,7 @@ def play(
     world = family.make_world(n, device=device)
     episodes = family.n_episodes
     try:
-        pool = family.list_of(split)
+        pool = family.fixed_tasks(split)
         tasks = pool[:n] if n <= len(pool) else family.draw(split, n, stream(seed, family.name, split, "play"))
         world.set_tasks(tasks)
         world.reset(seed=derive(seed, "play"))

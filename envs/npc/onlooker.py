@@ -1,4 +1,4 @@
-"""A reference filter that looks on while somebody else acts: what could be known of the visitor at each frame."""
+"""A reference filter run along another policy's trajectory: the posterior over the visitor at each frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hidden visitors: what real people like, buy and are like, as plain tensors.
+"""Banks of visitors: interests, part-worth utilities and traits of real people, as plain tensors.
 
 Everything comes from `data/people.npz`, numbers derived from public data (`data/SOURCES.md` names each source and
 its licence). Nothing in the file is anybody's raw answer. With `synthetic=True` the same functions draw invented

@@ -1,4 +1,4 @@
-"""Reference policies: what a visitor's guide could do who knows nothing, forgets, filters exactly, or knows all."""
+"""Reference policies: non-adaptive, without memory across episodes, exact Bayes filter, and known-task oracle."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import ConfigError, nearest
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 
 KINDS = ("visitor", "drift", "world", "interface", "economy", "sensor")
 """Another visitor; one taste redrawn; streets, crowds, exhibits; permuted actions; prices, fees; noisier reactions."""
@@ -57,7 +57,7 @@ class Shift:
             return cls(kind, **when)  # type: ignore[arg-type]
         raise ConfigError(f"shift {text!r} is not of the form 'kind@episode' or 'kind~hazard', as in 'visitor@3'")
 
-    def count(self, streams: CopyStreams, episode: Tensor, n_episodes: int) -> Tensor:
+    def count(self, streams: EnvStreams, episode: Tensor, n_episodes: int) -> Tensor:
         """Return how many changes there have been by `episode` (int64 [B]; episodes repeat after `n_episodes`).
 
         A function of the env's streams and the episode alone, so that nothing has to be remembered.

@@ -75,7 +75,7 @@ class NpcEnv(gym.Env[Any, Any]):
     def _visitor(self, number: Any, draw: int) -> Tasks:
         if number is None:
             return self.family.sample(self.split, 1, torch.Generator().manual_seed(draw))
-        listed = self.family.list_of(self.split)
+        listed = self.family.fixed_tasks(self.split)
         if not isinstance(number, int) or not 0 <= number < len(listed):
             raise ConfigError(
                 f"{self.family.name!r} has tasks 0 to {len(listed) - 1} in {self.split!r}, got {number!r}"

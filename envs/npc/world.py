@@ -1,4 +1,4 @@
-"""What the NPC worlds share: reactions instead of rewards, a cost beside the return, and what only an examiner sees.
+"""Base of the NPC worlds: reward need not be observable, a safety cost is reported, latents are for evaluation.
 
 A trial is a number of episodes with the same visitor (or visitors); where they meet is new in each. The NPC is shown
 how the visitor reacts, never the reward itself, unless `reward_in_obs` says so.

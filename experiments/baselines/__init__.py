@@ -39,13 +39,13 @@ PROG = command("baseline")
 
 
 class OneTask:
-    """A distribution of one task: each split is that task, and learning on it is no cheating but the point."""
+    """A distribution of one task: each split is that task, since learning from scratch is on the very task scored."""
 
     exhaustive = True
     splits: tuple[str, ...] = ("train", "validation", "test")
 
     def __init__(self, family: TaskDistribution, task: Tasks) -> None:
-        """Narrow `family` to `task`, a batch of one."""
+        """Narrow the distribution `family` to `task`, a batch of one."""
         self.family, self.task, self.name = family, task, family.name
 
     def sample(self, split: str, n: int, generator: torch.Generator) -> Tasks:
@@ -57,7 +57,7 @@ class OneTask:
         return self.task
 
     def fingerprint(self) -> str:
-        """Return a digest of the family and the task."""
+        """Return a digest of the distribution and the task."""
         return f"{self.family.fingerprint()}-{self.task.fingerprint()}"
 
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
@@ -116,9 +116,9 @@ def _learn_one(task: OneTask, protocol: Protocol, config: SB3Config, seed: int) 
     from .sb3_agent import SB3Agent, build_model, own_random_streams
     from .sb3_world import WorldVecEnv
 
-    world = task.make_world(config.copies)
+    world = task.make_world(config.num_envs)
     try:
-        env = WorldVecEnv(world, task.task.repeat(config.copies), seed=derive(seed, "world") % 2**31)
+        env = WorldVecEnv(world, task.task.repeat(config.num_envs), seed=derive(seed, "world") % 2**31)
         model = build_model(config, env, seed=derive(seed, "model"))
         agent = SB3Agent(model, world.spec, f"sb3-{config.algorithm}")
         before = evaluate(agent, task, protocol)
@@ -160,13 +160,13 @@ def _need_sb3() -> None:
 
 def _parser() -> Parser:
     default = SB3Config()
-    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=PROG, description=__doc__, allow_abbrev=False, renamed={"--copies": "--num-envs"})
     parser.add_argument("world", help=f"a name that `{command('worlds', 'list')}` lists")
     parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="options of the world")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=default.algorithm)
     for name, what in (
         ("steps", "env steps of training per task"),
-        ("copies", "envs that collect side by side"),
+        ("num_envs", "envs that collect side by side"),
         ("rollout_steps", "PPO: steps per env between two updates"),
         ("minibatches", "PPO: minibatches per epoch"),
     ):

@@ -58,7 +58,7 @@ def build_model(config: SB3Config, env: WorldVecEnv, *, seed: int) -> Any:
                 raise ConfigError(f"SB3's SAC needs Box actions, got {env.action_space}; use ppo or recurrent-ppo")
             # As many gradient steps as env steps, however many envs there are.
             return SAC("MlpPolicy", env, buffer_size=config.steps, gradient_steps=-1, **shared)
-        batch = config.rollout_steps * config.copies // config.minibatches
+        batch = config.rollout_steps * config.num_envs // config.minibatches
         if config.algorithm == "ppo":
             return PPO("MlpPolicy", env, n_steps=config.rollout_steps, batch_size=batch, **shared)
         return _recurrent_ppo()("MlpLstmPolicy", env, n_steps=config.rollout_steps, batch_size=batch, **shared)

@@ -83,7 +83,7 @@ class Case:
 
 
 def _config(name: str, world: WorldConfig, agent: Any, n_tasks: int) -> AnyConfig:
-    train = LoopSettings(n_iterations=1, n_tasks=n_tasks, copies_per_task=1, validate_every_iters=0)
+    train = LoopSettings(n_iterations=1, n_tasks=n_tasks, envs_per_task=1, validate_every_iters=0)
     return ExperimentConfig(name=name, world=world, agent=agent, train=train, threads=1)
 
 

@@ -49,7 +49,7 @@ class CollectSettings:
     """Whose agents, untrained."""
     world: str = "metaworld/ML10"
     """Which tasks."""
-    copies: tuple[int, ...] = (20, 50, 100, 200)
+    num_envs: tuple[int, ...] = (20, 50, 100, 200)
     """Batch sizes N, each >= 1."""
     horizon: int = 500
     """Env steps per episode, 1 to 500."""
@@ -61,7 +61,7 @@ class CollectSettings:
     """Of tasks, parameters and noise."""
 
 
-QUICK = CollectSettings(copies=(4,), horizon=10, rounds=2)
+QUICK = CollectSettings(num_envs=(4,), horizon=10, rounds=2)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Case:
 def measure_collect(settings: CollectSettings, console: Console) -> list[Collected]:
     """Measure all agents and sizes, interleaved; a first round is not kept."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    cases = [Case(settings, preset, n) for preset in settings.presets for n in settings.copies]
+    cases = [Case(settings, preset, n) for preset in settings.presets for n in settings.num_envs]
     found: list[list[tuple[float, ...]]] = [[] for _ in cases]
     try:
         for r in range(settings.rounds + 1):

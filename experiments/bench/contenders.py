@@ -46,15 +46,15 @@ class Contender(Protocol):
 class Replaying(gym.Wrapper[Any, Any, Any, Any]):
     """An upstream environment that can go to the start of a window of any recorded episode."""
 
-    def __init__(self, recording: Recording, copy: int, num_envs: int) -> None:
+    def __init__(self, recording: Recording, index: int, num_envs: int) -> None:
         super().__init__(make_env(recording.tasks[0], reward_version=REWARD_VERSION))
-        self.recording, self.copy, self.num_envs = recording, copy, num_envs
+        self.recording, self.index, self.num_envs = recording, index, num_envs
         apply_task(self.env, recording.tasks[0])
         self.env.reset(seed=0)
 
     def rewind(self, window: int, repeat: int) -> None:
         """Go to the start of `window`."""
-        row = self.recording.rows(self.num_envs, repeat)[self.copy]
+        row = self.recording.rows(self.num_envs, repeat)[self.index]
         restore(self.env, self.recording.states[row][window])
 
 

@@ -52,7 +52,7 @@ def resident_bytes() -> int:
         raise ConfigError(f"resident memory is read from /proc, which is not there ({error}); leave it out") from error
 
 
-def memory_per_copy(what: str) -> dict[str, Any]:
+def memory_per_env(what: str) -> dict[str, Any]:
     """Return bytes per extra env of one of `KINDS`, measured in a process of its own.
 
     Raises: ConfigError if that process fails, with the last line it printed.

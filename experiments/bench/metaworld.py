@@ -29,7 +29,7 @@ from metarl.provenance import package_versions, provenance
 from .clock import machine
 from .contenders import Async, Contender, Envpool, Serial, has_envpool
 from .engine import LABELS, Engine, Starts, engine_world, find_starts
-from .memory import memory_per_copy
+from .memory import memory_per_env
 from .options import bench_parser, place
 from .raw import Raw
 from .report import print_cells, print_scaling, print_targets, speed_figure, verdict
@@ -47,7 +47,7 @@ class BenchSettings:
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     """Names in `SCENARIOS`."""
-    copies: tuple[int, ...] = (1, 8, 20, 32, 128)
+    num_envs: tuple[int, ...] = (1, 8, 20, 32, 128)
     """Batch sizes N, each >= 1."""
     threads: tuple[int, ...] = (1, 2)
     """Threads of the contenders that have them, each >= 1."""
@@ -72,7 +72,7 @@ class BenchSettings:
 
 
 QUICK = BenchSettings(
-    copies=(1, 8), workers=(2,), rounds=2, episodes=4, windows=Windows(2, 10, 20), memory=False
+    num_envs=(1, 8), workers=(2,), rounds=2, episodes=4, windows=Windows(2, 10, 20), memory=False
 )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def _enter(contenders: list[Contender], settings: BenchSettings, recording: Reco
     else:
         contenders += [Async(recording, n) for n in settings.workers]
     contenders.append(Serial(recording))
-    sizes = [(n, t) for n in settings.copies for t in settings.threads if t <= n]
+    sizes = [(n, t) for n in settings.num_envs for t in settings.threads if t <= n]
     contenders += [Raw(recording, n, t) for n, t in sizes]
     starts: dict[int, Starts] = {}
     for core, label in LABELS.items():
@@ -186,7 +186,7 @@ def _memory(skipped: dict[str, str], console: Console) -> dict[str, Any]:
     console.print("memory per env, in processes of their own")
     kinds = {core: label for core, label in LABELS.items() if label not in skipped}
     kinds |= {"mjdata": "a bare mujoco.MjData", "upstream": "upstream serial"}
-    return {label: memory_per_copy(kind) for kind, label in kinds.items()}
+    return {label: memory_per_env(kind) for kind, label in kinds.items()}
 
 
 def print_all(found: Measured, console: Console) -> None:
@@ -196,7 +196,7 @@ def print_all(found: Measured, console: Console) -> None:
     print_targets(find_all(found.cells), console)
     print_scaling(found.cells, console)
     for label, one in found.memory.items():
-        line = f"memory per extra copy, {label}: {one['mb_per_extra_copy']:.2f} MB"
+        line = f"memory per extra env, {label}: {one['mb_per_extra_copy']:.2f} MB"
         if label in LABELS.values():
             console.print(f"{line} (target ≤ {MEMORY_TARGET_MB} MB)", verdict(_memory_met(one)))
         else:

@@ -49,7 +49,7 @@ class NpcBenchSettings:
 
     worlds: tuple[str, ...] = tuple(TARGETS)
     """Names that `envs.make` knows."""
-    copies: tuple[int, ...] = (1, 256, 1024, 4096, 16384)
+    num_envs: tuple[int, ...] = (1, 256, 1024, 4096, 16384)
     """Batch sizes, each >= 1."""
     rounds: int = 7
     """Rounds that count, >= 1."""
@@ -61,7 +61,7 @@ class NpcBenchSettings:
     """Options of worlds, by name."""
 
 
-QUICK = NpcBenchSettings(copies=(64, 256), rounds=2, steps=512)
+QUICK = NpcBenchSettings(num_envs=(64, 256), rounds=2, steps=512)
 
 
 class Runner:
@@ -97,7 +97,7 @@ class Runner:
         """Return env steps per CPU second of a round, the drawing of actions taken off."""
         return self.n * self.n_steps / max(timed(self.run).cpu_s - timed(self.acting).cpu_s, 1e-9)
 
-    def bytes_per_copy(self) -> dict[str, float]:
+    def bytes_per_env(self) -> dict[str, float]:
         """Return the bytes that an env holds, and those of an observation."""
         snapshot = self.world.state_dict()
         held = sum(v.numel() * v.element_size() for v in _tensors(snapshot))
@@ -121,10 +121,10 @@ def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[
         rates: dict[tuple[str, int], list[float]] = {}
         memory: dict[str, dict[str, float]] = {}
         for name in settings.worlds:
-            for n in settings.copies:
+            for n in settings.num_envs:
                 runner = Runner(name, n, settings)
                 rates[name, n] = [runner.rate() for _ in range(settings.rounds)]
-                memory[name] = runner.bytes_per_copy()
+                memory[name] = runner.bytes_per_env()
                 del runner
                 gc.collect()
                 give_back_freed_memory()
@@ -144,7 +144,7 @@ def measure(settings: NpcBenchSettings, console: Console | None = None) -> dict[
 def _found(
     name: str, rates: Mapping[tuple[str, int], list[float]], memory: dict[str, float], settings: NpcBenchSettings
 ) -> dict[str, Any]:
-    sizes = {str(n): _spread(rates[name, n]) for n in settings.copies}
+    sizes = {str(n): _spread(rates[name, n]) for n in settings.num_envs}
     at, target = sizes.get(str(TARGET_COPIES)), TARGETS.get(name)
     return {
         "steps_per_cpu_second": sizes,
@@ -160,7 +160,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def print_found(found: Mapping[str, Any], console: Console) -> None:
     """Print one row per world."""
-    sizes = [str(n) for n in found["settings"]["copies"]]
+    sizes = [str(n) for n in found["settings"]["num_envs"]]
     table = Table(title="env steps per CPU second on one core, by envs", title_justify="left", box=None)
     table.add_column("world")
     for column in (*sizes, "target", "bytes held", "bytes seen"):

@@ -87,7 +87,7 @@ class Raw:
         """Return the work of one thread: all steps of its envs."""
         import mujoco
 
-        copies = range(thread, self.num_envs, self.n_threads)
+        envs = range(thread, self.num_envs, self.n_threads)
         model, frame_skip = self._models[thread], self._frame_skip
         rows = self.recording.rows(self.num_envs, repeat)
         mocap, ctrl = (
@@ -96,7 +96,7 @@ class Raw:
         )
         model_views = [getattr(model, field) for field in self._written]
         tables = []
-        for i in copies:
+        for i in envs:
             data = self._data[i]
             goal = [self.recording.states[rows[i]][window]["model"][field].numpy() for field in self._written]
             shared = list(zip(model_views, goal, strict=True))

@@ -46,12 +46,12 @@ class Target:
     """Label of the one it is compared with."""
     scenarios: tuple[str, ...] = ()
     """Where it applies; (): everywhere."""
-    least_copies: int = 8
+    least_envs: int = 8
     """Of ours."""
     clock: Clock = "cpu"
     n_threads: int = 1
     """Of ours."""
-    other_copies: int | None = None
+    other_envs: int | None = None
     """Envs of the other; None: as many as ours."""
     other_threads: int | None = 1
     """Threads of the other; None: any."""
@@ -67,7 +67,7 @@ class Found:
     num_envs: int
     """Size at which the ratio is lowest."""
     ratio: Interval
-    by_copies: dict[int, float]
+    by_envs: dict[int, float]
     """Median ratio per size."""
 
     @property
@@ -82,18 +82,18 @@ TARGETS = (
     Target("compiled core / raw mj_step, per CPU second", 0.85, COMPILED, RAW),
     Target("python core / raw mj_step, per CPU second", 0.65, PYTHON, RAW),
     Target("compiled / upstream serial, per CPU second", 2.6, COMPILED, "upstream serial", ("reach random",),
-           other_copies=1),
+           other_envs=1),
     Target("compiled / upstream serial, per CPU second", 5.0, COMPILED, "upstream serial", ("pick-place random",),
-           other_copies=1),
+           other_envs=1),
     Target("compiled / upstream serial, per CPU second", 3.0, COMPILED, "upstream serial", ("pick-place expert",),
-           other_copies=1),
-    Target("compiled / AsyncVectorEnv(20), per CPU second", 8.0, COMPILED, "AsyncVectorEnv", other_copies=20,
+           other_envs=1),
+    Target("compiled / AsyncVectorEnv(20), per CPU second", 8.0, COMPILED, "AsyncVectorEnv", other_envs=20,
            other_threads=20),
     Target("compiled / envpool, per CPU second", 1.2, COMPILED, "envpool"),
-    Target("compiled, 2 threads / 1 thread, wall", 1.8, COMPILED, COMPILED, least_copies=20, clock="wall",
+    Target("compiled, 2 threads / 1 thread, wall", 1.8, COMPILED, COMPILED, least_envs=20, clock="wall",
            n_threads=2),
 )  # fmt: skip
-"""What was asked for: each for all sizes from `least_copies` on."""
+"""What was asked for: each for all sizes from `least_envs` on."""
 
 
 def find(target: Target, scenario: str, cells: Sequence[Cell]) -> Found | None:
@@ -102,7 +102,7 @@ def find(target: Target, scenario: str, cells: Sequence[Cell]) -> Found | None:
         return None
     ratios: dict[int, Interval] = {}
     for ours in cells:
-        if ours.scenario != scenario or ours.label != target.ours or ours.num_envs < target.least_copies:
+        if ours.scenario != scenario or ours.label != target.ours or ours.num_envs < target.least_envs:
             continue
         other = _other(target, ours, cells)
         if ours.n_threads == target.n_threads and other is not None:
@@ -110,12 +110,12 @@ def find(target: Target, scenario: str, cells: Sequence[Cell]) -> Found | None:
     if not ratios:
         return None
     worst = min(ratios, key=lambda n: float(ratios[n].value))
-    by_copies = {n: float(ratio.value) for n, ratio in ratios.items()}
-    return Found(target.name, scenario, target.at_least, worst, ratios[worst], by_copies)
+    by_envs = {n: float(ratio.value) for n, ratio in ratios.items()}
+    return Found(target.name, scenario, target.at_least, worst, ratios[worst], by_envs)
 
 
 def _other(target: Target, ours: Cell, cells: Sequence[Cell]) -> Cell | None:
-    wanted = target.other_copies or ours.num_envs
+    wanted = target.other_envs or ours.num_envs
     for cell in cells:
         same = (cell.scenario, cell.label, cell.num_envs) == (ours.scenario, target.other, wanted)
         if same and target.other_threads in (None, cell.n_threads):
@@ -153,7 +153,7 @@ def found_json(found: Found) -> dict[str, Any]:
         "at_least": found.at_least,
         "copies": found.num_envs,
         "ratio": interval_json(found.ratio),
-        "by_copies": {str(n): round(ratio, 4) for n, ratio in found.by_copies.items()},
+        "by_copies": {str(n): round(ratio, 4) for n, ratio in found.by_envs.items()},
         "met": found.met,
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from metarl.errors import MOST, MOST_SEED, ConfigError, nearest
@@ -16,9 +17,15 @@ from .help_text import HelpFormatter
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError, with the nearest names for an unknown flag, instead of exiting."""
 
-    def __init__(self, **settings: Any) -> None:
-        """Make a parser as argparse does, with help in whole sentences."""
+    def __init__(self, *, renamed: Mapping[str, str] | None = None, **settings: Any) -> None:
+        """Make a parser as argparse does, with help in whole sentences; flags that are `renamed` {old: new} work on."""
+        self._renamed = renamed or {}
         super().__init__(**{"formatter_class": HelpFormatter} | settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does; old names of flags are told on stderr."""
+        words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(flags_of_today(words, self._renamed), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""
@@ -34,6 +41,18 @@ class Parser(argparse.ArgumentParser):
         if "" in arg_strings and action.option_strings:
             raise ConfigError(f"{action.option_strings[-1]} is empty; give it a value, or leave it out")
         return super()._get_values(action, arg_strings)
+
+
+def flags_of_today(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """Return `words` with the flags of today in place of those `renamed`, {old: new}; told on stderr once for each."""
+    now = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        new = renamed.get(name.replace("_", "-")) if name.startswith("--") else None
+        if new is not None:
+            print(f"note: {name} is {new} now", file=sys.stderr)
+        now.append(word if new is None else f"{new}{equals}{value}")
+    return now
 
 
 def whole(low: int, high: int = MOST) -> Callable[[str], int]:

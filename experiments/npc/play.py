@@ -91,7 +91,7 @@ def _table(arguments: argparse.Namespace) -> tuple[NpcFamily, Callable[[], tuple
         from metarl.experiments.doctor import built_family
 
         family = npc_family(built_family(arguments.world, arguments.option), split)
-    everybody, met = family.list_of(split), _with_person(family, Visitor)
+    everybody, met = family.fixed_tasks(split), _with_person(family, Visitor)
     kept: dict[str, Any] = {
         "tasks": everybody[arguments.seed % len(everybody)], "onlooker": family.onlooker(split), "n_shown": 1,
         "seed": arguments.seed, "device": torch.device("cpu"),

@@ -20,7 +20,7 @@ from .replay import make_engine
 CLASSES = ("reach-v3", "pick-place-v3", "door-open-v3", "basketball-v3", "peg-insert-side-v3", "hammer-v3")
 """Classes whose tasks the envs take turns at: few and many contacts, several model sizes."""
 
-N_COPIES, HORIZON, STEPS_PER_WORLD = 24, 100, 250
+N_ENVS, HORIZON, STEPS_PER_WORLD = 24, 100, 250
 """Envs of the worlds, env steps per episode, and world steps until a world is closed and another one built."""
 
 FLAT_MB = 4.0
@@ -72,7 +72,7 @@ def measure_leak(
         "n_threads": n_threads,
         "steps": done,
         "worlds": n_worlds,
-        "copies": N_COPIES,
+        "copies": N_ENVS,
         "classes": list(classes),
         "rss_mb": [round(readings[i * (len(readings) - 1) // 15], 3) for i in range(16)],
         "growth_mb": round(growth, 3),
@@ -87,21 +87,21 @@ def measure_leak(
 def one_world(tasks: Tasks, core: str, n_threads: int, seed: int, n_steps: int) -> int:
     """Build a world, use everything it can do, close it; return how many env steps that was."""
     draw = generator(seed, "leak")
-    world = make_engine(N_COPIES, horizon=HORIZON, core=core, n_threads=n_threads, reward_version="v2")
+    world = make_engine(N_ENVS, horizon=HORIZON, core=core, n_threads=n_threads, reward_version="v2")
     try:
         world.set_tasks(_some(tasks, draw))
         world.reset(seed=seed)
         for t in range(n_steps):
             if t % (2 * HORIZON) == HORIZON // 2:
                 world.set_tasks(_some(tasks, draw))  # they begin at the next reset, in the middle of a step
-            world.step(torch.rand(N_COPIES, 4, generator=draw) * 2 - 1)
+            world.step(torch.rand(N_ENVS, 4, generator=draw) * 2 - 1)
             if t == HORIZON // 4:
                 world.load_state_dict(world.state_dict())
-                world.reset(options={"mask": torch.arange(N_COPIES) % 3 == 0})
+                world.reset(options={"mask": torch.arange(N_ENVS) % 3 == 0})
     finally:
         world.close()
-    return N_COPIES * n_steps
+    return N_ENVS * n_steps
 
 
 def _some(tasks: Tasks, draw: torch.Generator) -> Tasks:
-    return tasks[torch.randint(len(tasks), (N_COPIES,), generator=draw)]
+    return tasks[torch.randint(len(tasks), (N_ENVS,), generator=draw)]

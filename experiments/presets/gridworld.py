@@ -75,8 +75,8 @@ def maml_gridworld() -> AnyConfig:
     )
 
 
-def _told(name: str, n_iterations: int, entropy_coef: float, **told: Any) -> AnyConfig:
-    """Return a policy without memory that is told what others must find out: the upper bound of any inference."""
+def _oracle(name: str, n_iterations: int, entropy_coef: float, **told: Any) -> AnyConfig:
+    """Return a memoryless policy on the oracle observation wrapper: an upper bound for agents that infer the task."""
     settings = ppo(n_iterations, lr=3e-3, entropy_coef=entropy_coef, anneal_to=0.0)
     agent = rl2(memory="none", episodes_per_trial=4, encoder=(64,), ppo=settings)
     setting = replace(GRIDWORLD, world="revealed", options={"world": "gridworld", **told})
@@ -85,12 +85,12 @@ def _told(name: str, n_iterations: int, entropy_coef: float, **told: Any) -> Any
 
 def oracle_gridworld() -> AnyConfig:
     """Known-task oracle on the gridworld: a policy without memory that is shown the goal."""
-    return _told("oracle-gridworld", 100, 0.02, what="task")
+    return _oracle("oracle-gridworld", 100, 0.02, what="task")
 
 
 def belief_gridworld() -> AnyConfig:
     """Exact-belief agent on the gridworld: no memory, but shown the posterior over goals and the trial's clock."""
-    return _told("belief-gridworld", 240, 0.1, what="belief", trial_episodes=4)
+    return _oracle("belief-gridworld", 240, 0.1, what="belief", trial_episodes=4)
 
 
 PRESETS = (

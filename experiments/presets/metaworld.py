@@ -15,13 +15,13 @@ ML1_REACH = Setting(
         n_iterations=300, n_tasks=10, validate_every_iters=10, n_validation_tasks=10, validation_adapt_episodes=10,
         checkpoint_every_iters=5,
     ),
-    dict(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_copies=10),
+    dict(adapt_episodes=10, eval_episodes=3, n_seeds=1, max_envs=10),
     {"task": "reach-v3"},
 )  # fmt: skip
 ML10 = Setting(
     "metaworld/ML10",
     {**ML1_REACH.train, "n_tasks": 20, "validate_every_iters": 20, "n_validation_tasks": 20},
-    {**ML1_REACH.evaluation, "max_copies": 20},
+    {**ML1_REACH.evaluation, "max_envs": 20},
 )
 
 
@@ -34,7 +34,7 @@ def ml1_reach_quick() -> AnyConfig:
 
 def maml_ml1_reach() -> AnyConfig:
     """MAML-TRPO on Meta-World ML1 reach: 10 tasks, 10 episodes per step."""
-    return ML1_REACH.run("maml-ml1-reach", _maml(), copies_per_task=1)
+    return ML1_REACH.run("maml-ml1-reach", _maml(), envs_per_task=1)
 
 
 def rl2_ml10() -> AnyConfig:
@@ -46,7 +46,7 @@ def rl2_ml10() -> AnyConfig:
 
 def maml_ml10() -> AnyConfig:
     """MAML-TRPO on Meta-World ML10: 20 tasks per update, 10 episodes per step."""
-    return ML10.run("maml-ml10", _maml(), copies_per_task=1)
+    return ML10.run("maml-ml10", _maml(), envs_per_task=1)
 
 
 def _maml() -> Any:

@@ -71,7 +71,7 @@ def rl2_npc_companion() -> AnyConfig:
 
 
 def rl2_gru_npc_companion_id() -> AnyConfig:
-    """RL² (GRU) on visitors with numbers: what a plain memory makes of the same lessons."""
+    """RL² (GRU) on visitors with numbers: a plain recurrent memory, for comparison."""
     options: Any = {"memory": "gru", "hidden": 128, "memory_steps": 72, "see_transition": True, "readout": (128,)}
     return _companion("rl2-gru-npc-companion-id", COMPANION_ID, **options)
 
@@ -91,7 +91,7 @@ def rl2_npc_assistant() -> AnyConfig:
     from metarl.agents.rl2.row_net import RowsConfig
 
     # With little entropy it soon stops asking, before it knows what to make of an answer, and settles on proposing at
-    # once what most people like. Foretelling what a proposal pays, and telling the visitor's taste, teach the memory.
+    # once what most people like. Two auxiliary losses train the memory: reward prediction, task inference.
     settings = ppo(700, lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.04, anneal_to=0.1)
     agent = _recurrent(
         episodes_per_trial=6, rows=RowsConfig("offers", 64, products=32), foresight_coef=1.0, inference_coef=1.0,

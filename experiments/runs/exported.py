@@ -21,7 +21,7 @@ from metarl.provenance import package_versions
 from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
 from metarl.spec_json import spec_from_json, spec_to_json
 
-SCHEMA_VERSION = 1
+_READ = (1, codec.SCHEMA_VERSION)
 SEED = "_metarl_seed"
 """Where an agent made or loaded from Python keeps the seed that its parameters follow from."""
 _KEY = "metarl.agent"
@@ -40,7 +40,7 @@ def save_agent(agent: Any, path: Path) -> None:
     state = agent.state_dict()
     tensors, tree = split_state(state)
     header = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": codec.SCHEMA_VERSION,
         "agent": codec.agent_to_json(config),
         "spec": spec_to_json(agent.spec),
         "state": tree,
@@ -62,8 +62,8 @@ def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Ag
     text, digest = _header(content, path)
     header = parse_json(text.encode(), path, remedy=_REMEDY, most_depth=_MOST_DEPTH)
     version = header.get("schema_version") if isinstance(header, dict) else None
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise CheckpointError(f"{path} has agent schema {version!r}, this version reads {SCHEMA_VERSION}; {_REMEDY}")
+    if type(version) is not int or version not in _READ:
+        raise CheckpointError(f"{path} has agent schema {version!r}, this version reads {_READ}; {_REMEDY}")
     try:
         state = join_state(safetensors.torch.load(content), header.get("state"))
     except CheckpointError:
@@ -74,7 +74,10 @@ def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Ag
         raise CheckpointError(f"{path} was changed after it was written: its sha256 is another; {_REMEDY}")
     if name := not_finite(state):
         raise CheckpointError(f"{path} holds NaN or Inf in {name!r}, which training never saves; {_REMEDY}")
-    config, spec = codec.agent_from_json(header.get("agent"), trusted), spec_from_json(header.get("spec"), path)
+    config, spec = (
+        codec.agent_from_json(header.get("agent"), trusted, version),
+        spec_from_json(header.get("spec"), path),
+    )
     try:
         agent: Agent = config.build(spec, seed=0, device=device)
         agent.load_state_dict(state)

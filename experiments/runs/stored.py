@@ -21,8 +21,9 @@ from metarl.results import Evaluation
 FOLDER = "results"
 _COUNTS = {
     "adapt_episodes": "adapt", "eval_episodes": "eval", "n_seeds": "seeds", "n_tasks": "tasks",
-    "max_copies": "copies", "seed": "seed",
+    "max_envs": "copies", "seed": "seed",
 }  # fmt: skip
+"""What files are called after: names that stay, whatever settings are called."""
 _SWITCHES = {"greedy": ("sampled", "greedy"), "greedy_adaptation": ("sampled-adaptation", "greedy-adaptation")}
 
 

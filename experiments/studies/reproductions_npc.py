@@ -1,4 +1,4 @@
-"""Learning runs on the NPC worlds: what a memory makes of visitors it never met."""
+"""Learning runs on the NPC worlds: generalisation of recurrent policies to visitors not seen in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metarl study splits RUN_DIR`: a trained run on every held-out split, to see how far what it knows carries.
+"""`metarl study splits RUN_DIR`: a trained run on every held-out split, to measure how far it generalises.
 
 Each split is evaluated as `evaluate --split` does it, with its files under RUN_DIR/results; the table goes to
 `splits.json`, that of some splits to `splits+SPLIT+....json`. Where a split has reference

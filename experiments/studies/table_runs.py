@@ -165,7 +165,8 @@ def _found(row: Row, before: Evaluation, after: Evaluation, first: slice, scored
 
 def _place(runs: Path, row: Row, seed: int) -> Path:
     """Return where a run works; with other settings or another preset it works elsewhere, not on in the old run."""
-    decides = json.dumps([settings(row), preset_of(row)], sort_keys=True)
+    preset = _deciding(codec.first_spelling(load_preset(row.preset))) if row.preset else None
+    decides = json.dumps([settings(row), preset], sort_keys=True)
     digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
     return runs / f"{row.name}-{digest}-seed{seed}"
 

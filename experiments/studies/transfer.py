@@ -1,4 +1,4 @@
-"""`metarl study transfer RUN_DIR`: what a metric-based run's metric and library are worth.
+"""`metarl study transfer RUN_DIR`: transfer by a metric-based run's task metric and policy library.
 
 Two questions. Known tasks: are tasks that look alike those whose policies can be exchanged (rank correlation of
 distance and transfer regret)? Held-out tasks: what does each way to start earn, beside the average-task policy, on the
@@ -184,12 +184,12 @@ def value_matrix(agent: Metric, world: World, tasks: Tasks, slots: Tensor, seed:
 
 def _play(agent: Metric, world: World, tasks: Tasks, rows: Tensor, seed: int) -> Rollout:
     """Play one episode per env of the policies in `rows` of the library, one for each task."""
-    copies = world.num_envs // len(tasks)
-    world.set_tasks(tasks.repeat(copies))
+    envs_per_task = world.num_envs // len(tasks)
+    world.set_tasks(tasks.repeat(envs_per_task))
     obs, info = world.reset(seed=derive(seed, "world"))
     step = first_step(world, obs, info.get("action_mask"))
     noise = generator(seed, "policy", device=world.device)
-    return collect(world, agent, agent.playing(rows), step, copies, n_tasks=len(tasks), generator=noise)[2]
+    return collect(world, agent, agent.playing(rows), step, envs_per_task, n_tasks=len(tasks), generator=noise)[2]
 
 
 def _returns(rollout: Rollout) -> Tensor:

@@ -82,7 +82,7 @@ def check_splits(probe: Probe) -> str:
             if keys[a] & keys[b]:
                 raise Fault(
                     f"splits {a!r} and {b!r} share {len(keys[a] & keys[b])} tasks; make them disjoint, or set "
-                    f"exhaustive = True if each split is meant to be the whole family"
+                    f"exhaustive = True if each split is meant to be the whole distribution"
                 )
     sizes = {s: len(keys[s]) if family.all(s) is not None else "infinite" for s in family.splits}
     return "disjoint: " + ", ".join(f"{s} {n}" for s, n in sizes.items())
@@ -242,7 +242,7 @@ def check_references(probe: Probe) -> str:
     n_episodes = 2
     references = checked_references(probe.family, "test", n_episodes)
     if not references:
-        raise NotApplicable("the family states no reference returns")
+        raise NotApplicable("the distribution states no reference returns")
     for name, values in references.items():
         if not all(math.isfinite(v) for v in values):
             raise Fault(f"reference {name!r} is {values}; give {n_episodes} finite returns, one per episode")

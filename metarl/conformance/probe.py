@@ -201,22 +201,20 @@ def ended(rows: Sequence[Row]) -> Tensor:
     return torch.stack([f.cpu() for f in flags])
 
 
-def difference(
-    a: Sequence[Row], b: Sequence[Row], copies: int | Tensor | None = None, *, tolerance: float = 0.0
-) -> str:
+def difference(a: Sequence[Row], b: Sequence[Row], envs: int | Tensor | None = None, *, tolerance: float = 0.0) -> str:
     """Say where two runs first differ, bit for bit, or return "".
 
-    `copies` restricts the comparison to the first envs, or to those of a mask bool [T, B]. With a `tolerance` floats
+    `envs` restricts the comparison to the first envs, or to those of a mask bool [T, B]. With a `tolerance` floats
     may differ by that share of their size, or of 1.
     """
     for t, (x, y) in enumerate(zip(a, b, strict=True)):
         if x.keys() != y.keys():
             return f"step {t}: one has {sorted(x)}, the other {sorted(y)}"
         for name, value in x.items():
-            n = copies if isinstance(copies, int) else len(value)
+            n = envs if isinstance(envs, int) else len(value)
             unequal = ~same(value[:n], y[name][:n], tolerance)
-            if isinstance(copies, Tensor):
-                unequal &= copies[t].to(unequal.device)
+            if isinstance(envs, Tensor):
+                unequal &= envs[t].to(unequal.device)
             if bool(unequal.any()):
                 return f"{name} differs at step {t} in env {int(unequal.nonzero()[0])}"
     return ""

@@ -72,11 +72,11 @@ def check_batch_size(probe: Probe) -> str:
     """Env i does the same among 3 envs as among many, to rounding: products of other shapes may round otherwise."""
     tasks = probe.draw(None, "batch")
     runs = [probe.drive(probe.world(n), tasks[:n], key="batch") for n in (probe.num_envs, 3)]
-    found = difference(runs[1], [{k: v[:3] for k, v in row.items()} for row in runs[0]], copies=3, tolerance=_ROUNDING)
+    found = difference(runs[1], [{k: v[:3] for k, v in row.items()} for row in runs[0]], envs=3, tolerance=_ROUNDING)
     if found:
         raise Fault(
             f"with 3 envs and with {probe.num_envs}, {found}; env i may depend on seed, i, its task and its actions "
-            f"only (metarl.seeding.CopyStreams gives each env its own numbers)"
+            f"only (metarl.seeding.EnvStreams gives each env its own numbers)"
         )
     return f"envs 0-2 equal for 3 and {probe.num_envs} envs over {probe.n_steps} steps"
 
@@ -127,10 +127,10 @@ def _check_restart(probe: Probe, world: World, rows: list[Row], over: Tensor) ->
     if not probe.thorough:
         return  # what follows compares samples, and a small one may mislead
     starts = _first_observations(world, _RESETS)
-    if not _all_like(restarted, starts, carries=world.persists_across_episodes):
+    if not _all_like(restarted, starts, persists=world.persists_across_episodes):
         # Some worlds begin in a rare way now and then, which a few resets need not show.
         starts = torch.cat([starts, _first_observations(world, _MANY_RESETS)])
-        if not _all_like(restarted, starts, carries=world.persists_across_episodes):
+        if not _all_like(restarted, starts, persists=world.persists_across_episodes):
             raise Fault("an observation after an episode's end looks like no first observation; reset in the same step")
 
 
@@ -140,12 +140,12 @@ def _first_observations(world: World, n: int) -> Tensor:
         return torch.cat([first_row(world, *world.reset())["obs"] for _ in range(n)])
 
 
-def _all_like(restarted: Tensor, starts: Tensor, *, carries: bool) -> bool:
+def _all_like(restarted: Tensor, starts: Tensor, *, persists: bool) -> bool:
     """Return True if every row of `restarted` lies about where first observations do."""
     low, high = starts.amin(dim=0), starts.amax(dim=0)
     margin = 0.5 * (high - low) + 1e-5
     outside = (restarted < low - margin) | (restarted > high + margin)
-    if carries:
+    if persists:
         outside = outside & (high > low)  # what a plain reset leaves at its start value may come from the last episode
     return not bool(outside.any())
 

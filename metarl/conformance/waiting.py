@@ -66,9 +66,9 @@ def check_hidden(probe: Probe) -> str:
         for noise in probe.noise(world, probe.n_steps, "hidden numbers"):
             told = world.privileged_info()
             if told.dtype != torch.float32 or tuple(told.shape) != want or not bool(told.isfinite().all()):
-                raise Fault(f"hidden() gave {told.dtype} {tuple(told.shape)}; return finite float32 {want}")
+                raise Fault(f"privileged_info() gave {told.dtype} {tuple(told.shape)}; return finite float32 {want}")
             rows += go_on(world, rows[-1], noise[None])
     found = difference(plain, rows)
     if found:
-        raise Fault(f"looking at what is hidden changed the world: {found}; hidden() only reads")
+        raise Fault(f"looking at what is hidden changed the world: {found}; privileged_info() only reads")
     return f"{world.n_privileged} numbers say what is hidden"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Trial
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 from metarl.trial import run_trial
@@ -38,11 +38,11 @@ class ToyWorld(TensorWorld):
         seen = spaces.Box(0.0, float(horizon), (1,), np.float32)
         super().__init__(WorldSpec(seen, ACTION_SPACES[actions], horizon, name="toy", fixed_horizon=not ends), num_envs)
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"age": torch.zeros(self.num_envs)}
 
     def transition(
-        self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: dict[str, Tensor], actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         age = state["age"] + 1
         over = age >= self.params["length"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from metarl import envs
-from metarl.envs.families import shuffled_cuts
+from metarl.envs import families
+from metarl.envs.families import shuffled_split_indices
 from metarl.errors import ConfigError
 from metarl.seeding import generator
 
@@ -125,7 +126,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(name):
 
 def test_holding_out_everything_is_refused():
     with pytest.raises(ConfigError, match=r"choose 1\.\.4"):
-        shuffled_cuts("x", 10, 5)
+        shuffled_split_indices("x", 10, 5)
 
 
 @pytest.mark.parametrize("name", FINITE + CONTINUOUS)
@@ -133,6 +134,14 @@ def test_references_give_one_number_per_episode(name):
     for policy, returns in envs.make(name).references("test", 3).items():
         assert len(returns) == 3, policy
         assert all(isinstance(r, float) for r in returns), policy
+
+
+def test_task_distributions_by_their_old_names_work_on_with_a_warning():
+    family = envs.make("navigation")
+    with pytest.warns(DeprecationWarning, match=r"NavigationTasks\.list_of is now fixed_tasks"):
+        assert family.list_of("test") == family.fixed_tasks("test")
+    with pytest.warns(DeprecationWarning, match="shuffled_cuts is now"):
+        assert families.shuffled_cuts("x", 10, 2) == shuffled_split_indices("x", 10, 2)
 
 
 @pytest.mark.parametrize("name", ["navigation", "point-robot"])

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from metarl import envs
 from metarl.envs.tensor_world import TensorWorld
 from metarl.errors import ConfigError, WorldError
-from metarl.seeding import CopyStreams, generator
+from metarl.seeding import EnvStreams, generator
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
 
@@ -56,7 +56,7 @@ def build(name, n, tasks_seed=0):
 
 def act(world, t):
     """Actions of step t; those of env i depend on i and t only."""
-    u = CopyStreams(world.num_envs, 7).uniform(t, 2)
+    u = EnvStreams(world.num_envs, 7).uniform(t, 2)
     space = world.single_action_space
     if isinstance(space, spaces.Discrete):
         return (u[:, 0] * int(space.n)).long()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from metarl.seeding import CopyStreams, generator
+from metarl.seeding import EnvStreams, generator
 from metarl.spec import WorldSpec
 from metarl.tasks import check_split
 from metarl.tasks import Tasks

@@ -123,7 +123,9 @@ def test_a_missing_entry_takes_its_default_or_is_named():
 
 
 def test_another_schema_version_is_one_line_that_says_what_to_do():
-    with pytest.raises(CheckpointError, match=r"schema version 7, this metarl reads 1; use the version that wrote it"):
+    with pytest.raises(
+        CheckpointError, match=r"schema version 7, this metarl reads 1 and 2; use the version that wrote it"
+    ):
         codec.from_json(stored(tiny_presets.tiny()) | {"schema_version": 7})
 
 

@@ -57,7 +57,7 @@ def train(config: AnyConfig, folder: Path) -> int:
 def findings(folder: Path, world: str, option: str, kind: str) -> list[dict[str, str]]:
     """Return what doctor finds, which is not nothing."""
     path = folder / "findings.json"
-    words = [world, "--option", f"{option}={kind}", "--copies", "4", "--steps", "8", "--json", str(path)]
+    words = [world, "--option", f"{option}={kind}", "--num-envs", "4", "--steps", "8", "--json", str(path)]
     assert doctor.main(words) == 1
     return list(json.loads(path.read_text())["findings"])
 

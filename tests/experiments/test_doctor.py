@@ -43,8 +43,10 @@ def test_a_leaky_plug_in_fails_with_exit_code_1_and_a_remedy(capsys: pytest.Capt
 
 @pytest.mark.usefixtures("plugin")
 def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["corridor", "--check", "snapshot", "--steps", "12"]) == 0
-    assert "2 passed, 0 failed, 0 skipped" in capsys.readouterr().out
+    assert main(["corridor", "--check", "snapshot", "--steps", "12", "--copies", "4"]) == 0
+    said = capsys.readouterr()
+    assert "2 passed, 0 failed, 0 skipped" in said.out
+    assert "note: --copies is --num-envs now" in said.err
 
 
 @pytest.mark.usefixtures("plugin")
@@ -55,7 +57,7 @@ def test_one_check_alone_brings_only_the_interface_check_along(capsys: pytest.Ca
         (["corridor", "--option", "leaky"], "not of the form key=value"),
         (["corridor", "--option", "width=3"], "has no option 'width'; known: leaky"),
         (["corridor", "--check", "snapshto"], "did you mean 'snapshot'"),
-        (["corridor", "--copies", "2"], "--copies must be a whole number from 4 to"),
+        (["corridor", "--num-envs", "2"], "--num-envs must be a whole number from 4 to"),
         (["corridor_pkg:ready", "--option", "leaky=true"], "takes no options"),
         (["corridor_pkg:Corridor"], "needs the option 'num_envs'"),
         (["collections:Counter"], "Counter is no task distribution: it lacks name"),

@@ -76,7 +76,7 @@ def test_flags_change_the_protocol_and_nothing_else(tmp_path: Path):
         "eval_episodes": 2,
         "n_seeds": 2,
         "n_tasks": 5,
-        "max_copies": 256,
+        "max_envs": 256,
         "greedy": True,
         "greedy_adaptation": False,
         "seed": 9,
@@ -99,6 +99,13 @@ def test_an_evaluation_under_another_protocol_leaves_the_others_alone(tmp_path: 
     assert str(results / "evaluation-test+adapt4.json") in capsys.readouterr().out
 
 
+def test_a_flag_by_its_old_name_works_on_and_is_told_its_new_one(tmp_path: Path, capsys):
+    folder = make_run(tmp_path / "run", line_config())
+    assert main(["evaluate", str(folder), "--max-copies", "3"]) == 0
+    assert stored(folder, "test+copies3")["protocol"]["max_envs"] == 3
+    assert capsys.readouterr().err.count("note: --max-copies is --max-envs now") == 1
+
+
 def test_every_setting_of_the_protocol_stands_in_the_files_name(tmp_path: Path):
     folder = make_run(tmp_path / "run", line_config())
     flags = {
@@ -107,7 +114,7 @@ def test_every_setting_of_the_protocol_stands_in_the_files_name(tmp_path: Path):
         "+eval2": ["--eval-episodes", "2"],
         "+seeds3": ["--n-seeds", "3"],
         "+tasks5": ["--n-tasks", "5"],
-        "+copies3": ["--max-copies", "3"],
+        "+copies3": ["--max-envs", "3"],
         "+seed9": ["--seed", "9"],
         "+greedy": ["--greedy"],
         "+greedy-adaptation": ["--greedy-adaptation"],
@@ -123,7 +130,7 @@ def test_every_setting_of_the_protocol_stands_in_the_files_name(tmp_path: Path):
         "eval_episodes",
         "n_seeds",
         "n_tasks",
-        "max_copies",
+        "max_envs",
         "seed",
         "greedy",
         "greedy_adaptation",

@@ -35,7 +35,7 @@ def test_a_run_leaves_config_facts_history_and_checkpoints(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"finished after iteration 6 (1440 environment steps): {folder}" in said
     config = json.loads((folder / "config.json").read_text())
-    assert (config["seed"], config["schema_version"], config["threads"]) == (3, 1, 1)
+    assert (config["seed"], config["schema_version"], config["threads"]) == (3, 2, 1)
     facts = json.loads((folder / "run.json").read_text())
     assert facts["task_fingerprint"] == train.load_run(folder).tasks.fingerprint()
     assert facts["provenance"]["packages"]["torch"] == torch.__version__
@@ -117,7 +117,7 @@ def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
         ([TINY, "--threads", "100000000000"], "threads must be 1 to 1024"),
         ([TINY, "--evaluation.n-seeds", "9999999999"], "evaluation.n_seeds must be 1 to 2147483647, got 9999999999"),
         ([TINY, "--world.options", "held_out=9"], "held_out is 9"),
-        ([TINY, "--train.copies-per-task", "3"], "copies_per_task=3 does not divide the phases (2, 2)"),
+        ([TINY, "--train.envs-per-task", "3"], "envs_per_task=3 does not divide the phases (2, 2)"),
         ([TINY, "--train.n-tasks", "0"], "train.n_tasks must be >= 1"),
         ([TINY, "--evaluation.split", "tst"], "has no split 'tst'; choose one of"),
         ([TINY, "--device", "cuda:77"], "device 'cuda:77'"),
@@ -197,6 +197,15 @@ def test_two_trainers_cannot_share_a_run_directory(tmp_path, capsys):
     assert main(["train", "--run-dir", str(folder), "--resume", "--train.n-iterations", "8"]) == 0
 
 
+@pytest.mark.parametrize("old", ["--train.copies-per-task", "--train.copies_per_task"])
+def test_a_setting_by_its_old_name_works_on_and_is_told_its_new_one(old, capsys):
+    request = parse([TINY, old, "2", "--evaluation.max-copies=5"])
+    assert (request.config.train.envs_per_task, request.config.evaluation.max_envs) == (2, 5)
+    told = capsys.readouterr().err
+    assert f"note: {old} is --train.envs-per-task now" in told
+    assert "note: --evaluation.max-copies is --evaluation.max-envs now" in told
+
+
 def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -210,9 +219,9 @@ def test_other_tasks_another_schema_and_damage_are_refused_on_resume(tmp_path, c
     assert main(resume) == 2
     assert "was trained on tasks with fingerprint 0123" in capsys.readouterr().err
     edit(folder / "run.json", task_fingerprint=fingerprint)
-    edit(folder / "config.json", schema_version=2)
+    edit(folder / "config.json", schema_version=3)
     assert main(resume) == 2
-    assert "config.json has schema version 2, this metarl reads 1" in capsys.readouterr().err
+    assert "config.json has schema version 3, this metarl reads 1 and 2" in capsys.readouterr().err
     (folder / "config.json").write_text("{")
     assert main(resume) == 2
     assert "config.json is damaged" in capsys.readouterr().err

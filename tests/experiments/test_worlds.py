@@ -66,7 +66,7 @@ def test_an_endless_split_and_a_whole_family_are_named_as_such(capsys: pytest.Ca
     assert show(["navigation"]) == 0
     assert "infinitely many tasks with" in rows(capsys.readouterr().out)["train"]
     assert show(["gridworld"]) == 0
-    assert rows(capsys.readouterr().out)["splits"] == "each split is the whole family"
+    assert rows(capsys.readouterr().out)["splits"] == "each split is the whole distribution"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ NONSENSE = {
 _PLAY = {"--device": "device", "--split": "word", "--seed": "seed"}
 _EVALUATE = {
     "--adapt-episodes": "count", "--eval-episodes": "count", "--n-seeds": "count", "--n-tasks": "count",
-    "--max-copies": "count", "--checkpoint": "checkpoint", "--upstream-evals": "count", "--upstream-goals": "count",
+    "--max-envs": "count", "--checkpoint": "checkpoint", "--upstream-evals": "count", "--upstream-goals": "count",
 } | _PLAY  # fmt: skip
 _TRAIN = {
     "--seed": "seed", "--threads": "count", "--device": "device", "--train.n-iterations": "count",
@@ -74,7 +74,7 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
     (("npc", "play", "npc/guide-tiny"), {"--seed": "seed", "--split": "word", "--policy": "word", "--as": "word",
      "--npc": "run"}),
     (("doctor", "gridworld", "--check", "spaces"),
-     {"--copies": "count", "--steps": "count", "--seed": "seed", "--device": "device", "--json": "new file"}),
+     {"--num-envs": "count", "--steps": "count", "--seed": "seed", "--device": "device", "--json": "new file"}),
     (("doctor",), {"": "name"}),
     (("bench", "profile", "RUN"),
      {"--iterations": "count", "--warm-up": "count", "--n-tasks": "count", "--json": "new file"}),
@@ -85,7 +85,7 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
      {"--table": "json", "--goals": "count", "--goals-v1": "count", "--steps": "count", "--seed": "seed",
       "--workers": "count", "--rewards": "word", "--cores": "word", "--classes": "word"}),
     (("baseline", "gridworld"),
-     {"--steps": "count", "--copies": "count", "--hidden": "count", "--lr": "number", "--gamma": "number",
+     {"--steps": "count", "--num-envs": "count", "--hidden": "count", "--lr": "number", "--gamma": "number",
       "--n-tasks": "count", "--split": "word", "--seed": "seed", "--algorithm": "word", "--into": "new file"}),
     (("study", "table", "--only", "rl2-gridworld"), {"--seeds": "count", "--budget": "number"}),
     (("reproduce", "rl2-gridworld"), {"--seed": "seed", "--device": "device"}),

@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agent import ActOutput, State, TimeStep, WorldSpec
 from metarl.envs.tensor_world import TensorWorld
 from metarl.rollout import Rollout, Trial
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.task_distribution import spec_of
 from metarl.tasks import Tasks, check_split
 
@@ -29,11 +29,11 @@ class LineWorld(TensorWorld):
         super().__init__(spec, num_envs, device)
         self.ends = ends
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> dict[str, Tensor]:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> dict[str, Tensor]:
         return {"x": torch.zeros(self.num_envs, device=self.device)}
 
     def transition(
-        self, state: dict[str, Tensor], actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: dict[str, Tensor], actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None, Tensor | None]:
         x = state["x"] + actions
         success = x == self.params["goal"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.conformance import CHECKS, Finding, check_world
 from metarl.errors import ConfigError, WorldError
-from metarl.seeding import CopyStreams, derive, generator
+from metarl.seeding import EnvStreams, derive, generator
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks, check_split
 from metarl.world import World
@@ -32,7 +32,7 @@ class Toy(World):
         push = options.pop("action_space", spaces.Box(-1.0, 1.0, (2,), np.float32))
         super().__init__(WorldSpec(box, push, HORIZON, name="toy", **self.more, **options), num_envs, device)
         self.pending: Tasks | None = None
-        self.seed, self.streams = 0, CopyStreams(num_envs, 0)
+        self.seed, self.streams = 0, EnvStreams(num_envs, 0)
         self.age = torch.zeros(num_envs, dtype=torch.int64)
         self.episode = torch.zeros(num_envs, dtype=torch.int64)
         self.pos = torch.zeros(num_envs, 2)
@@ -52,7 +52,7 @@ class Toy(World):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         self.take_tasks()
         if seed is not None:
-            self.seed, self.streams = seed, CopyStreams(self.num_envs, seed)
+            self.seed, self.streams = seed, EnvStreams(self.num_envs, seed)
             self.episode = torch.zeros_like(self.episode) - 1
         mask = (options or {}).get("mask", torch.ones(self.num_envs, dtype=torch.bool))
         self.begin(mask)
@@ -101,7 +101,7 @@ class Toy(World):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         state = dict(state)
         self.seed, self.tasks = state.pop("seed"), Tasks.from_json(state.pop("tasks"))
-        self.streams = CopyStreams(self.num_envs, self.seed)
+        self.streams = EnvStreams(self.num_envs, self.seed)
         for name, value in state.items():
             setattr(self, name, value.clone())
 

@@ -30,12 +30,12 @@ def score(evaluation: Evaluation, part: str = "query", metric: str = "success_an
 
 
 @pytest.mark.parametrize("memory", [False, True])
-@pytest.mark.parametrize("max_copies", [1, 3, 100])
+@pytest.mark.parametrize("max_envs", [1, 3, 100])
 @pytest.mark.parametrize("reach", [0, 3, 8])
-def test_an_agent_that_solves_goals_1_to_k_of_n_is_scored_exactly_k_over_n(reach: int, max_copies: int, memory: bool):
+def test_an_agent_that_solves_goals_1_to_k_of_n_is_scored_exactly_k_over_n(reach: int, max_envs: int, memory: bool):
     # Solved episodes last 1 ... k steps and the others the whole horizon: counting finished episodes would inflate.
     tasks = Line(8)
-    protocol = Protocol(adapt_episodes=2, eval_episodes=3, n_seeds=2, max_copies=max_copies)
+    protocol = Protocol(adapt_episodes=2, eval_episodes=3, n_seeds=2, max_envs=max_envs)
     evaluation = evaluate(Walker(spec(tasks), reach, memory=memory), tasks, protocol)
     assert score(evaluation) == pytest.approx(reach / 8, abs=1e-15)
     assert evaluation.trials.success_any.shape == (2, 8, 5)
@@ -130,7 +130,7 @@ def test_the_gain_from_adaptation_is_measured_from_the_first_episode_to_the_scor
 @pytest.mark.parametrize("memory", [False, True])
 def test_without_adaptation_every_episode_starts_from_nothing(memory: bool):
     tasks = Line(4)
-    protocol = Protocol(adapt_episodes=0, eval_episodes=3, n_seeds=2, max_copies=5)
+    protocol = Protocol(adapt_episodes=0, eval_episodes=3, n_seeds=2, max_envs=5)
     evaluation = evaluate(Learner(spec(tasks), 1, memory=memory), tasks, protocol)
     assert evaluation.phases == (3,)
     assert evaluation.without_adaptation.success_any.tolist() == [[[True] * 3] + [[False] * 3] * 3] * 2
@@ -141,7 +141,7 @@ def test_without_adaptation_every_episode_starts_from_nothing(memory: bool):
 
 def test_padding_of_the_last_batch_is_dropped():
     tasks = Line(7)
-    evaluation = evaluate(Walker(spec(tasks), 7), tasks, Protocol(adapt_episodes=0, n_seeds=1, max_copies=4))
+    evaluation = evaluate(Walker(spec(tasks), 7), tasks, Protocol(adapt_episodes=0, n_seeds=1, max_envs=4))
     assert evaluation.trials.length[0, :, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert evaluation.task_names == tuple(f"test/{g}" for g in range(1, 8))
     assert tasks.worlds[-1].num_envs == 4
@@ -164,7 +164,7 @@ def test_evaluation_never_consumes_a_training_stream():
         for i in range(20):
             run_trial(tasks.make_world(4), agent, tasks.all("train"), (1, 1), seed=derive(0, "trial", i))
         using, state = "evaluate", torch.random.get_rng_state()
-        evaluate(agent, tasks, Protocol(adapt_episodes=2, eval_episodes=2, n_seeds=3, max_copies=2, seed=0))
+        evaluate(agent, tasks, Protocol(adapt_episodes=2, eval_episodes=2, n_seeds=3, max_envs=2, seed=0))
     assert len(seen["train"]) == 40
     assert len(seen["evaluate"]) >= 3 * 4
     assert not seen["train"] & seen["evaluate"]
@@ -173,7 +173,7 @@ def test_evaluation_never_consumes_a_training_stream():
 
 def test_seeds_and_batches_have_noise_of_their_own_and_the_whole_is_repeatable():
     tasks = Line(8, ends=False)
-    protocol = Protocol(adapt_episodes=0, eval_episodes=4, n_seeds=2, max_copies=16)
+    protocol = Protocol(adapt_episodes=0, eval_episodes=4, n_seeds=2, max_envs=16)
     first = evaluate(Flipper(spec(tasks), 0), tasks, protocol)
     again = evaluate(Flipper(spec(tasks), 0), tasks, protocol)
     np.testing.assert_array_equal(first.trials.returns, again.trials.returns)
@@ -272,7 +272,7 @@ def test_a_protocol_that_does_not_fit_the_distribution_is_refused(change: dict, 
         evaluate(Walker(spec(tasks), 1), tasks, Protocol(**change))
 
 
-@pytest.mark.parametrize("field", ["adapt_episodes", "eval_episodes", "n_seeds", "n_tasks", "max_copies", "seed"])
+@pytest.mark.parametrize("field", ["adapt_episodes", "eval_episodes", "n_seeds", "n_tasks", "max_envs", "seed"])
 def test_counts_out_of_range_are_refused(field: str):
     with pytest.raises(ConfigError, match=field):
         Protocol(**{field: -1})
@@ -363,8 +363,10 @@ def test_a_reference_that_is_not_a_number_becomes_null_in_json():
 def test_another_schema_version_and_a_damaged_file_are_refused_in_one_line():
     tasks = Line(3)
     stored = as_json(evaluate(Walker(spec(tasks), 1), tasks, Protocol()))
-    with pytest.raises(CheckpointError, match="schema version 1"):
+    with pytest.raises(CheckpointError, match="schema version 1 or 2"):
         Evaluation.from_json({**stored, "schema_version": 99})
+    with pytest.raises(CheckpointError, match="protocol holds 'max_copies', which it does not know"):
+        Evaluation.from_json({**stored, "protocol": {**stored["protocol"], "max_copies": 2}})
     del stored["trials"]
     with pytest.raises(CheckpointError, match=r"incomplete or damaged.*trials"):
         Evaluation.from_json(stored)
@@ -393,7 +395,7 @@ def test_progress_is_told_of_every_batch():
     evaluate(
         Walker(spec(tasks), 1, memory=True),
         tasks,
-        Protocol(n_seeds=2, max_copies=2, eval_episodes=2),
+        Protocol(n_seeds=2, max_envs=2, eval_episodes=2),
         progress=lambda *seen: told.append(seen),
     )
     assert [t[0] for t in told] == list(range(1, len(told) + 1))

@@ -148,6 +148,26 @@ def test_every_agent_comes_back_from_its_file_and_acts_alike(name: str, tmp_path
     np.testing.assert_array_equal(one.evaluation.trials.returns, two.evaluation.trials.returns)
 
 
+def test_settings_by_their_old_names_are_taken_with_a_warning(tasks: TaskDistribution) -> None:
+    agent = metarl.make_agent("maml-trpo", tasks, seed=1)
+    with pytest.warns(DeprecationWarning, match="the setting copies_per_task is now envs_per_task"):
+        metarl.train(agent, tasks, iterations=1, n_tasks=2, copies_per_task=1, validate_every_iters=0)
+    with pytest.warns(DeprecationWarning, match="the setting max_copies is now max_envs"):
+        result = metarl.evaluate(agent, tasks, n_tasks=2, n_seeds=1, max_copies=2)
+    assert result.evaluation.protocol.max_envs == 2
+
+
+def test_an_agent_saved_by_an_earlier_version_comes_back(
+    tasks: TaskDistribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = metarl.make_agent("rl2", tasks, seed=1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(codec, "SCHEMA_VERSION", 1)
+        agent.save(tmp_path / "agent.safetensors")
+    again = metarl.load_agent(tmp_path / "agent.safetensors")
+    assert state_fingerprint(again.state_dict()) == state_fingerprint(agent.state_dict())
+
+
 def test_pearl_comes_back_too(tmp_path: Path) -> None:
     agent = metarl.make_agent("pearl", metarl.make_tasks("sparse-point-robot"), seed=1)
     agent.save(tmp_path / "agent.safetensors")

@@ -202,15 +202,15 @@ class Memory:
 def test_copies_follow_from_the_agent_and_impossible_ones_are_refused():
     tasks = envs.make("gridworld")
     agent = tiny(tasks, episodes=6)
-    assert Plan.of(agent, SETTINGS).train_copies == 6
-    assert Plan.of(agent, SETTINGS).validation_copies == 2
-    assert Plan.of(agent, dataclasses.replace(SETTINGS, copies_per_task=3)).train_copies == 3
-    with pytest.raises(ConfigError, match=r"copies_per_task=4 does not divide the phases \(6, 6\)"):
-        Plan.of(agent, dataclasses.replace(SETTINGS, copies_per_task=4))
-    assert Plan.of(Memory(), SETTINGS).train_copies == 1  # type: ignore[arg-type]
+    assert Plan.of(agent, SETTINGS).train_envs == 6
+    assert Plan.of(agent, SETTINGS).validation_envs == 2
+    assert Plan.of(agent, dataclasses.replace(SETTINGS, envs_per_task=3)).train_envs == 3
+    with pytest.raises(ConfigError, match=r"envs_per_task=4 does not divide the phases \(6, 6\)"):
+        Plan.of(agent, dataclasses.replace(SETTINGS, envs_per_task=4))
+    assert Plan.of(Memory(), SETTINGS).train_envs == 1  # type: ignore[arg-type]
     assert Plan.of(Memory(), SETTINGS).validation_phases == (2, 2)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"carries memory.*leave it at None"):
-        Plan.of(Memory(), dataclasses.replace(SETTINGS, copies_per_task=2))  # type: ignore[arg-type]
+        Plan.of(Memory(), dataclasses.replace(SETTINGS, envs_per_task=2))  # type: ignore[arg-type]
 
 
 def test_no_adaptation_before_validation_is_one_phase():
@@ -220,12 +220,28 @@ def test_no_adaptation_before_validation_is_one_phase():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n_iterations", 0), ("n_tasks", 0), ("copies_per_task", 0), ("validate_every_iters", -1),
+    [("n_iterations", 0), ("n_tasks", 0), ("envs_per_task", 0), ("validate_every_iters", -1),
      ("checkpoint_every_iters", 0), ("validation_adapt_episodes", -1), ("validation_eval_episodes", 0)],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=f"train.{name} must be >= .*, got {value}"):
         LoopSettings(**{name: value})
+
+
+def test_a_run_is_planned_once_however_many_iterations_it_has(monkeypatch):
+    plans, plan = [], Plan.of
+    monkeypatch.setattr(Plan, "of", lambda *args: plans.append(args) or plan(*args))
+    train(settings=dataclasses.replace(SETTINGS, n_iterations=1))
+    once = len(plans)
+    train(settings=dataclasses.replace(SETTINGS, n_iterations=6))
+    assert len(plans) == 2 * once
+
+
+def test_settings_by_their_old_names_work_on_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"LoopSettings\(copies_per_task=\.\.\.\) is now envs_per_task="):
+        settings = LoopSettings(copies_per_task=3)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match=r"LoopSettings\.copies_per_task is now envs_per_task"):
+        assert settings.copies_per_task == settings.envs_per_task == 3  # type: ignore[attr-defined]
 
 
 def test_it_learns():

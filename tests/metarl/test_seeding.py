@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metarl.seeding import CopyStreams, derive, generator, mix
+from metarl.seeding import EnvStreams, derive, generator, mix
 
 # Each statistical test below has a fixed seed, so it either always passes or never does; the bounds are p > 1e-4.
 P = 1e-4
@@ -30,7 +30,7 @@ def test_a_seed_is_a_63_bit_number_and_the_same_each_time(seed, keys):
 def test_streams_are_the_same_in_every_process_and_release():
     # A stored run can only be resumed, and a reported one repeated, while these numbers stay what they were.
     assert derive(3, "tasks", 17) == 2083429445286139706
-    assert (CopyStreams(2, 3).uniform(4, 2) * 2**24).long().tolist() == [[15652812, 12457324], [588089, 830451]]
+    assert (EnvStreams(2, 3).uniform(4, 2) * 2**24).long().tolist() == [[15652812, 12457324], [588089, 830451]]
 
 
 def test_seeds_of_neighbouring_names_are_unrelated():
@@ -46,7 +46,7 @@ def test_equal_names_give_equal_generators_and_leave_the_global_one_alone():
     a, b, c = (torch.rand(100, generator=g) for g in (one, two, other))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-    CopyStreams(10, 0).normal(0, 3)
+    EnvStreams(10, 0).normal(0, 3)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -62,25 +62,25 @@ def test_mix_is_splitmix64s_finaliser():
 
 
 def test_one_copys_numbers_do_not_depend_on_how_many_copies_there_are():
-    few, many = CopyStreams(3, 7), CopyStreams(1000, 7)
+    few, many = EnvStreams(3, 7), EnvStreams(1000, 7)
     assert torch.equal(few.uniform(5, 4), many.uniform(5, 4)[:3])
     assert torch.equal(few.normal(5, 4), many.normal(5, 4)[:3])
 
 
 def test_one_copys_numbers_do_not_depend_on_the_other_copies_counters():
-    streams = CopyStreams(4, 7)
+    streams = EnvStreams(4, 7)
     together, apart = torch.tensor([9, 9, 9, 9]), torch.tensor([9, 0, 9, 123])
     assert torch.equal(streams.uniform(together, 2)[[0, 2]], streams.uniform(apart, 2)[[0, 2]])
     assert torch.equal(streams.uniform(together, 2), streams.uniform(9, 2))
 
 
 def test_more_numbers_per_draw_leave_the_first_ones_as_they_were():
-    streams = CopyStreams(5, 1)
+    streams = EnvStreams(5, 1)
     assert torch.equal(streams.uniform(3, 6)[:, :2], streams.uniform(3, 2))
 
 
 def test_different_seeds_copies_counters_and_lanes_give_different_numbers():
-    blocks = [CopyStreams(100, seed).uniform(counter, 10) for seed in range(5) for counter in range(20)]
+    blocks = [EnvStreams(100, seed).uniform(counter, 10) for seed in range(5) for counter in range(20)]
     values = torch.stack(blocks).flatten()
     # 100,000 draws of 24 bits: some 298 pairs coincide by chance.
     repeats = len(values) - len(values.unique())
@@ -89,7 +89,7 @@ def test_different_seeds_copies_counters_and_lanes_give_different_numbers():
 
 def uniforms(copies=400, counters=50, lanes=5):
     """[counters, envs, lanes], of one seed."""
-    streams = CopyStreams(copies, 12)
+    streams = EnvStreams(copies, 12)
     return torch.stack([streams.uniform(c, lanes) for c in range(counters)]).double().numpy()
 
 
@@ -123,12 +123,12 @@ def test_neighbours_are_uncorrelated_and_independent(axis, lag):
 
 def test_neighbouring_seeds_are_uncorrelated():
     for seed in range(5):
-        a, b = (CopyStreams(2000, seed + i).uniform(0, 5).numpy().ravel() for i in (0, 1))
+        a, b = (EnvStreams(2000, seed + i).uniform(0, 5).numpy().ravel() for i in (0, 1))
         assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / len(a) ** 0.5
 
 
 def test_normal_numbers_are_standard_normal():
-    streams = CopyStreams(2000, 3)
+    streams = EnvStreams(2000, 3)
     z = torch.stack([streams.normal(c, 5) for c in range(10)]).double().numpy()
     assert np.isfinite(z).all()
     n = z.size
@@ -144,6 +144,6 @@ def test_normal_numbers_are_standard_normal():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 def test_any_number_of_normals_can_be_drawn_at_once(n):
-    z = CopyStreams(4, 0).normal(2, n)
+    z = EnvStreams(4, 0).normal(2, n)
     assert z.shape == (4, n)
     assert z.dtype == torch.float32

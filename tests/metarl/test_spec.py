@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl import envs
+from metarl import envs, seeding
 from metarl.agents.baselines.random_policy import RandomConfig
 from metarl.conformance import check_world
 from metarl.envs.classic.gridworld import GridWorld, GridWorldTasks
@@ -182,6 +182,8 @@ def test_the_old_names_of_sizes_work_for_one_release() -> None:
         assert world.n_copies == 6
     with pytest.warns(DeprecationWarning, match=r"check_world\(n_copies=\.\.\.\) is now num_envs="):
         assert check_world(envs.make("gridworld"), n_copies=5, only=["api"])[-1].status == "pass"
+    with pytest.warns(DeprecationWarning, match=r"metarl\.seeding\.CopyStreams is now metarl\.seeding\.EnvStreams"):
+        assert seeding.CopyStreams is seeding.EnvStreams
     rollout = toy_trial(RandomConfig(), n=4)[1].query
     with pytest.warns(DeprecationWarning, match=r"Rollout\.n_copies is now envs_per_task"):
         assert rollout.n_copies == rollout.envs_per_task == 1

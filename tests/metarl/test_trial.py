@@ -11,7 +11,7 @@ from metarl.envs.classic.gridworld import GridWorld
 from metarl.errors import ConfigError, WorldError
 from metarl.rollout import Trial
 from metarl.tasks import Tasks
-from metarl.trial import copies_per_task, run_trial
+from metarl.trial import envs_per_task, run_trial
 from metarl.world import World
 from tests.metarl.scripted import Uniform, Walker
 
@@ -152,7 +152,7 @@ def test_greedy_is_chosen_phase_by_phase():
 )
 def test_as_many_copies_as_divide_every_phase(phases, parallel, limit, expected):
     world = envs.make("gridworld").make_world(1)
-    assert copies_per_task(Uniform(world.spec, parallel=parallel), phases, limit) == expected
+    assert envs_per_task(Uniform(world.spec, parallel=parallel), phases, limit) == expected
 
 
 def test_copies_that_tasks_cannot_share_are_refused():
@@ -167,7 +167,7 @@ def test_a_trial_without_tasks_is_refused():
 
 
 def test_an_agent_with_memory_is_refused_several_copies():
-    with pytest.raises(ConfigError, match=r"carries memory .* 2 per task\. Set copies_per_task=1"):
+    with pytest.raises(ConfigError, match=r"carries memory .* 2 per task\. Set envs_per_task=1"):
         navigate((2,), copies=2, parallel=False)
 
 

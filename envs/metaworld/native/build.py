@@ -22,7 +22,7 @@ from typing import Any
 
 from .store import FORMAT, BuildError, cache_folder, disk, keep_or_make, load_library
 
-SOURCES = ("core.cpp", "copy.hpp", "data.hpp", "guard.hpp", "pool.hpp")
+SOURCES = ("core.cpp", "data.hpp", "env.hpp", "guard.hpp", "pool.hpp")
 # Contraction would fuse a * b + c into one rounding where NumPy and MuJoCo round twice.
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-fast-math", "-fwrapv", "-w")
 COMPILERS = ("g++", "c++", "clang++")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.envs.metaworld.core_protocol import STATE_PARTS, CopyState, CoreArrays, TaskClass, check_load, check_state
+from metarl.envs.metaworld.core_protocol import STATE_PARTS, CoreArrays, EnvState, TaskClass, check_load, check_state
 from metarl.envs.metaworld.program import ACTION_SIZE, Program
 from metarl.envs.metaworld.shutdown import shut_at_exit
 from metarl.errors import ConfigError, WorldError
@@ -93,23 +93,23 @@ class CompiledCore(CoreArrays):
         )
         self._classes[env] = task_class
 
-    def load(self, copies: Sequence[int], states: Sequence[CopyState]) -> None:
+    def load(self, envs: Sequence[int], states: Sequence[EnvState]) -> None:
         """Put different envs into states of their class, exactly; the threads share the work."""
         core = self._open()
-        check_load(copies, states)
-        for env, state in zip(copies, states, strict=True):
+        check_load(envs, states)
+        for env, state in zip(envs, states, strict=True):
             check_state(env, self._class(self._index(env)), state)
-        chosen = np.array(copies, np.int32)
+        chosen = np.array(envs, np.int32)
         parts = [np.array([_address(getattr(s, part)) for s in states], np.uintp) for part in STATE_PARTS]
         self._check(self._library.core_load(core, len(states), _address(chosen), *[_address(p) for p in parts]))
 
-    def save(self, env: int) -> CopyState:
+    def save(self, env: int) -> EnvState:
         """Return the state of an env; raises WorldError before its first `load`."""
         core = self._open()
         task_class = self._class(self._index(env))
         parts = [np.empty(size) for size in task_class.state_sizes]
         self._check(self._library.core_save(core, env, *[_address(p) for p in parts]))
-        return CopyState(*parts)
+        return EnvState(*parts)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Advance all envs by one environment step; `actions` is float32 [B, 4].

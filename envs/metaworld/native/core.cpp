@@ -11,7 +11,7 @@
 #include <system_error>
 #include <vector>
 
-#include "copy.hpp"
+#include "env.hpp"
 #include "guard.hpp"
 #include "pool.hpp"
 
@@ -20,27 +20,27 @@
 namespace metarl {
 
 struct Core {
-  int n_copies, n_threads;
+  int num_envs, n_threads;
   const float* actions;
   double *obs, *reward, *info;
   uint8_t* unstable;
-  std::vector<Copy> copies;
-  std::vector<int> order;  // copies of one class beside each other: they share code and model
+  std::vector<Env> envs;
+  std::vector<int> order;  // envs of one class beside each other: they share code and model
   bool sorted = false;
   std::unique_ptr<Pool> pool;
   pid_t home = getpid();
   std::atomic<bool> busy{false};
   std::mutex failing;
-  int failed = -1;  // the first copy that failed in this call
+  int failed = -1;  // the first env that failed in this call
   std::string error;
 
-  Core(int n, int threads) : n_copies(n), n_threads(threads), copies(n), order(n) {}
+  Core(int n, int threads) : num_envs(n), n_threads(threads), envs(n), order(n) {}
 
-  void fail(int copy, const char* text) {
+  void fail(int env, const char* text) {
     std::lock_guard<std::mutex> lock(failing);
-    if (failed >= 0 && failed <= copy) return;
-    failed = copy;
-    error = "env " + std::to_string(copy) + ": MuJoCo says: " + text;
+    if (failed >= 0 && failed <= env) return;
+    failed = env;
+    error = "env " + std::to_string(env) + ": MuJoCo says: " + text;
   }
 
   int complain(std::string text) {
@@ -82,14 +82,14 @@ constexpr int kRefused = 2;  // without a text: core_error belongs to the call t
 
 struct StepTask {
   Core* core;
-  int copy;
+  int env;
 };
 
 void step_body(StepTask& task) {
   Core& core = *task.core;
-  const int i = task.copy;
+  const int i = task.env;
   double out[1 + kInfo] = {0};
-  core.unstable[i] = core.copies[i].step(core.actions + kAction * i, core.obs + kObs * i, out);
+  core.unstable[i] = core.envs[i].step(core.actions + kAction * i, core.obs + kObs * i, out);
   core.reward[i] = out[0];
   std::copy_n(out + 1, kInfo, core.info + kInfo * i);
 }
@@ -98,21 +98,21 @@ void step_one(void* context, int position) {
   Core* core = static_cast<Core*>(context);
   StepTask task{core, core->order[position]};
   if (const char* text = guarded(step_body, task)) {
-    core->copies[task.copy].state = Copy::kFailed;
-    core->fail(task.copy, text);
+    core->envs[task.env].state = Env::kFailed;
+    core->fail(task.env, text);
   }
 }
 
 struct LoadTask {
   Core* core;
-  const int* copies;
+  const int* envs;
   const double *const *physics, *const *model, *const *slots;
   int k;
 };
 
 void load_body(LoadTask& task) {
-  const int i = task.copies[task.k];
-  task.core->copies[i].load(task.physics[task.k], task.model[task.k], task.slots[task.k]);
+  const int i = task.envs[task.k];
+  task.core->envs[i].load(task.physics[task.k], task.model[task.k], task.slots[task.k]);
   task.core->unstable[i] = 0;
 }
 
@@ -120,8 +120,8 @@ void load_one(void* context, int k) {
   LoadTask task = *static_cast<LoadTask*>(context);
   task.k = k;
   if (const char* text = guarded(load_body, task)) {
-    task.core->copies[task.copies[k]].state = Copy::kFailed;
-    task.core->fail(task.copies[k], text);
+    task.core->envs[task.envs[k]].state = Env::kFailed;
+    task.core->fail(task.envs[k], text);
   }
 }
 
@@ -132,10 +132,10 @@ struct MakeTask {
 
 void make_body(MakeTask& task) { task.made = make_data(task.model); }
 
-void sort_copies(Core* core) {
-  for (int i = 0; i < core->n_copies; ++i) core->order[i] = i;
+void sort_envs(Core* core) {
+  for (int i = 0; i < core->num_envs; ++i) core->order[i] = i;
   std::stable_sort(core->order.begin(), core->order.end(), [core](int a, int b) {
-    return std::less<const mjModel*>()(core->copies[a].type.model, core->copies[b].type.model);
+    return std::less<const mjModel*>()(core->envs[a].type.model, core->envs[b].type.model);
   });
   core->sorted = true;
 }
@@ -147,9 +147,9 @@ using namespace metarl;
 EXPORT int core_mujoco_version() { return mj_version() == mjVERSION_HEADER ? mjVERSION_HEADER : -mj_version(); }
 
 // The arrays belong to the caller and must live as long as the core. Threads start with the first load.
-EXPORT Core* core_new(int n_copies, int n_threads, const float* actions, double* obs, double* reward, double* info,
+EXPORT Core* core_new(int num_envs, int n_threads, const float* actions, double* obs, double* reward, double* info,
                       uint8_t* unstable) {
-  Core* core = new Core(n_copies, n_threads);
+  Core* core = new Core(num_envs, n_threads);
   core->actions = actions;
   core->obs = obs;
   core->reward = reward;
@@ -178,10 +178,10 @@ EXPORT int core_shut(Core* core) {
 
 EXPORT const char* core_error(Core* core) { return core->error.c_str(); }
 
-EXPORT int core_place(Core* core, int copy, const Class* type, const Entry* entries, int n_entries) {
+EXPORT int core_place(Core* core, int env, const Class* type, const Entry* entries, int n_entries) {
   Hold hold(core);
   if (hold.refused()) return kRefused;
-  Copy& at = core->copies[copy];
+  Env& at = core->envs[env];
   if (type->model->nmocap != 1 || type->model->nu != 2) {
     return core->complain("the model must have one mocap body and two actuators");
   }
@@ -191,46 +191,46 @@ EXPORT int core_place(Core* core, int copy, const Class* type, const Entry* entr
   }
   const std::string wrong = at.place(*type, entries, n_entries, task.made);
   core->sorted = false;
-  std::fill_n(core->obs + kObs * copy, kObs, 0.0);
-  std::fill_n(core->info + kInfo * copy, kInfo, 0.0);
-  core->reward[copy] = 0;
-  core->unstable[copy] = 0;
+  std::fill_n(core->obs + kObs * env, kObs, 0.0);
+  std::fill_n(core->info + kInfo * env, kInfo, 0.0);
+  core->reward[env] = 0;
+  core->unstable[env] = 0;
   return wrong.empty() ? 0 : core->complain(wrong);
 }
 
-// Copies must differ. Sizes of the arrays are the caller's care.
-EXPORT int core_load(Core* core, int n, const int* copies, const double* const* physics, const double* const* model,
+// Envs must differ. Sizes of the arrays are the caller's care.
+EXPORT int core_load(Core* core, int n, const int* envs, const double* const* physics, const double* const* model,
                      const double* const* slots) {
   Hold hold(core);
   if (hold.refused()) return kRefused;
   if (!core->adopt()) return 1;
   core->failed = -1;
-  LoadTask task{core, copies, physics, model, slots, 0};
+  LoadTask task{core, envs, physics, model, slots, 0};
   core->pool->run(n, load_one, &task);
   return core->failed >= 0;
 }
 
-EXPORT int core_save(Core* core, int copy, double* physics, double* model, double* slots) {
+EXPORT int core_save(Core* core, int env, double* physics, double* model, double* slots) {
   Hold hold(core);
   if (hold.refused()) return kRefused;
-  if (core->copies[copy].state != Copy::kReady) {
-    return core->complain("env " + std::to_string(copy) + " is in no state yet; load one first");
+  if (core->envs[env].state != Env::kReady) {
+    return core->complain("env " + std::to_string(env) + " is in no state yet; load one first");
   }
-  core->copies[copy].save(physics, model, slots);
+  core->envs[env].save(physics, model, slots);
   return 0;
 }
 
 EXPORT int core_step(Core* core) {
   Hold hold(core);
   if (hold.refused()) return kRefused;
-  for (int i = 0; i < core->n_copies; ++i) {
-    if (core->copies[i].state != Copy::kReady) {
+  for (int i = 0; i < core->num_envs; ++i) {
+    if (core->envs[i].state != Env::kReady) {
       return core->complain("env " + std::to_string(i) + " is in no state yet; load one first");
     }
   }
   if (!core->adopt()) return 1;
-  if (!core->sorted) sort_copies(core);
+  if (!core->sorted) sort_envs(core);
   core->failed = -1;
-  core->pool->run(core->n_copies, step_one, core);
+  core->pool->run(core->num_envs, step_one, core);
   return core->failed >= 0;
 }

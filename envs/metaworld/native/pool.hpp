@@ -69,7 +69,7 @@ class Pool {
   }
 
  private:
-  // Each worker begins with its own share, so that a copy's memory stays in one core's cache from step to step, and
+  // Each worker begins with its own share, so that an env's memory stays in one core's cache from step to step, and
   // then helps the others.
   struct alignas(64) Share {
     std::atomic<int> next{0};

@@ -29,7 +29,7 @@ def regime_marginals(family: RegimeTasks, *, n: int = 4096) -> Check:
     train = family.sample("train", n, generator(0, "marginals")).values
     missing = 0
     for key in ("drift", "switch"):
-        held_out = family.list_of("test-combinations").values[key].unique()  # type: ignore[no-untyped-call]
+        held_out = family.fixed_tasks("test-combinations").values[key].unique()  # type: ignore[no-untyped-call]
         missing += sum(int(not bool((train[key] == v).any())) for v in held_out)
     return Check.at_most("levels of held-out pairs never trained on", float(missing), 0.0)
 

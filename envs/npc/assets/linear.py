@@ -1,4 +1,4 @@
-"""Worlds `npc/assets` and `npc/assets-held`: virtual assets whose ways must be learnt while holding them.
+"""Worlds `npc/assets` and `npc/assets-held`: a market whose return parameters are learnt while trading.
 
 A visible signal x_j (foot traffic on a parcel, say) follows an AR(1) process with coefficient 0.7 and unit variance. A
 hidden drift mu_j ~ N(0, 0.01²) and a hidden effect alpha_j ~ N(0, 0.04²) of that signal make an asset:
@@ -24,7 +24,7 @@ from metarl.envs.families import check_counts
 from metarl.envs.npc.shift import Shift
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.tasks import Tasks
 
 from .market import LEAST_RETURN, Feedback, MarketWorld, market_spec
@@ -103,13 +103,13 @@ class AssetsWorld(MarketWorld):
         # Asked here once: the draws of heavy tails are skipped where nobody has them.
         self._any_heavy = self._any_heavy or bool(tasks.values["heavy"].any())
 
-    def _version(self, streams: CopyStreams, episode: Tensor) -> Tensor:
+    def _version(self, streams: EnvStreams, episode: Tensor) -> Tensor:
         """Return which of a task's markets an episode is in, int64 [B]."""
         if self._shift is None:
             return torch.zeros_like(episode)
         return self._shift.count(streams, episode, self.n_episodes).clamp(max=self.config.versions - 1)
 
-    def _noise(self, streams: CopyStreams, episode: Tensor) -> tuple[Tensor, Tensor]:
+    def _noise(self, streams: EnvStreams, episode: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signals' shocks [B, H + 1, A] and the returns' [B, H, A], both of unit variance."""
         n, h, a = self.num_envs, self.horizon, self.n_assets
         drawn = streams.normal(episode, (2 * h + 1) * a).view(n, 2 * h + 1, a)
@@ -121,7 +121,7 @@ class AssetsWorld(MarketWorld):
             noise = torch.where(self.params["heavy"][:, None, None], heavy, noise)
         return shocks, noise
 
-    def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def market(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Draw signals and returns of whole episodes."""
         shocks, noise = self._noise(streams, episode)
         keep = self.config.persistence

@@ -1,4 +1,4 @@
-"""What all asset worlds share: prices that run whatever one does, one position at a time, growth of wealth as reward.
+"""Base of the asset worlds: exogenous prices, one position at a time, log growth of wealth as reward.
 
 Each step an agent chooses what to hold until the next one: asset 0..A-1, or cash (action A). With simple returns
 r_{j,t+1} it is paid
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .render import draw_market
@@ -76,10 +76,10 @@ class MarketWorld(NpcWorld):
         self._held = torch.eye(n_assets + 1, device=self.device)
 
     @abstractmethod
-    def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def market(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Return "paths" and "fee" (float32 [B]) of fresh episodes, and what else a subclass keeps in its state."""
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Draw the paths and hold cash."""
         drawn = self.market(streams, episode)
         return drawn | {
@@ -101,7 +101,7 @@ class MarketWorld(NpcWorld):
         return fresh | {k: ended[k] for k in ("before", "shown", "seen")}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Hold what was chosen for one step."""
         paths = state["paths"]

@@ -182,7 +182,7 @@ class Bayes(Trader):
 
 
 class Thompson(Bayes):
-    """Draws (mu, alpha) from the posterior at every step and believes in them (Thompson 1933)."""
+    """Posterior sampling: acts optimally for (mu, alpha) drawn from the posterior at every step (Thompson 1933)."""
 
     def worth(self) -> Tensor:
         """Return the growth under values drawn now."""
@@ -282,4 +282,4 @@ def policies(config: AssetsConfig) -> dict[str, Callable[[], Policy]]:
 
 EAGER = {"full": 0.1, "held": 0.8}
 EAGER_FORGETFUL = {"full": 0.0, "held": 0.6}
-"""Optimism that did best among 0, 0.1, 0.2, ... 1.5 in 2048 trials of the training law."""
+"""Optimism that did best among 0, 0.1, 0.2, ... 1.5 in 2048 training trials."""

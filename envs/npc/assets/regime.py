@@ -1,4 +1,4 @@
-"""The market of `npc/assets-regime` and `npc/assets-tiny`: assets that go through good and bad times.
+"""The market of `npc/assets-regime` and `npc/assets-tiny`: a two-state hidden Markov model per asset.
 
 Each asset has a hidden mood s in {+1, -1} that flips after every step with chance h_j, and
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from metarl.envs.families import check_counts
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 
 from .market import LEAST_RETURN, MarketWorld, market_spec
 
@@ -82,7 +82,7 @@ class RegimeWorld(MarketWorld):
         super().__init__(spec, num_envs, device, n_episodes=config.n_episodes, feedback="full")
         self.config = config
 
-    def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def market(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Draw moods and returns of whole episodes that begin a trial."""
         n, h, a = self.num_envs, self.horizon, self.n_assets
         noise = self.config.noise_sd * streams.normal(2 * episode, h * a).view(n, h, a)

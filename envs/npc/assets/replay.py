@@ -27,7 +27,7 @@ from metarl.envs.npc.measure import play
 from metarl.envs.npc.reference import Policy, Random
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks, check_split
 
@@ -132,7 +132,7 @@ class ReplayWorld(MarketWorld):
         self._returns, self._signals = found.returns.to(self.device), found.signal.to(self.device)
         self._days = torch.arange(self.horizon + 1, device=self.device)
 
-    def market(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def market(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Cut out the days of this episode."""
         first = self.params["day"] + (episode % self.n_episodes) * self.horizon
         day = (first[:, None] + self._days).clamp(max=len(self._returns) - 1)[:, :, None]
@@ -156,7 +156,7 @@ class Momentum(Trader):
 
 
 class Hindsight(Trader):
-    """Knows tomorrow's prices: what nobody can reach."""
+    """Knows tomorrow's prices: an upper bound that no policy attains."""
 
     def worth(self) -> Tensor:
         """Return the next growth."""
@@ -216,7 +216,7 @@ class ReplayTasks(NpcFamily):
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return references played now (nothing about the data is committed), and "constant_kelly" worked out."""
-        tasks = self.list_of(split)
+        tasks = self.fixed_tasks(split)
         found = {n: play(self, m(), split, n=min(256, len(tasks))).mean() for n, m in self.policies(split).items()}
         share, horizon = self.kelly(), self.config.horizon
         day = tasks.values["day"][:256, None] + torch.arange(self.n_episodes * horizon)

@@ -59,7 +59,7 @@ def proposal_outlook(beta: Tensor, offers: Tensor, fits: Tensor) -> tuple[Tensor
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Visitors whom a filter reckons with, by domain; rows of zeros fill up to the largest P."""
+    """Support of a filter's prior: possible visitors, by domain; rows of zeros fill up to the largest P."""
 
     people: Tensor
     """float32 [D, P, 6], part-worths."""
@@ -249,7 +249,7 @@ class Planner(Policy):
 
 
 class PersonaOracle(Planner):
-    """Knows the visitor, not the intent: what there is to attain."""
+    """Knows the visitor, not the intent: an upper bound for what can be inferred."""
 
     def bank(self) -> tuple[Tensor, Tensor]:
         """Return the one true visitor."""

@@ -1,4 +1,4 @@
-"""World `npc/assistant-tiny`: dialogues so small that the best policy is found by looking at all they can become.
+"""World `npc/assistant-tiny`: dialogues small enough for the Bayes-optimal policy by recursion over all histories.
 
 Two catalogues of 3 offers, one category, two attributes to ask about, 3 dialogues of 2 turns: what matters of a history
 is how often each question got each answer and each offer was accepted or refused, in whatever order. With the dialogue,

@@ -33,7 +33,7 @@ from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
 from metarl.errors import ConfigError, nearest
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .catalogue import N_ATTRIBUTES, shelf
@@ -194,7 +194,7 @@ class AssistantWorld(NpcWorld):
         )
         self._eye_action = torch.eye(j + q, device=self.device)
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Draw a catalogue and an intent."""
         config, params, n = self.config, self.params, self.num_envs
         u = streams.uniform(episode, 3)
@@ -231,7 +231,7 @@ class AssistantWorld(NpcWorld):
             "cost": nothing,
         }
 
-    def _version(self, streams: CopyStreams, episode: Tensor) -> Tensor:
+    def _version(self, streams: EnvStreams, episode: Tensor) -> Tensor:
         if self._shift is None:
             return torch.zeros_like(episode)
         return self._shift.count(streams, episode, self.n_episodes).clamp(max=self.config.versions - 1)
@@ -270,7 +270,7 @@ class AssistantWorld(NpcWorld):
         return (people - self.mean[domain][:, None]) / self.sd[domain][:, None]
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Take one turn."""
         config, j = self.config, self.config.n_offers

@@ -1,4 +1,4 @@
-"""The best policy of the tiny companion, exactly: dynamic programming over how often each action met each mood.
+"""The best policy of the tiny companion, exactly: dynamic programming over counts of (action, mood) pairs.
 
 With one visitor the turns of a trial are one long conversation, and the answers, given the style, are independent: the
 counts say all. There are C(P + t - 1, t) of them after t turns, P the pairs of action and mood (33,649 in 6 turns).

@@ -1,4 +1,4 @@
-"""Letters as name badges: 23 scripts, drawn anew each time by an unsteady hand (a stand-in for Omniglot).
+"""Glyph images as identity cues: 23 scripts, each drawing with random distortions (a stand-in for Omniglot).
 
 A visitor is recognised by a letter of a script nobody has seen in training, never by an id. The outlines
 (`data/glyphs.npz`) come from freely licensed fonts, see `data/SOURCES.md`; a "drawer" turns, shears, stretches and

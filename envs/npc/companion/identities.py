@@ -1,4 +1,4 @@
-"""Letters as faces: which script a trial uses, which letter is whose, and what this encounter's drawing looks like."""
+"""Identity cues of visitors: the script of a trial, the letter of each visitor, and the drawing shown per encounter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference policies of the companion: from the best fixed manners to a filter per visitor that looks a turn ahead."""
+"""Reference policies of the companion: from the best fixed action to a filter per visitor with one-step look-ahead."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
-    """What a filter knows: the visitors' law, what moods mean, and what may have changed since the last meeting."""
+class FilterModel:
+    """What a filter assumes: the prior over visitors, what moods mean, and how visitors may change."""
 
     styles: Styles
     prior: Tensor
@@ -38,8 +38,8 @@ class Law:
     """Chance, at each encounter, that everyone was replaced."""
 
     @classmethod
-    def of(cls, styles: Styles, prior: Tensor, rho: float, shift: Shift | None) -> Law:
-        """Return the law of a family; an unannounced change counts as if it came with an even chance each time."""
+    def of(cls, styles: Styles, prior: Tensor, rho: float, shift: Shift | None) -> FilterModel:
+        """Return the model of a task distribution; an unannounced change is given an even chance each time."""
         stay, drifted = torch.eye(styles.n, dtype=torch.float64), styles.drift(prior)
         kernel = (1 - rho) * stay + rho * drifted
         hazard = 0.0
@@ -60,8 +60,8 @@ GUESSED_HAZARD = 0.12
 class _Companion(Policy):
     """A policy in a companion's world."""
 
-    def __init__(self, law: Law) -> None:
-        self.law = law
+    def __init__(self, model: FilterModel) -> None:
+        self.model = model
 
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
         """Begin a trial in every env."""
@@ -69,8 +69,8 @@ class _Companion(Policy):
             raise ConfigError(f"{type(self).__name__} plays in a companion's world only, not in {world.name!r}")
         super().start(world, generator)
         self.companion: CompanionWorld = world
-        self.factors = self.law.styles.factors.to(world.device)
-        self.engagement = self.law.styles.engagement.float().to(world.device)
+        self.factors = self.model.styles.factors.to(world.device)
+        self.engagement = self.model.styles.engagement.float().to(world.device)
 
     def say(self, action: Tensor) -> Tensor:
         """Return actions [B, 3] of action numbers [B]."""
@@ -78,11 +78,11 @@ class _Companion(Policy):
 
 
 class NonAdaptive(_Companion):
-    """What pleases the visitors of training most on average, always."""
+    """Always the action with the highest mean engagement over the training prior."""
 
     def act(self) -> Tensor:
         """Return the one action."""
-        best = (self.law.prior.float() @ self.engagement.cpu()).argmax()
+        best = (self.model.prior.float() @ self.engagement.cpu()).argmax()
         return self.say(best.to(self.world.device).expand(self.world.num_envs))
 
 
@@ -108,26 +108,26 @@ class Filter(_Companion):
 
     def __init__(
         self,
-        law: Law,
+        model: FilterModel,
         memory: str = "visitor",
         play: str = "greedy",
         *,
         hazard: float | None = None,
         respect_rings: bool = True,
     ) -> None:
-        """`hazard` overrides the law's; 0 gives a filter that takes everything to stay as it is."""
-        super().__init__(law)
+        """`hazard` overrides that of the model; 0 gives a filter that takes everything to stay as it is."""
+        super().__init__(model)
         if memory not in MEMORIES or play not in PLAYS:
             raise ConfigError(f"a companion's filter has memory {MEMORIES} and play {PLAYS}, got {memory!r}, {play!r}")
         self.memory, self.play, self.respect_rings = memory, play, respect_rings
-        self.hazard = law.hazard if hazard is None else hazard
+        self.hazard = model.hazard if hazard is None else hazard
 
     def start(self, world: NpcWorld, generator: torch.Generator) -> None:
         """Believe in the prior."""
         super().start(world, generator)
         device, settings = world.device, self.companion.settings
-        self.prior = self.law.prior.float().to(device)
-        self.moods, self.drift = self.law.moods.float().to(device), self.law.drift.float().to(device)
+        self.prior = self.model.prior.float().to(device)
+        self.moods, self.drift = self.model.moods.float().to(device), self.model.drift.float().to(device)
         self.rows = torch.arange(world.num_envs, device=device)
         n_slots = self.companion.n_rows if self.memory == "visitor" else 1
         self.n_turns, self.n_encounters = settings.n_turns, settings.n_encounters
@@ -135,7 +135,7 @@ class Filter(_Companion):
         self.entered = self.belief
         if self.play == "look-ahead":
             # [n, values * (actions * moods)]: what a value of the next action adds, times a mood's chance, by style.
-            liking = self.law.styles.liking.float().to(device)
+            liking = self.model.styles.liking.float().to(device)
             self.after = (liking[:, :, None] * self.moods.T[:, None, :]).flatten(1)
 
     def slot(self) -> Tensor:
@@ -172,7 +172,7 @@ class Filter(_Companion):
 
     def _next(self, belief: Tensor) -> Tensor:
         """Return what the best action of the next turn brings, by the present action: [B, n actions]."""
-        styles = self.law.styles
+        styles = self.model.styles
         return torch.cat([self._next_of(part, styles) for part in torch.split(belief, _CHUNK)])
 
     def _next_of(self, belief: Tensor, styles: Styles) -> Tensor:
@@ -184,7 +184,7 @@ class Filter(_Companion):
     def see(self, before: EpisodeState, actions: Tensor, reached: EpisodeState, ended: Tensor) -> None:
         """Take in the mood; between encounters, what may have changed."""
         slot = before["visitor"] if self.memory == "visitor" else torch.zeros_like(before["visitor"])
-        action, n_moods = reached["last"], self.law.styles.moods
+        action, n_moods = reached["last"], self.model.styles.moods
         belief = self.beliefs[self.rows, slot] * self.moods[action * n_moods + reached["mood"]]
         belief = belief / belief.sum(dim=1, keepdim=True).clamp(min=1e-30)
         beliefs = self.beliefs.clone()
@@ -202,7 +202,7 @@ class Filter(_Companion):
 
     def believes(self, env: int) -> dict[str, Any]:
         """Return "style": the chance of each value of each factor, for the present visitor."""
-        belief, styles = self.beliefs[env, self.slot()[env]], self.law.styles
+        belief, styles = self.beliefs[env, self.slot()[env]], self.model.styles
         empty = (belief.new_zeros(size) for size in styles.sizes)
         return {"style": [e.index_add(0, c, belief).tolist() for e, c in zip(empty, self.factors.T, strict=True)]}
 

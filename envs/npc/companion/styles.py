@@ -1,4 +1,4 @@
-"""What a companion's visitors may be like, how they take an action, and what of that they show: exact tables.
+"""Visitor styles of the companion: factors, engagement per action, and mood probabilities, as exact tables.
 
 A style has three factors: the speech somebody likes, the distance kept, and the game played. Engagement in a turn is
 
@@ -82,7 +82,7 @@ class Styles:
         return torch.cat([one, above], dim=1) - torch.cat([above, zero], dim=1)
 
     def conditionals(self, prior: Tensor) -> Tensor:
-        """Return [factors, n, largest size]: the law of each factor given the other two of a style, under `prior` [n].
+        """Return [factors, n, largest size]: each factor's distribution given the other two, under `prior` [n].
 
         One factor redrawn so leaves the prior as it is (a Gibbs step). Where the prior knows no such style, the factor
         stays what it is.
@@ -104,11 +104,11 @@ class Styles:
 
     def drift(self, prior: Tensor) -> Tensor:
         """Return the kernel [n, n] of one redrawn factor, each as likely as any other: rows are where from."""
-        laws, rows = self.conditionals(prior), torch.arange(self.n)
+        chances, rows = self.conditionals(prior), torch.arange(self.n)
         kernel = torch.zeros(self.n, self.n, dtype=torch.float64)
         for f, size in enumerate(self.sizes):
             for value in range(size):
-                kernel[rows, self.replace(f, torch.full((self.n,), value))] += laws[f, :, value] / len(self.sizes)
+                kernel[rows, self.replace(f, torch.full((self.n,), value))] += chances[f, :, value] / len(self.sizes)
         return kernel
 
     def held_out(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Task distributions of the companion: who comes, in which split, and what may be known of it beforehand."""
+"""Task distributions of the companion: visitors of each split, and reference policies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CompanionTasks(NpcFamily):
         n_validation: int = 256,
         n_test: int = 1024,
     ) -> None:
-        """`prior` [n styles] is the law of styles; with `held_out` a quarter of them is kept for two test splits."""
+        """`prior` [n styles] is the prior over styles; with `held_out` a quarter is kept for two test splits."""
         self.world_settings, self.styles = settings, styles
         self.shift = Shift.parse(shift, SHIFTS)
         keep = torch.where(styles.held_out(), 0.0, prior.double()) if held_out else prior.double()
@@ -72,9 +72,9 @@ class CompanionTasks(NpcFamily):
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw groups of visitors, those who replace them in a visitor shift, and the kind of their letters."""
-        law = self.kept if split in ("test-combinations", "test-all") else self.prior
-        style = _group(law, n, self.n_visitors, self._part(split), self.world_settings.n_visitors, generator)
-        later = _styles(law, (n, self.n_visitors), generator)
+        prior = self.kept if split in ("test-combinations", "test-all") else self.prior
+        style = _group(prior, n, self.n_visitors, self._part(split), self.world_settings.n_visitors, generator)
+        later = _styles(prior, (n, self.n_visitors), generator)
         device = generator.device
         glyphs, crowd = self.world_settings.identity == "glyph", split in ("test-crowd", "test-all")
         count = CROWD if crowd and glyphs else self.world_settings.n_visitors
@@ -103,15 +103,15 @@ class CompanionTasks(NpcFamily):
         )  # fmt: skip
 
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
-        """Return the reference policies; all but the oracle know the visitors' law in training, and no more.
+        """Return the reference policies; all but the oracle know the prior over visitors in training, and no more.
 
         For styles kept from training there is also a filter that holds any combination possible ("bayes_smoothed"),
         and under a shift one that is not aware of it ("bayes_unaware"), while the others reckon with it. They are told
         who is there, which an NPC must see for itself where visitors show a glyph.
         """
         rho = self.world_settings.rho
-        law = references.Law.of(self.styles, self.prior, rho, self.shift)
-        make = partial(partial, law=law)
+        model = references.FilterModel.of(self.styles, self.prior, rho, self.shift)
+        make = partial(partial, model=model)
         known: dict[str, Callable[[], Policy]] = {
             "random": Random,
             "non_adaptive": make(references.NonAdaptive),
@@ -124,15 +124,15 @@ class CompanionTasks(NpcFamily):
             "oracle": make(references.Oracle),
         }
         if split in ("test-combinations", "test-all"):
-            open_minded = references.Law.of(self.styles, self._smoothed(), rho, self.shift)
-            known["bayes_smoothed"] = partial(references.Filter, law=open_minded, play="look-ahead")
+            open_minded = references.FilterModel.of(self.styles, self._smoothed(), rho, self.shift)
+            known["bayes_smoothed"] = partial(references.Filter, model=open_minded, play="look-ahead")
         if self.shift is not None:
-            unaware = references.Law.of(self.styles, self.prior, rho, None)
-            known["bayes_unaware"] = partial(references.Filter, law=unaware, play="look-ahead")
+            unaware = references.FilterModel.of(self.styles, self.prior, rho, None)
+            known["bayes_unaware"] = partial(references.Filter, model=unaware, play="look-ahead")
         return known
 
     def _smoothed(self) -> Tensor:
-        """Return the law of training, a tenth of which is what it would be were the factors independent."""
+        """Return the prior of training, a tenth of which is what it would be were the factors independent."""
         independent = torch.ones(self.styles.n, dtype=torch.float64)
         for f, size in enumerate(self.styles.sizes):
             column = self.styles.factors[:, f]
@@ -148,9 +148,9 @@ class TinyCompanionTasks(CompanionTasks):
 
     def all(self, split: str) -> Tasks:
         """Return the six styles."""
-        return self.list_of(split)
+        return self.fixed_tasks(split)
 
-    def list_of(self, split: str) -> Tasks:
+    def fixed_tasks(self, split: str) -> Tasks:
         """Return the six styles."""
         check_split(self.name, split, self.splits)
         every = torch.arange(self.styles.n)
@@ -178,18 +178,20 @@ class TinyCompanionTasks(CompanionTasks):
 
 
 def _digest_of(prior: Tensor) -> list[float]:
-    """Return the law itself, rounded: it is part of what defines the family."""
+    """Return the prior itself, rounded: it is part of what defines the family."""
     return [round(float(p), 6) for p in prior]
 
 
-def _styles(law: Tensor, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw styles int64 `shape` from `law`."""
-    weights = law.to(generator.device).float()
+def _styles(prior: Tensor, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Draw styles int64 `shape` from `prior`."""
+    weights = prior.to(generator.device).float()
     drawn = torch.multinomial(weights, shape[0] * shape[1], replacement=True, generator=generator)
     return drawn.view(shape)
 
 
-def _group(law: Tensor, n: int, width: int, part: tuple[int, int], counted: int, generator: torch.Generator) -> Tensor:
+def _group(
+    prior: Tensor, n: int, width: int, part: tuple[int, int], counted: int, generator: torch.Generator
+) -> Tensor:
     """Draw `n` groups of styles [n, width] that fall into `part` of all groups.
 
     The part of a group depends on the styles of its first `counted` visitors, whatever their order.
@@ -197,7 +199,7 @@ def _group(law: Tensor, n: int, width: int, part: tuple[int, int], counted: int,
     found: list[Tensor] = []
     missing = n
     while missing:
-        drawn = _styles(law, (4 * missing + 16, width), generator)
+        drawn = _styles(prior, (4 * missing + 16, width), generator)
         ordered = drawn[:, :counted].sort(dim=1)[0]
         mark = torch.full_like(ordered[:, 0], derive(0, "companion-groups"))
         for column in ordered.unbind(1):

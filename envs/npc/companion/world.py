@@ -1,4 +1,4 @@
-"""A companion and its recurring visitors: whoever comes again shall be recognised, and remembered.
+"""A companion and its recurring visitors: a recurring identity is to be recognised and what was learnt of it recalled.
 
 A trial is K encounters of H turns. At each, one of V visitors comes, all equally likely, and shows who it is: a letter
 of an unknown script, drawn anew, or plainly a number (`identity="id"`, for studies of memory alone). The NPC chooses
@@ -29,7 +29,7 @@ from metarl.envs.npc.draws import running_sums
 from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld, npc_spec
 from metarl.envs.tensor_world import EpisodeState
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .identities import SIDE, Scripts
@@ -109,7 +109,7 @@ class CompanionWorld(NpcWorld):
         self._closeness = styles.closeness.float().flatten().to(device)
         self._factors = styles.factors.to(device)
         self._strides = torch.tensor(styles.strides, device=device)
-        self._law = running_sums(styles.conditionals(prior)).float().to(device)
+        self._conditionals = running_sums(styles.conditionals(prior)).float().to(device)
         actions = torch.cat([F.one_hot(c, k) for c, k in zip(styles.factors.T, styles.sizes, strict=True)], dim=1)
         nothing = torch.zeros(1, actions.shape[1])
         # Row mood * (n + 1) + action: what is shown of the last turn; action n is "none yet".
@@ -118,7 +118,7 @@ class CompanionWorld(NpcWorld):
         self._shown = torch.cat([reactions, shown], dim=1).to(device)
         self._ids = torch.eye(self.settings.n_visitors, device=device)
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Let a visitor in."""
         n_encounters, n_visitors = self.n_episodes, self.n_rows
         number = episode % n_encounters
@@ -148,7 +148,7 @@ class CompanionWorld(NpcWorld):
         """Return who comes, int64 [B], by the first of a beginning's draws."""
         return (draw[:, 0] * self.params["count"]).long()
 
-    def _style(self, streams: CopyStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor) -> Tensor:
+    def _style(self, streams: EnvStreams, first: Tensor, number: Tensor, visitor: Tensor, changes: Tensor) -> Tensor:
         """Return the style of the visitor who comes: the task's, and all that became of it until now."""
         kind = "" if self.shift is None else self.shift.kind
         chosen = self.params["style"]
@@ -168,15 +168,15 @@ class CompanionWorld(NpcWorld):
         return style
 
     def _redraw(self, style: Tensor, which: Tensor, value: Tensor) -> Tensor:
-        """Return styles with one factor redrawn from its law given the others; `which` and `value` are uniform."""
+        """Return styles with one factor redrawn given the others; `which` and `value` are uniform."""
         factor = (which * len(self.styles.sizes)).long()
-        law = self._law[factor, style]
-        # Rounding may leave the law's sum below a uniform draw.
-        drawn = (value[:, None] >= law / law[:, -1:]).sum(1)
+        chances = self._conditionals[factor, style]
+        # Rounding may leave their sum below a uniform draw.
+        drawn = (value[:, None] >= chances / chances[:, -1:]).sum(1)
         own = self._factors[style].gather(1, factor[:, None]).squeeze(1)
         return style + (drawn - own) * self._strides[factor]
 
-    def _meaning(self, streams: CopyStreams, changes: Tensor) -> Tensor:
+    def _meaning(self, streams: EnvStreams, changes: Tensor) -> Tensor:
         """Return what each action means, int64 [B, n]: as it says until a shift permutes every factor's values."""
         draw = streams.uniform(_PERMUTATION + changes, sum(self.styles.sizes))
         parts = [
@@ -192,7 +192,7 @@ class CompanionWorld(NpcWorld):
         return fresh | {k: torch.where(within, ended[k], fresh[k]) for k in ("mood", "last")}
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Play a turn: the visitor is as engaged as its style says and shows it, more or less."""
         action = (actions * self._strides).sum(1)

@@ -1,4 +1,4 @@
-"""The Bayes-optimal guide of a small world, by going through all that can be seen.
+"""The Bayes-optimal guide of a small world, by enumeration of all observation histories.
 
 Visitors are of a few kinds, all equally likely, each loving one theme and taking the others alike. Then what was seen
 is summed up by how often each theme got a thumb up and down, and who loves which theme only names the themes: sorted

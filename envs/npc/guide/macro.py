@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.envs.npc.world import npc_spec
 from metarl.envs.tensor_world import EpisodeState, choose_rows
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .layouts import UNREACHABLE
@@ -71,7 +71,7 @@ class GuideMacro(GuideWorld):
         return self._distance.view(-1, m + 1).index_select(0, row)[:, :m]
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Walk there, look, and see how the visitor takes it."""
         m, rules = self.n_exhibits, self.settings

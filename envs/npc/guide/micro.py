@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.envs.npc.world import npc_spec
 from metarl.envs.tensor_world import EpisodeState, choose_rows
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .visitor_model import GuideSettings
@@ -124,7 +124,7 @@ class GuideMicro(GuideWorld):
         return here.any(1) & close, here.long().argmax(1)
 
     def transition(
-        self, state: EpisodeState, actions: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, actions: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[EpisodeState, Tensor, Tensor | None, Tensor | None]:
         """Let a tick pass, or the time of a look."""
         rules, wiring = self.settings, self.wiring(state)

@@ -1,4 +1,4 @@
-"""What guides can reach who know nothing, forget every evening, filter exactly, or can read minds.
+"""Reference policies of the guide: non-adaptive, memory reset per episode, exact Bayes filter, known-task oracle.
 
 All but the random one plan the best tour by what they expect of each exhibit (`guide_planner`), walk its first leg,
 see how the visitor takes it and plan again.
@@ -32,7 +32,7 @@ _MEAN_PACE = sum(PACES) / len(PACES)
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What guides believe before they meet a visitor: one of P people, and (tau, kappa) of a list."""
+    """A prior over visitors: interests are those of one of P people, (tau, kappa) one of a list."""
 
     bank: Tensor
     """float32 [P, 10]."""
@@ -223,7 +223,7 @@ class Filter(Planner):
 
 
 class Thompson(Filter):
-    """Believes in one hypothesis per episode, drawn from the posterior (Thompson 1933)."""
+    """Posterior sampling: acts optimally for one hypothesis per episode, drawn from the posterior (Thompson 1933)."""
 
     def start(self, world: Any, generator: torch.Generator) -> None:
         """Draw the first hypotheses."""
@@ -267,7 +267,7 @@ class Oracle(Planner):
 def policies(known: Prior, broad: Prior, *, hazard: float) -> dict[str, Callable[[], Policy]]:
     """Return makers of the reference policies that plan.
 
-    `known` is the law of the visitors in training, `broad` one that expects people like nobody known. `hazard` is the
+    `known` is the prior over visitors in training, `broad` one that expects people like nobody known. `hazard` is the
     chance of a change that `bayes_hazard` reckons with before each episode; 0 leaves it out.
     """
     found: dict[str, Callable[[], Policy]] = {

@@ -87,9 +87,9 @@ class GuideTasks(NpcFamily):
             n_test=n_test,
         )  # fmt: skip
         # No list holds anybody twice.
-        self._sizes = {s: min(n, len(self._law(s)[0])) for s, n in self._sizes.items()}
+        self._sizes = {s: min(n, len(self._prior_of(s)[0])) for s, n in self._sizes.items()}
 
-    def _law(self, split: str) -> tuple[Visitors, int, int]:
+    def _prior_of(self, split: str) -> tuple[Visitors, int, int]:
         """Return who comes, to which place, and what exhibits are drawn there."""
         check_split(self.name, split, self.splits)
         combined = split in ("test-combinations", "test-all")
@@ -100,7 +100,7 @@ class GuideTasks(NpcFamily):
 
     def draw(self, split: str, n: int, generator: torch.Generator) -> Tasks:
         """Draw `n` visitors, and for a shift what becomes of them."""
-        visitors, place, mix = self._law(split)
+        visitors, place, mix = self._prior_of(split)
         versions = 1 if self.shift is None else 2 if self.shift.episode is not None else self.n_episodes
         drawn = [visitors.draw(n, generator) for _ in range(versions)]
         kind = "" if self.shift is None else self.shift.kind
@@ -147,7 +147,7 @@ class GuideTasks(NpcFamily):
         return self._world(self.name, num_envs, self.guide, self.places, shift=self.shift, device=device)
 
     def prior(self, split: str) -> tuple[Prior, Prior]:
-        """Return the law of the visitors in training, and the one that references for `split` filter with.
+        """Return the prior over visitors in training, and the one that references for `split` filter with.
 
         On splits with unseen people the latter blurs the known ones, on splits with unheard-of (tau, kappa) it takes
         all nine pairs to be equally likely.

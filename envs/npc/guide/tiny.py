@@ -47,7 +47,7 @@ def kinds() -> Tensor:
     return interests
 
 
-LAW = Prior(kinds(), torch.tensor([[1.0, 0.0]]))
+PRIOR = Prior(kinds(), torch.tensor([[1.0, 0.0]]))
 """All kinds are equally likely, of pace 1 and without aversion."""
 
 
@@ -94,7 +94,7 @@ class GuideTiny(NpcFamily):
         check_split(self.name, split, self.splits)
         return self._kinds(torch.arange(N_KINDS))
 
-    def list_of(self, split: str) -> Tasks:
+    def fixed_tasks(self, split: str) -> Tasks:
         """Return the three kinds."""
         return self.all(split)
 
@@ -114,7 +114,7 @@ class GuideTiny(NpcFamily):
     def policies(self, split: str) -> dict[str, Callable[[], Policy]]:
         """Return makers of the reference policies by name, the Bayes-optimal one among them."""
         check_split(self.name, split, self.splits)
-        return {"random": Random, **policies(LAW, LAW, hazard=0.0), "bayes_optimal": lambda: BayesOptimal(solver())}
+        return {"random": Random, **policies(PRIOR, PRIOR, hazard=0.0), "bayes_optimal": lambda: BayesOptimal(solver())}
 
     def references(self, split: str, n_episodes: int) -> dict[str, list[float]]:
         """Return what was measured, and the exact value of the Bayes-optimal policy over whole trials."""

@@ -1,4 +1,4 @@
-"""Who is guided, and how they react: interests, aversion to crowds, pace; five faces from glad to bored.
+"""Model of the guide's visitors: interests, aversion to crowds and pace, and reactions on a scale of five.
 
 A visitor likes exhibit m with themes f_m in a crowd c_m by g_m = tanh(1.3 u.f_m - kappa (c_m - 1/2) + 0.1), in [-1, 1].
 What shows of it is y = number of thresholds below g_m + noise, one of five faces.
@@ -130,7 +130,7 @@ def reaction_probabilities(felt: Tensor, settings: GuideSettings) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Visitors:
-    """A law of visitors: somebody of a bank of interests, independently one of the (tau, kappa) pairs."""
+    """A prior over visitors: somebody of a bank of interests, independently one of the (tau, kappa) pairs."""
 
     bank: Tensor
     """float32 [P, 10]."""

@@ -1,4 +1,4 @@
-"""What both guide worlds share: where an episode takes place, what is on show, and how the visitor takes it."""
+"""Base of both guide worlds: layout and exhibits of an episode, and the visitor's reactions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.envs.npc.people import THEMES
 from metarl.envs.npc.shift import Shift
 from metarl.envs.npc.world import NpcWorld
 from metarl.envs.tensor_world import EpisodeState
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 from metarl.spec import WorldSpec
 
 from .layouts import Layouts
@@ -109,7 +109,7 @@ class GuideWorld(NpcWorld):
     def spec_for(cls, name: str, settings: GuideSettings) -> WorldSpec:
         """Return what such a world is."""
 
-    def initial(self, streams: CopyStreams, episode: Tensor) -> EpisodeState:
+    def initial(self, streams: EnvStreams, episode: Tensor) -> EpisodeState:
         """Draw a layout of the visitor's kind of place and what is on show in it."""
         m, themes = self.n_exhibits, self.places.themes
         draw = streams.uniform(episode, 2 * m + 1)
@@ -179,7 +179,7 @@ class GuideWorld(NpcWorld):
         return satisfaction(likes.gather(1, state["theme"]), self._current("aversion", state)[:, None], state["crowd"])
 
     def show(
-        self, state: EpisodeState, exhibit: Tensor, streams: CopyStreams, clock: Tensor
+        self, state: EpisodeState, exhibit: Tensor, streams: EnvStreams, clock: Tensor
     ) -> tuple[Tensor, EpisodeState]:
         """Return what the visitor feels at `exhibit` (int64 [B]), g [B], and how the state changes if it is shown.
 

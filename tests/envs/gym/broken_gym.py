@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from metarl.envs.families import FiniteFamily, shuffled_cuts
+from metarl.envs.families import FiniteFamily, shuffled_split_indices
 from metarl.envs.gym.world import GymWorld
 from metarl.task_distribution import TaskDistribution
 from metarl.tasks import Tasks
@@ -65,7 +65,7 @@ class Walks(FiniteFamily):
 
     def __init__(self, case: str, n_workers: int = 0) -> None:
         tasks = Tasks.of("walk", goal=torch.linspace(-0.8, 0.8, 9, dtype=torch.float64))
-        super().__init__("walk", tasks, shuffled_cuts("walk", 9, 2), settings={"case": case})
+        super().__init__("walk", tasks, shuffled_split_indices("walk", 9, 2), settings={"case": case})
         self.case, self.n_workers = case, n_workers
 
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:

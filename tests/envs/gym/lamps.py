@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.envs.families import FiniteFamily, shuffled_cuts
+from metarl.envs.families import FiniteFamily, shuffled_split_indices
 from metarl.envs.tensor_world import TensorWorld
 from metarl.spec import WorldSpec
 from metarl.tasks import Tasks
@@ -99,7 +99,7 @@ class Family(FiniteFamily):
 
     def __init__(self) -> None:
         lamps = torch.linspace(-3.0, 3.0, 40)
-        super().__init__("lamps", Tasks.of("lamps", lamp=lamps), shuffled_cuts("lamps", 40, 10), {"n": 40})
+        super().__init__("lamps", Tasks.of("lamps", lamp=lamps), shuffled_split_indices("lamps", 40, 10), {"n": 40})
 
     def make_world(self, num_envs: int, *, device: torch.device | str = "cpu") -> World:
         return self.world(num_envs, device)  # type: ignore[call-arg,arg-type]

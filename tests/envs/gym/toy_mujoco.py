@@ -7,7 +7,7 @@ import copy
 import mujoco
 import numpy as np
 
-from metarl.envs.metaworld.core_protocol import CopyState, ModelEntry, TaskClass
+from metarl.envs.metaworld.core_protocol import EnvState, ModelEntry, TaskClass
 from metarl.envs.metaworld.program import Program
 
 SPEC = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -60,7 +60,7 @@ def toy_class(model: mujoco.MjModel | None = None, name: str = "toy", n_slots: i
     return TaskClass(**(values | changes))
 
 
-def first_state(task_class: TaskClass, seed: int = 0) -> CopyState:
+def first_state(task_class: TaskClass, seed: int = 0) -> EnvState:
     """Return a state in motion, with model values of its own."""
     model, generator = task_class.model, np.random.default_rng(seed)
     data = mujoco.MjData(model)
@@ -69,7 +69,7 @@ def first_state(task_class: TaskClass, seed: int = 0) -> CopyState:
     physics = np.empty(task_class.n_state)
     mujoco.mj_getState(model, data, physics, SPEC)
     n_model = sum(entry.size for entry in task_class.entries)
-    return CopyState(physics, generator.standard_normal(n_model), generator.standard_normal(task_class.program.n_slots))
+    return EnvState(physics, generator.standard_normal(n_model), generator.standard_normal(task_class.program.n_slots))
 
 
 def actions(n_steps: int, n: int, seed: int = 0) -> np.ndarray:
@@ -82,7 +82,7 @@ def actions(n_steps: int, n: int, seed: int = 0) -> np.ndarray:
 class Reference:
     """Upstream's sequence of calls, through MuJoCo's Python bindings."""
 
-    def __init__(self, task_class: TaskClass, state: CopyState) -> None:
+    def __init__(self, task_class: TaskClass, state: EnvState) -> None:
         self.task_class, self.state = task_class, state
         self.model = copy.copy(task_class.model)
         start = 0

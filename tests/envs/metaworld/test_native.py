@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.metaworld.core_protocol import CopyState, ModelEntry
+from metarl.envs.metaworld.core_protocol import EnvState, ModelEntry
 from metarl.envs.metaworld.native.build import BuildError, compile_library, find_compiler
 from metarl.envs.metaworld.native.compiled import CompiledCore
 from metarl.errors import ConfigError, WorldError
@@ -184,7 +184,7 @@ def test_the_program_gets_the_copys_simulation_action_and_slots_after_the_step()
     state = first_state(task_class)
     for i in range(2):
         core.place(i, task_class)
-    core.load([0, 1], [CopyState(state.physics, state.model, np.array([i + 0.5, 10.0])) for i in range(2)])
+    core.load([0, 1], [EnvState(state.physics, state.model, np.array([i + 0.5, 10.0])) for i in range(2)])
     for step in actions(3, 2):
         core.step(step)
         assert np.array_equal(core.obs[:, 38], step[:, 3].astype(np.float64))
@@ -218,7 +218,7 @@ def test_unstable_physics_of_one_copy_is_reported_reset_as_mujoco_does_and_leave
     broken = states[1].physics.copy()
     for i, velocity in velocities.items():
         broken[1 + task_class.model.nq + i] = velocity  # time and positions come first
-    states[1] = CopyState(broken, states[1].model, states[1].slots)
+    states[1] = EnvState(broken, states[1].model, states[1].slots)
     core, reference = toy_core(states, task_class, n_threads), Reference(task_class, states[1])
     for t, step in enumerate(actions(5, 3)):
         core.step(step)
@@ -235,7 +235,7 @@ def test_unstable_physics_writes_no_log_file(tmp_path, monkeypatch):
     state = first_state(task_class)
     broken = state.physics.copy()
     broken[1] = np.nan
-    core = toy_core([CopyState(broken, state.model, state.slots)], task_class)
+    core = toy_core([EnvState(broken, state.model, state.slots)], task_class)
     core.step(actions(1, 1)[0])
     assert core.unstable.tolist() == [1]
     assert list(tmp_path.iterdir()) == []
@@ -289,7 +289,7 @@ def test_wrong_calls_are_refused_with_what_is_wrong():
     for i in range(2):
         core.place(i, task_class)
     with pytest.raises(ConfigError, match="env 0 needs slots as 2"):
-        core.load([0], [CopyState(state.physics, state.model, np.zeros(3))])
+        core.load([0], [EnvState(state.physics, state.model, np.zeros(3))])
     with pytest.raises(ConfigError, match="different envs"):
         core.load([1, 1], [state, state])
     core.load([0, 1], [state, state])

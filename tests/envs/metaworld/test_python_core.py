@@ -18,12 +18,12 @@ metaworld = pytest.importorskip("metaworld")
 from metaworld.policies import ENV_POLICY_MAP  # noqa: E402
 from metaworld.types import Task  # noqa: E402
 
-from metarl.envs.metaworld.contacts import Touching  # noqa: E402
-from metarl.envs.metaworld.core_protocol import CopyState, ModelEntry, TaskClass  # noqa: E402
+from metarl.envs.metaworld.contacts import PadContacts  # noqa: E402
+from metarl.envs.metaworld.core_protocol import EnvState, ModelEntry, TaskClass  # noqa: E402
 from metarl.envs.metaworld.memory import Memory, layout  # noqa: E402
 from metarl.envs.metaworld.program import Attribute, Node, Program, Read  # noqa: E402
 from metarl.envs.metaworld.python_core import PythonCore  # noqa: E402
-from metarl.envs.metaworld.thread_pool import Crew  # noqa: E402
+from metarl.envs.metaworld.thread_pool import ThreadPool  # noqa: E402
 from metarl.errors import ConfigError, WorldError  # noqa: E402
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -109,7 +109,7 @@ def state_of(env, n_steps=0.0):
     physics = np.zeros(mujoco.mj_stateSize(env.model, STATE))
     mujoco.mj_getState(env.model, env.data, physics, STATE)
     model = np.concatenate([env.model.body_pos.ravel(), env.model.site_pos.ravel()])
-    return CopyState(physics, model, np.array([n_steps]))
+    return EnvState(physics, model, np.array([n_steps]))
 
 
 @cache
@@ -191,7 +191,7 @@ def test_contacts_outside_of_the_constraints_count_with_the_last_force_as_upstre
     states = episode("pick-place-v3", "expert", 110)[3]
     read = class_of("pick-place-v3").program.reads[TOUCHING]
     data = env.data
-    touching = Touching([read], [data], Memory([data._address, layout("mjData").from_address(data._address).arena]))
+    touching = PadContacts([read], [data], Memory([data._address, layout("mjData").from_address(data._address).arena]))
     seen, out = [], np.empty((1, 1))
     for physics in states[40::3]:
         mujoco.mj_setState(env.model, data, physics, STATE)
@@ -299,14 +299,14 @@ def test_a_call_that_fails_in_any_thread_is_raised_and_the_threads_live_on(faili
         if outcome is not None:
             raise outcome
 
-    crew, seen = Crew(3), []
+    pool, seen = ThreadPool(3), []
     problem = RuntimeError("refused")
     with pytest.raises(RuntimeError, match="refused"):
-        crew.run([(call, problem if k == failing else None, seen) for k in range(4)])
+        pool.run([(call, problem if k == failing else None, seen) for k in range(4)])
     seen.clear()
-    crew.run([(call, None, seen)] * 20)
+    pool.run([(call, None, seen)] * 20)
     assert seen == [None] * 20
-    crew.close()
+    pool.close()
 
 
 def test_close_ends_the_threads_and_may_be_called_twice(make_core):

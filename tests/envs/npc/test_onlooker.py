@@ -26,7 +26,7 @@ class Watched:
         assert isinstance(family, NpcFamily)
         self.family = family
         self.world: NpcWorld = family.make_world(n)
-        self.world.set_tasks(family.list_of(split)[:n])
+        self.world.set_tasks(family.fixed_tasks(split)[:n])
         self.world.reset(seed=0)
         self.eye = Onlooker(family.onlooker(split))
         self.eye.start(self.world, generator(0))

@@ -7,12 +7,12 @@ import torch
 
 from metarl.envs.npc.shift import Shift
 from metarl.errors import ConfigError
-from metarl.seeding import CopyStreams
+from metarl.seeding import EnvStreams
 
 
 def counts(shift: Shift, num_envs: int, n_episodes: int) -> torch.Tensor:
     """Return the changes by each episode: [episodes, envs]."""
-    streams = CopyStreams(num_envs, 7)
+    streams = EnvStreams(num_envs, 7)
     every = [torch.full((num_envs,), e) for e in range(n_episodes)]
     return torch.stack([shift.count(streams, e, n_episodes) for e in every])
 
@@ -20,7 +20,7 @@ def counts(shift: Shift, num_envs: int, n_episodes: int) -> torch.Tensor:
 def test_a_planned_change_comes_once_and_again_in_each_trial() -> None:
     shift = Shift.parse("visitor@3")
     assert shift == Shift("visitor", episode=3)
-    streams = CopyStreams(1, 0)
+    streams = EnvStreams(1, 0)
     found = [int(shift.count(streams, torch.tensor([e]), 5)) for e in range(10)]
     assert found == [0, 0, 0, 1, 1] * 2
 

@@ -70,9 +70,9 @@ def test_pictures_need_no_display(name: str) -> None:
 @pytest.mark.parametrize("name", MADE)
 def test_a_named_visitor_is_the_one_of_the_list(name: str) -> None:
     env = NpcEnv(IDS[name], split="test")
-    last = len(env.family.list_of("test")) - 1
+    last = len(env.family.fixed_tasks("test")) - 1
     env.reset(seed=0, options={"task": last})
-    assert env.world.tasks == env.family.list_of("test")[last]
+    assert env.world.tasks == env.family.fixed_tasks("test")[last]
     with pytest.raises(ConfigError, match=f"tasks 0 to {last} in 'test', got {last + 1}"):
         env.reset(options={"task": last + 1})
 
@@ -83,7 +83,7 @@ def test_it_shows_what_the_batched_world_shows(name: str) -> None:
     obs, _ = env.reset(seed=3, options={"task": 2})
     draw = int(np.random.default_rng(np.random.PCG64(np.random.SeedSequence(3))).integers(2**63 - 1))
     world = envs.make(IDS[name]).make_world(4)
-    world.set_tasks(envs.make(IDS[name]).list_of("test")[2].repeat(4))  # type: ignore[attr-defined]
+    world.set_tasks(envs.make(IDS[name]).fixed_tasks("test")[2].repeat(4))  # type: ignore[attr-defined]
     batch, _ = world.reset(seed=draw)
     for _ in range(5):
         one, many = (x.values() if isinstance(x, dict) else [x] for x in (obs, batch))

@@ -21,12 +21,12 @@ from metarl.task_distribution import check_distribution
     [
         ({"algorithm": "pp"}, "must be 'ppo' or"),
         ({"steps": 0}, "baseline steps"),
-        ({"copies": 0}, "baseline copies"),
+        ({"num_envs": 0}, "baseline num_envs"),
         ({"hidden": (4, 0)}, "at least 1 unit"),
         ({"lr": 0.0}, "lr must be > 0"),
         ({"gamma": 1.5}, "gamma must lie in"),
-        ({"rollout_steps": 5, "copies": 1, "minibatches": 2}, "choose a divisor"),
-        ({"rollout_steps": 4, "copies": 1, "minibatches": 4}, "2 or more"),
+        ({"rollout_steps": 5, "num_envs": 1, "minibatches": 2}, "choose a divisor"),
+        ({"rollout_steps": 4, "num_envs": 1, "minibatches": 4}, "2 or more"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -35,7 +35,7 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], message: s
 
 
 def test_sac_has_no_minibatches_to_share() -> None:
-    assert SB3Config("sac", rollout_steps=5, copies=1, minibatches=2).minibatches == 2
+    assert SB3Config("sac", rollout_steps=5, num_envs=1, minibatches=2).minibatches == 2
 
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

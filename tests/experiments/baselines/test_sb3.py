@@ -30,7 +30,7 @@ from metarl.tasks import Tasks
 from tests.agents import toy_world
 from tests.agents.toy_world import ToyWorld
 
-SMALL = SB3Config(copies=2, rollout_steps=4, minibatches=2, hidden=(4,), steps=8)
+SMALL = SB3Config(num_envs=2, rollout_steps=4, minibatches=2, hidden=(4,), steps=8)
 
 
 def toy(lengths: list[float], actions: str = "discrete", seed: int = 0) -> WorldVecEnv:
@@ -84,7 +84,7 @@ def test_ppo_bootstraps_where_time_ran_out_and_not_where_the_task_ended() -> Non
 
 def test_sacs_replay_knows_time_limits_and_the_observation_reached() -> None:
     env = toy([2, 4], "box")
-    model = build_model(SB3Config("sac", copies=2, hidden=(4,), steps=8), env, seed=0)
+    model = build_model(SB3Config("sac", num_envs=2, hidden=(4,), steps=8), env, seed=0)
     with own_random_streams(0):
         model.learn(8)
     replay = model.replay_buffer
@@ -159,7 +159,7 @@ def test_what_sb3_cannot_do_is_refused() -> None:
 
 def test_a_recurrent_policy_plays_as_sb3_plays_it_and_forgets_between_episodes() -> None:
     env = toy([2, 4])
-    model = build_model(SB3Config("recurrent-ppo", copies=2, rollout_steps=4, hidden=(4,)), env, seed=0)
+    model = build_model(SB3Config("recurrent-ppo", num_envs=2, rollout_steps=4, hidden=(4,)), env, seed=0)
     agent = SB3Agent(model, env.world.spec, "x")
     state, theirs = agent.init(2), None
     noise = torch.randn(3, 2, 1, generator=generator(1))
@@ -208,7 +208,7 @@ def test_the_command_writes_what_it_measured(tmp_path: Any, capsys: pytest.Captu
 
 @pytest.mark.learning
 def test_ppo_finds_the_better_arms_of_a_bandit() -> None:
-    config = SB3Config(steps=2048, copies=8, rollout_steps=32, lr=1e-2, hidden=(16,))
+    config = SB3Config(steps=2048, num_envs=8, rollout_steps=32, lr=1e-2, hidden=(16,))
     protocol = Protocol(n_tasks=1, n_seeds=1, eval_episodes=200)
     found = run_baseline(envs.make("bandit"), protocol, config)
     before, after = (Evaluation.from_json(found[k]).trials.returns.ravel() for k in ("before", "after"))

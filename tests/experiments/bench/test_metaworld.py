@@ -19,7 +19,7 @@ from metarl.experiments.bench.clock import Sample, timed
 from metarl.experiments.bench.collect import Case, CollectSettings, measure_collect, print_collected, stored
 from metarl.experiments.bench.contenders import Async, Serial
 from metarl.experiments.bench.engine import Engine, find_starts
-from metarl.experiments.bench.memory import memory_per_copy
+from metarl.experiments.bench.memory import memory_per_env
 from metarl.experiments.bench.metaworld import QUICK, Measured, main, print_all
 from metarl.experiments.bench.raw import Raw
 from metarl.experiments.bench.report import ratio as ratio_text
@@ -88,7 +88,7 @@ def test_a_target_is_judged_at_its_worst_size_among_those_it_applies_to() -> Non
     ]  # fmt: skip
     found = find(Target("t", 0.85, COMPILED, RAW), "s", cells)
     assert found is not None
-    assert found.by_copies == {8: pytest.approx(0.9), 32: pytest.approx(0.8)}
+    assert found.by_envs == {8: pytest.approx(0.9), 32: pytest.approx(0.8)}
     assert (found.num_envs, found.met) == (32, False)
     easier = find(Target("t", 0.8, COMPILED, RAW), "s", cells)
     assert easier is not None
@@ -254,7 +254,7 @@ def test_missed_targets_memory_and_absent_contenders_are_printed(capsys: pytest.
 @pytest.mark.metaworld
 def test_collecting_is_split_into_parts_that_make_up_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     settings = CollectSettings(
-        ("ml1-reach-quick", "maml-ml1-reach"), "metaworld/ML1", copies=(6,), horizon=8, rounds=2, most_tasks=4
+        ("ml1-reach-quick", "maml-ml1-reach"), "metaworld/ML1", num_envs=(6,), horizon=8, rounds=2, most_tasks=4
     )
     found = measure_collect(settings, make_console())
     assert [(one.preset, one.n_tasks) for one in found] == [("ml1-reach-quick", 6), ("maml-ml1-reach", 3)]
@@ -270,7 +270,7 @@ def test_collecting_is_split_into_parts_that_make_up_the_whole(capsys: pytest.Ca
 
 @pytest.mark.metaworld
 def test_timing_the_physics_leaves_no_trace_in_the_core() -> None:
-    settings = CollectSettings(("ml1-reach-quick",), "metaworld/ML1", copies=(2,), horizon=4)
+    settings = CollectSettings(("ml1-reach-quick",), "metaworld/ML1", num_envs=(2,), horizon=4)
     case = Case(settings, "ml1-reach-quick", 2)
     before = dict(vars(case.world.core))  # type: ignore[attr-defined]
     case.run()
@@ -296,4 +296,4 @@ def test_bad_input_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_failed_memory_measurement_says_why() -> None:
     with pytest.raises(ConfigError, match=r"'no-such-core' failed: .*no-such-core"):
-        memory_per_copy("no-such-core")
+        memory_per_env("no-such-core")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from metarl.experiments.bench.npc import QUICK, Runner, main, measure, print_found
 
-SMALL = replace(QUICK, worlds=("npc/guide-macro",), copies=(8, 1024), steps=64, rounds=1)
+SMALL = replace(QUICK, worlds=("npc/guide-macro",), num_envs=(8, 1024), steps=64, rounds=1)
 
 
 def test_each_size_gets_a_rate_and_the_target_is_judged_at_its_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_each_size_gets_a_rate_and_the_target_is_judged_at_its_size(capsys: pyte
 
 
 def test_what_a_copy_holds_does_not_depend_on_how_many_there_are() -> None:
-    few, many = (Runner("npc/guide-macro", n, SMALL).bytes_per_copy()["held"] for n in (64, 256))
+    few, many = (Runner("npc/guide-macro", n, SMALL).bytes_per_env()["held"] for n in (64, 256))
     assert few == pytest.approx(many, rel=0.05)
 
 
@@ -34,4 +34,4 @@ def test_the_command_stores_what_it_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert main(["--quick", "--out", str(tmp_path / "speed.json")]) == 0
     stored = json.loads((tmp_path / "speed.json").read_text())
     assert set(stored["worlds"]) == {"npc/guide-macro"}
-    assert stored["settings"]["copies"] == [8, 1024]
+    assert stored["settings"]["num_envs"] == [8, 1024]

@@ -68,7 +68,7 @@ def test_a_page_holds_every_step_and_asks_nobody_for_anything(world: str, tmp_pa
 def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does() -> None:
     family = envs.make("npc/companion")
     assert isinstance(family, NpcFamily)
-    tasks = family.list_of("test")[:3]
+    tasks = family.fixed_tasks("test")[:3]
     world = family.make_world(3)
     agent = RandomConfig().build(world.spec, seed=0)
     kept = record_agent(
@@ -89,7 +89,7 @@ def test_an_agent_is_asked_what_else_it_might_do_without_changing_what_it_does()
 def test_copies_that_wait_for_others_are_not_shown_stepping() -> None:
     family = envs.make("npc/assistant")
     assert isinstance(family, NpcFamily)
-    tasks = family.list_of("test")[:6]
+    tasks = family.fixed_tasks("test")[:6]
     agent = RandomConfig().build(family.make_world(6).spec, seed=0)
     phases = (*agent.phases(family.n_episodes - 1), 1)
     assert phases == (family.n_episodes - 1, 1)
@@ -115,7 +115,7 @@ def test_who_looks_on_changes_nothing(world: str) -> None:
 
     def watched(onlooker: Policy | None) -> dict[str, Any]:
         return record_policy(
-            family, family.policies("test")["random"](), family.list_of("test")[:3], onlooker=onlooker, n_shown=3,
+            family, family.policies("test")["random"](), family.fixed_tasks("test")[:3], onlooker=onlooker, n_shown=3,
             seed=2, device=torch.device("cpu"),
         )  # fmt: skip
 
@@ -129,7 +129,7 @@ def test_an_episode_ends_with_what_its_filter_knew_before_it_turned_to_the_next(
     family = envs.make("npc/assistant")
     assert isinstance(family, NpcFamily)
     kept = record_policy(
-        family, family.policies("test")["oracle"](), family.list_of("test")[:3], onlooker=family.onlooker("test"),
+        family, family.policies("test")["oracle"](), family.fixed_tasks("test")[:3], onlooker=family.onlooker("test"),
         n_shown=3, seed=2, device=torch.device("cpu"),
     )  # fmt: skip
     ends = [e["frames"][-1] for t in kept["trials"] for e in t["episodes"]]

@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         world=WorldConfig("metaworld/ML1", {"task": "reach-v3", "n_workers": 0, "horizon": HORIZON}),
         agent=RL2Config(episodes_per_trial=2, hidden=8, ppo=PPOConfig(epochs=1, minibatches=1)),
         train=LoopSettings(n_iterations=2, n_tasks=2, validate_every_iters=0),
-        evaluation=Protocol(adapt_episodes=1, eval_episodes=1, n_seeds=1, n_tasks=2, max_copies=2),
+        evaluation=Protocol(adapt_episodes=1, eval_episodes=1, n_seeds=1, n_tasks=2, max_envs=2),
         log=LogConfig(wandb="disabled", progress="off"),
         threads=1,
     )

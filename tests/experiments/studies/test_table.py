@@ -139,6 +139,13 @@ def test_a_result_counts_for_the_preset_it_was_made_with(tmp_path: Path, monkeyp
     assert not same_preset({**stored, "gone": 1}, TINY)
 
 
+def test_a_result_counts_whose_preset_is_spelled_as_in_an_earlier_version() -> None:
+    row = next(r for r in ROWS if r.preset)
+    stored = codec.first_spelling(PRESETS[row.preset]())
+    assert "copies_per_task" in stored["train"]
+    assert same_preset(stored, row)
+
+
 def test_settings_of_a_memory_that_is_not_used_make_no_result_stale() -> None:
     row = Row("toy land", "Tiny", "tests.experiments.tiny_presets:rl2")
     stored = preset_of(row)

@@ -282,7 +282,7 @@ def test_groups_styles_and_letters_of_the_splits_are_what_their_names_say() -> N
     held = STYLES.held_out()
     groups: dict[str, set[tuple[int, ...]]] = {}
     for split in family.splits:
-        tasks = family.sample("train", 3000, generator(1)) if split == "train" else family.list_of(split)
+        tasks = family.sample("train", 3000, generator(1)) if split == "train" else family.fixed_tasks(split)
         style, count = tasks.values["style"], int(tasks.values["count"][0])
         unseen = split in ("test-combinations", "test-all")
         assert bool((held[style[:, :count]] == unseen).all()), split

@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl import envs
 from metarl.envs.npc.companion.audit import audit_companion, no_trace
 from metarl.envs.npc.companion.exact import solve
-from metarl.envs.npc.companion.references import Filter, Law, Oracle
+from metarl.envs.npc.companion.references import Filter, FilterModel, Oracle
 from metarl.envs.npc.companion.styles import TINY, Styles
 from metarl.envs.npc.measure import play
 from metarl.envs.npc.reference import Policy
@@ -44,31 +44,31 @@ def walk(policy: Policy, n: int, n_turns: int, **options: object) -> tuple[objec
     return world, shown
 
 
-def by_counting(law: Law, world: object, shown: list[dict[str, Tensor]], copy: int, drift: bool) -> Tensor:
+def by_counting(model: FilterModel, world: object, shown: list[dict[str, Tensor]], copy: int, drift: bool) -> Tensor:
     """Return the posterior of the present visitor's style, by plain loops over what was shown, [n]."""
     who = int(world.state["visitor"][copy])
-    belief, met = law.prior.clone(), [int(row["who"][copy]) for row in shown]
+    belief, met = model.prior.clone(), [int(row["who"][copy]) for row in shown]
     for t, row in enumerate(shown):
         if t % 6 == 0 and t and met[t] == who and drift:
-            belief = belief @ law.drift
+            belief = belief @ model.drift
         if met[t] == who:
-            belief = belief * law.moods[int(row["action"][copy]) * STYLES.moods + int(row["mood"][copy])]
+            belief = belief * model.moods[int(row["action"][copy]) * STYLES.moods + int(row["mood"][copy])]
             belief = belief / belief.sum()
-    return belief @ law.drift if len(shown) % 6 == 0 and drift else belief
+    return belief @ model.drift if len(shown) % 6 == 0 and drift else belief
 
 
 @pytest.mark.parametrize(("rho", "n_turns"), [(0.0, 16), (0.0, 18), (0.3, 21), (0.3, 24)])
 def test_the_filter_is_bayes_rule(rho: float, n_turns: int) -> None:
-    law = Law.of(STYLES, family().prior, rho, None)
-    policy = Filter(law)
+    model = FilterModel.of(STYLES, family().prior, rho, None)
+    policy = Filter(model)
     world, shown = walk(policy, 12, n_turns, rho=rho)
     for copy in range(12):
-        expected = by_counting(law, world, shown, copy, drift=rho > 0)
+        expected = by_counting(model, world, shown, copy, drift=rho > 0)
         assert torch.allclose(policy.belief[copy].double(), expected, atol=1e-4)
 
 
 def test_looking_ahead_values_the_next_choice_as_plain_loops_do() -> None:
-    policy = Filter(Law.of(STYLES, family().prior, 0.0, None), play="look-ahead")
+    policy = Filter(FilterModel.of(STYLES, family().prior, 0.0, None), play="look-ahead")
     walk(policy, 5, 8)
     found, moods, e = policy._next(policy.belief), STYLES.mood_probabilities().float(), STYLES.engagement.float()
     for copy, action in product(range(5), (0, 17, 63)):
@@ -77,7 +77,7 @@ def test_looking_ahead_values_the_next_choice_as_plain_loops_do() -> None:
 
 
 def test_what_is_known_of_a_visitor_stays_what_it_is_while_others_come() -> None:
-    per_visitor, pooled, brief = (Filter(Law.of(STYLES, family().prior, 0.0, None), memory=m)
+    per_visitor, pooled, brief = (Filter(FilterModel.of(STYLES, family().prior, 0.0, None), memory=m)
                                   for m in ("visitor", "pooled", "encounter"))  # fmt: skip
     for policy in (per_visitor, pooled, brief):
         walk(policy, 64, 12)
@@ -102,7 +102,7 @@ def test_no_policy_but_the_oracle_looks_at_what_is_hidden(name: str) -> None:
         world.params = {k: v[order] if k in ("style", "later") else v for k, v in world.params.items()}
         world._state = world._state | {"style": world._state["style"][order]}
     assert torch.equal(answers[0], answers[1])
-    oracle = Oracle(Law.of(STYLES, family().prior, 0.0, None))
+    oracle = Oracle(FilterModel.of(STYLES, family().prior, 0.0, None))
     oracle.start(world, generator(5))
     assert torch.equal(oracle.act(), STYLES.factors[world.state["style"]])
 
@@ -126,7 +126,7 @@ def test_combinations_kept_from_training_are_understood_by_a_filter_that_holds_t
 @pytest.mark.parametrize("options", [{"memory": "none"}, {"play": "best"}])
 def test_unknown_ways_to_filter_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="a companion's filter has memory"):
-        Filter(Law.of(STYLES, family().prior, 0.0, None), **options)
+        Filter(FilterModel.of(STYLES, family().prior, 0.0, None), **options)
 
 
 # --- the tiny world ---------------------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ def test_the_committed_values_are_those_of_now() -> None:
 
 
 def test_a_filter_that_ignores_rings_is_found_out() -> None:
-    law = Law.of(STYLES, family().prior, 0.0, None)
-    makers: list[Callable[[], Policy]] = [partial(Filter, law, respect_rings=r) for r in (True, False)]
+    model = FilterModel.of(STYLES, family().prior, 0.0, None)
+    makers: list[Callable[[], Policy]] = [partial(Filter, model, respect_rings=r) for r in (True, False)]
     checks = [no_trace(make, n=48) for make in makers]
     assert [c.holds for c in checks] == [True, False]
     assert checks[1].value > 0.2

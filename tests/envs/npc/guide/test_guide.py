@@ -225,7 +225,7 @@ def test_the_map_shows_what_lies_around_the_guide() -> None:
 def test_splits_share_nobody_and_hold_out_combinations_whose_parts_are_known() -> None:
     family = make_macro()
     assert marginals().holds
-    lists = {s: family.list_of(s) for s in family.splits}
+    lists = {s: family.fixed_tasks(s) for s in family.splits}
     people = {s: {tuple(u) for u in t.values["interests"][:, 0].tolist()} for s, t in lists.items()}
     assert not people["train"] & people["test"]
     assert not people["train"] & people["validation"]

@@ -114,7 +114,7 @@ def test_a_doubting_filter_mixes_in_the_prior_and_a_forgetful_one_returns_to_it(
 def test_policies_do_not_look_at_visitors(make_family: Any, name: str) -> None:
     """With permuted visitors, actions are the same until the first reaction; the oracle's are not."""
     family = make_family()
-    tasks = family.list_of("train")[:16]
+    tasks = family.fixed_tasks("train")[:16]
 
     def first_actions(policy_name: str, order: list[int]) -> torch.Tensor:
         world = family.make_world(16)
@@ -135,7 +135,7 @@ def test_a_filter_sees_only_what_is_shown() -> None:
     """Two visitors with the same history get the same decision, whoever they are."""
     family = make_macro()
     world = family.make_world(8)
-    world.set_tasks(family.list_of("train")[:8])
+    world.set_tasks(family.fixed_tasks("train")[:8])
     world.reset(seed=0)
     policy = Filter(family.prior("train")[0])
     policy.start(world, generator(0, "same"))
@@ -152,7 +152,7 @@ def test_a_filter_sees_only_what_is_shown() -> None:
 def test_the_oracles_return_is_the_planners_value() -> None:
     family = make_macro()
     world = family.make_world(64)
-    world.set_tasks(family.list_of("train")[:64])
+    world.set_tasks(family.fixed_tasks("train")[:64])
     world.reset(seed=0)
     oracle: Any = family.policies("train")["oracle"]()
     oracle.start(world, generator(0, "o"))

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.envs.gym.serial import CopyFailure
+from metarl.envs.gym.serial import EnvFailure
 from metarl.errors import ConfigError
 
 from .catalogue import GoalKey, Start, start_of, task_class
-from .core_protocol import STATE_PARTS, CopyState, TaskClass
+from .core_protocol import STATE_PARTS, EnvState, TaskClass
 from .core_selection import fall_back, make_core
 
 
-class Copies:
+class EnvBatch:
     """B envs in one core. They keep their memory as long as their class stays the same."""
 
     def __init__(self, num_envs: int, *, n_threads: int, core: str, reward_version: str) -> None:
@@ -31,7 +31,7 @@ class Copies:
     def begin(self, rows: Sequence[int], coming: Sequence[tuple[GoalKey, str]]) -> list[Start]:
         """Put `rows` where episodes of the `coming` goals (with the names of their tasks) start; all or none.
 
-        Raises: CopyFailure for a goal that its class cannot have, or a class that is not understood.
+        Raises: EnvFailure for a goal that its class cannot have, or a class that is not understood.
         """
         starts = [self._start_of(i, *goal) for i, goal in zip(rows, coming, strict=True)]
         self._place(rows, [task_class(key.name, self.reward_version) for key, _ in coming])
@@ -50,7 +50,7 @@ class Copies:
         Raises: ConfigError for a state that does not fit its class, before anything has changed.
         """
         classes = [task_class(key.name, self.reward_version) for key in keys]
-        states = [CopyState(*(parts[part].numpy() for part in STATE_PARTS)) for parts in stored]
+        states = [EnvState(*(parts[part].numpy() for part in STATE_PARTS)) for parts in stored]
         for state, kind in zip(states, classes, strict=True):
             _check_fits(state, kind)
         self._place(range(self.num_envs), classes)
@@ -72,7 +72,7 @@ class Copies:
             return start_of(key, self.reward_version)
         except ConfigError as error:
             text = f"{type(error).__name__}: {error}"
-            raise CopyFailure(env, task, 0, text, traceback.format_exc()) from error
+            raise EnvFailure(env, task, 0, text, traceback.format_exc()) from error
 
     def _place(self, rows: Sequence[int], classes: Sequence[TaskClass]) -> None:
         """Make each of `rows` an env of its class."""
@@ -100,7 +100,7 @@ class Copies:
         old.close()
 
 
-def _check_fits(state: CopyState, kind: TaskClass) -> None:
+def _check_fits(state: EnvState, kind: TaskClass) -> None:
     """Raise ConfigError for a state whose parts have other lengths than those of a class."""
     stored = (state.physics.size, state.model.size, state.slots.size)
     expected = (kind.n_state, sum(e.size for e in kind.entries), kind.program.n_slots)

@@ -1,4 +1,4 @@
-// One copy of an environment: its simulation, its program, and the exact sequence of upstream's step.
+// One environment: its simulation, its program, and the exact sequence of upstream's step.
 #pragma once
 
 #include <mujoco/mjxmacro.h>
@@ -19,7 +19,7 @@ typedef void (*Program)(const mjModel*, const mjData*, const float*, double*, do
 
 constexpr int kObs = 39, kAction = 4, kInfo = 7;
 
-// What copies of one class share. `entries` name runs of numbers in arrays of the model that each copy has its own.
+// What envs of one class share. `entries` name runs of numbers in arrays of the model that each env has its own.
 struct Class {
   const mjModel* model;
   Program program;  // may be null: observation and reward are then zeros
@@ -79,15 +79,15 @@ inline bool any_bad(const mjtNum* x, int n) {
   return false;
 }
 
-class Copy {
+class Env {
  public:
   enum State { kEmpty, kPlaced, kReady, kFailed };
   State state = kEmpty;
   Class type{};
 
-  Copy() = default;
-  Copy(const Copy&) = delete;
-  ~Copy() { free_data(data_); }
+  Env() = default;
+  Env(const Env&) = delete;
+  ~Env() { free_data(data_); }
 
   // Becomes one of `wanted`. Takes over `data`, fresh from make_data; nullptr: keep the present one. Returns what is
   // wrong, or an empty text.
