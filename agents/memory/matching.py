@@ -32,7 +32,7 @@ from . import history
 from .recurrent import CoreSize, empty_linear, orthogonal, step_by_step
 
 _VIEWED = 2
-"""Pictures per trial in a lesson: few, for two of one visitor would count as different."""
+"""Pictures per trial in the contrastive loss: few, for two of one visitor would count as different."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class MatchingConfig:
     readout: tuple[int, ...] = (128, 128)
     """Units of ReLU layers over what was found and this step's inputs, those about identity left out; at least one."""
     contrast_coef: float = 0.0
-    """Weight of a lesson of its own for keys of pictures, >= 0: two views of one picture are alike, those of any two
+    """Weight of a contrastive loss on keys of pictures, >= 0: two views of one picture are alike, those of any two
     are not (`pictures.contrast`). Takes no label: who is who is never told."""
     contrast_temperature: float = 0.2
-    """Of that lesson's softmax, > 0."""
+    """Of that loss's softmax, > 0."""
     sharpness: float = 10.0
     """At first: how steeply a match counts; learned from there, > 0."""
     threshold: float = 0.5
@@ -268,7 +268,7 @@ class MatchingCore(nn.Module):
         last = {"count": memory["count"] + n_steps, "who": x[-1][:, self.columns], "key": now[-1].detach()}
         return outputs, {"h": outputs[-1], **last, **filed}
 
-    def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
+    def auxiliary_loss(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
         """Return the contrast among pictures of `x` [T, N, n_inputs], `_VIEWED` of each sequence; None if it is off."""
         if not self.config.contrast_coef:
             return None

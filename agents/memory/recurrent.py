@@ -54,11 +54,11 @@ class MemoryCore(Protocol):
 
 
 @runtime_checkable
-class TaughtCore(MemoryCore, Protocol):
-    """A memory that learns something of its own besides what the policy's loss teaches it."""
+class AuxiliaryLossCore(MemoryCore, Protocol):
+    """A memory with an auxiliary loss of its own beside the policy's."""
 
-    def lesson(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Return a loss on sequences x [T, N, n_inputs] for each optimiser step, or None if that lesson is off."""
+    def auxiliary_loss(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Return a loss on sequences x [T, N, n_inputs] for each optimiser step, or None if that loss is off."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Adaptation by likeness: a new task starts from the policies of the known tasks that look most like it.
+"""Adaptation by similarity: a new task starts from the policies of the known tasks that look most like it.
 
 Meta-training keeps a library of policies, one for each of a number of training tasks, and one average-task policy that
 is trained on all of them. A trial opens with the average-task policy; the transitions of that phase become a point in a

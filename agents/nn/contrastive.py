@@ -44,7 +44,7 @@ def contrast(
     """
     n = len(pictures)
     views = embed(torch.cat([another_view(pictures, generator), another_view(pictures, generator)]))
-    likeness = views @ views.T / temperature
-    likeness = likeness.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=views.device), -torch.inf)
+    similarity = views @ views.T / temperature
+    similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=views.device), -torch.inf)
     partner = torch.arange(2 * n, device=views.device).roll(n)
-    return F.cross_entropy(likeness, partner)
+    return F.cross_entropy(similarity, partner)

@@ -44,7 +44,7 @@ from .context_encoder import (
     kl_to_standard_normal,
 )
 from .replay import TaskReplay, TaskSlots
-from .sac import Batch, SACConfig, make_adam, spread
+from .sac import Batch, SACConfig, expand_latent, make_adam
 from .sac_discrete import make_sac
 
 Metrics = dict[str, Tensor]
@@ -356,19 +356,19 @@ class PEARL(Savable):
         mean, variance = self.infer(x[own], count[own])
         generator = RowsGenerator.of(generator, n, own)
         noise = normal(mean, generator)
-        z = spread(mean + variance.sqrt() * noise, batch.obs)
+        z = expand_latent(mean + variance.sqrt() * noise, batch.obs)
         target = self.sac.target(batch, z.detach(), generator)
         critic_loss = self.sac.critic_loss(batch, z, target)
         self._adam.zero_grad()
-        (weight * critic_loss + self.information_price(mean, variance)).backward()
+        (weight * critic_loss + self.kl_penalty(mean, variance)).backward()
         with torch.no_grad():
             kl = kl_to_standard_normal(mean, variance).mean()
             std = variance.sqrt().mean()
         seen = {"critic_loss": critic_loss.detach(), "kl": kl, "q": target.mean(), "latent_std": std}
         seen = team.total_gradients(self._learning, {k: weight * v for k, v in seen.items()})
         self._adam.step()
-        metrics = self.sac.improve_actor(batch.obs, z, generator, team=team, weight=weight)
-        self.sac.follow()
+        metrics = self.sac.update_actor(batch.obs, z, generator, team=team, weight=weight)
+        self.sac.polyak_update()
         return metrics | seen
 
     def draw_context(self, slots: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -409,7 +409,7 @@ class PEARL(Savable):
             return last
         return float(first * (last / first) ** min(max(self._n_updates - 1, 0) / self.config.kl_iters, 1.0))
 
-    def information_price(self, mean: Tensor, variance: Tensor) -> Tensor:
+    def kl_penalty(self, mean: Tensor, variance: Tensor) -> Tensor:
         """Return the present price of KL(belief || N(0, I)), summed (not averaged) over the tasks [n, latent]."""
         return self.kl_weight * kl_to_standard_normal(mean, variance).sum()
 

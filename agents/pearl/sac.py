@@ -151,7 +151,7 @@ def bellman_target(
     return reward + gamma * (1.0 - terminated) * soft_value
 
 
-def spread(z: Tensor, like: Tensor) -> Tensor:
+def expand_latent(z: Tensor, like: Tensor) -> Tensor:
     """Return the latents z [n, d] of n tasks, one per row of `like` [n, b, ...]: [n, b, d]."""
     return z[:, None].expand(-1, like.shape[1], -1)
 
@@ -257,7 +257,7 @@ class SAC:
         q = self.q_values(frozen, obs, action, z).amin(0)
         return (self.temperature * log_prob - q).mean(), log_prob
 
-    def improve_actor(
+    def update_actor(
         self, obs: Tensor, z: Tensor, generator: torch.Generator, *, team: Group = ALONE, weight: float = 1.0
     ) -> dict[str, Tensor]:
         """Take one step on the actor, and on the temperature if it is tuned; return metrics.
@@ -278,7 +278,7 @@ class SAC:
         return {"actor_loss": whole["loss"], "entropy": entropy}
 
     @torch.no_grad()
-    def follow(self) -> None:
+    def polyak_update(self) -> None:
         """Move the target critics towards the critics."""
         for name, target in self.targets.items():
             target.lerp_(self.critics[name], self.config.tau)

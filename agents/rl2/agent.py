@@ -19,18 +19,19 @@ from torch import Tensor, nn
 
 from metarl import spaces as flat
 from metarl.agent import ActOutput, Savable, State, TimeStep, WorldSpec
-from metarl.agents.memory.recurrent import CoreSize, RecurrentNet, TaughtCore
+from metarl.agents.memory.recurrent import AuxiliaryLossCore, CoreSize, RecurrentNet
 from metarl.agents.nn.action_head import ActionHead
 from metarl.agents.nn.normaliser import Normaliser
 from metarl.agents.nn.reward_scale import ClassScale, TrialScale, check_dense_reward, objective_reward
 from metarl.agents.ppo import Optimiser, RunningMoments, Targets, ValueScale, explained_variance, minibatches, ppo_loss
+from metarl.deprecated import renamed_fields
 from metarl.distributed import group
 from metarl.errors import CheckpointError, ConfigError, shortened
 from metarl.returns import gae, standardise
 from metarl.rollout import Rollout, Trial
 from metarl.seeding import generator as stream
 
-from .auxiliary_losses import Lessons
+from .auxiliary_losses import AuxiliaryLosses
 from .config import RL2Settings
 from .row_net import RowNet, make_net
 
@@ -38,6 +39,7 @@ INPUT_CLIP = 10.0
 """Largest standardised observation entry or reward that the memory sees."""
 
 
+@renamed_fields(foresight_coef="reward_prediction_coef", inference_coef="task_inference_coef")
 @dataclass(frozen=True)
 class RL2Config(RL2Settings):
     """Settings of RL²-PPO, and the agent that they make."""
@@ -59,12 +61,12 @@ class _Batch:
     action: Tensor
     action_mask: Tensor | None
     targets: Targets
-    lessons: dict[str, Tensor]
+    auxiliary: dict[str, Tensor]
 
     def pick(self, index: tuple[Any, ...]) -> _Batch:
         mask = None if self.action_mask is None else self.action_mask[index]
-        lessons = {k: v[index] for k, v in self.lessons.items()}
-        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), lessons)
+        auxiliary = {k: v[index] for k, v in self.auxiliary.items()}
+        return _Batch(self.inputs[index], self.action[index], mask, self.targets.pick(index), auxiliary)
 
 
 class RL2(Savable):
@@ -88,18 +90,21 @@ class RL2(Savable):
             state_dependent_std=config.state_dependent_std, device=self.device,
         )  # fmt: skip
         self.distribution = self._head.distribution
-        self._lessons = Lessons(
-            spec, self._head.n_outputs, foresight_coef=config.foresight_coef, inference_coef=config.inference_coef
+        self._auxiliary = AuxiliaryLosses(
+            spec,
+            self._head.n_outputs,
+            reward_prediction_coef=config.reward_prediction_coef,
+            task_inference_coef=config.task_inference_coef,
         )
-        self.needs_privileged_info = config.inference_coef > 0
+        self.needs_privileged_info = config.task_inference_coef > 0
         self.adapts_within_episode = config.memory != "none"
-        n_policy, n_times = self._lessons.inference.stop, config.episodes_per_trial * spec.horizon
+        n_policy, n_times = self._auxiliary.task_inference.stop, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value
 
         def net(role: str, n_outputs: int, gains: list[float]) -> RecurrentNet | RowNet:
             return make_net(
                 config.rows, spec, (1 + config.see_transition) * spec.obs_dim + spec.action_dim + 2, n_outputs,
-                per_action=self._lessons.per_action if role == "policy" else [],
+                per_action=self._auxiliary.per_action if role == "policy" else [],
                 core=lambda n, g: config.memory_config.build(
                     CoreSize(n, config.hidden, n_times, g, self.device, config.memory_steps, spec)
                 ), encoder=config.encoder,
@@ -282,9 +287,9 @@ class RL2(Savable):
         if ppo.standardise_advantages:
             advantage = standardise(advantage, valid, dims=(0, 1))
         targets = Targets(rollout.log_prob, advantage, self._value_scale.to_head(returns), valid)
-        lessons = self._lessons.targets(rollout, reward)
+        auxiliary = self._auxiliary.targets(rollout, reward)
         return _Batch(
-            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, lessons
+            inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, auxiliary
         ), metrics
 
     def _minibatch(self, batch: _Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -296,11 +301,12 @@ class RL2(Savable):
         memories, totals = self.start_memories(batch.inputs.shape[1]), dict[str, Tensor]()
         chunk = self.config.bptt_steps or n_steps
         self._optimiser.zero_grad()
-        if isinstance(self.network.core, TaughtCore):
-            lesson = self.network.core.lesson(whole.inputs, generator)  # compares trials, so that all hold all of it
-            if lesson is not None:
-                (lesson / team.size).backward()  # type: ignore[no-untyped-call]
-                totals["memory_lesson"] = lesson.detach() * count / team.size
+        if isinstance(self.network.core, AuxiliaryLossCore):
+            # It compares trials, so that all processes hold all of it.
+            core_loss = self.network.core.auxiliary_loss(whole.inputs, generator)
+            if core_loss is not None:
+                (core_loss / team.size).backward()  # type: ignore[no-untyped-call]
+                totals["memory_lesson"] = core_loss.detach() * count / team.size
         for begin in range(0, n_steps, chunk):
             part = batch if chunk >= n_steps else batch.pick((slice(begin, begin + chunk),))
             out, value, memories = self._unroll(part.inputs, memories)
@@ -310,8 +316,8 @@ class RL2(Savable):
             loss, sums = ppo_loss(
                 log_prob, entropy, value, part.targets, self.config.ppo, entropy_coef=self._optimiser.entropy_coef
             )
-            taught, errors = self._lessons.loss(out, part.lessons, part.targets.valid)
-            loss, sums = loss + taught, sums | errors
+            auxiliary_loss, errors = self._auxiliary.loss(out, part.auxiliary, part.targets.valid)
+            loss, sums = loss + auxiliary_loss, sums | errors
             (loss / count).backward()  # type: ignore[no-untyped-call]
             totals |= {k: v + totals.get(k, 0.0) for k, v in sums.items()}
         totals = team.total_gradients(self._optimiser.params, totals)

@@ -79,11 +79,13 @@ class RL2Settings:
     """Settings of memory "matching"."""
     rows: RowsConfig = field(default_factory=RowsConfig)
     """Score actions that an entry of the observation describes row by row with one network for all rows."""
-    foresight_coef: float = 0.0
-    """Weight of a second lesson, >= 0: tell the reward of the action taken from what memory and heads know, as a sum
-    over the parts of a flat action. Trains what the memory keeps by regression, which is less noisy than advantages."""
-    inference_coef: float = 0.0
-    """Weight of a third lesson, >= 0: tell what is hidden (the visitor's tastes, say), by its mean squared error. For
+    reward_prediction_coef: float = 0.0
+    """Weight of the auxiliary loss of reward prediction, >= 0: the reward of the action taken, from what memory and
+    heads know, as a sum over the parts of a flat action. Trains what the memory keeps by regression, which is less
+    noisy than advantages."""
+    task_inference_coef: float = 0.0
+    """Weight of the auxiliary loss of task inference, >= 0: privileged information (the visitor's tastes, say), by its
+    mean squared error. For
     worlds that say so in training (`World.privileged_info`); the agent that acts is told nothing of it."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the update."""
@@ -92,7 +94,8 @@ class RL2Settings:
         """Check the ranges."""
         ranges = {
             ">= 1": "episodes_per_trial hidden", ">= 1, or None": "bptt_steps", ">= 2, or None": "memory_steps",
-            "> 0 and finite": "reward_scale init_std min_std", ">= 0 and finite": "foresight_coef inference_coef",
+            "> 0 and finite": "reward_scale init_std min_std",
+            ">= 0 and finite": "reward_prediction_coef task_inference_coef",
         }  # fmt: skip
         check_ranges(self, "rl2.", ranges)
         choices = {"reward_input": RewardInput, "reward_objective": RewardObjective, "memory": Memory}

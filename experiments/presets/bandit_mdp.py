@@ -45,7 +45,7 @@ def rl2_matching_tabular_mdp() -> AnyConfig:
     from metarl.agents.memory.matching import MatchingConfig
 
     agent = rl2(
-        episodes_per_trial=10, memory="matching", hidden=64, normalise_inputs=False, foresight_coef=0.5,
+        episodes_per_trial=10, memory="matching", hidden=64, normalise_inputs=False, reward_prediction_coef=0.5,
         matching=MatchingConfig(identity=(), pooled=True),
         ppo=ppo(300, lr=2e-3, lam=0.7, entropy_coef=0.05, anneal_to=0.03),
     )  # fmt: skip

@@ -53,7 +53,7 @@ def _companion(name: str, world: Setting, *, n_iterations: int = 600, **options:
     """Return a run on the companion: 12 encounters per trial, credit over all of them."""
     # gamma 1: an answer is worth as much when its visitor comes back ten encounters later.
     settings = ppo(n_iterations, lr=2e-3, gamma=1.0, entropy_coef=0.04, anneal_to=0.05)
-    agent = rl2(episodes_per_trial=12, normalise_inputs=False, foresight_coef=1.0, ppo=settings, **options)
+    agent = rl2(episodes_per_trial=12, normalise_inputs=False, reward_prediction_coef=1.0, ppo=settings, **options)
     return _memory(name, world, agent, n_iterations=n_iterations, every=50)
 
 
@@ -94,8 +94,8 @@ def rl2_npc_assistant() -> AnyConfig:
     # once what most people like. Two auxiliary losses train the memory: reward prediction, task inference.
     settings = ppo(700, lr=3e-3, gamma=0.97, lam=0.9, entropy_coef=0.04, anneal_to=0.1)
     agent = _recurrent(
-        episodes_per_trial=6, rows=RowsConfig("offers", 64, products=32), foresight_coef=1.0, inference_coef=1.0,
-        ppo=settings,
+        episodes_per_trial=6, rows=RowsConfig("offers", 64, products=32), reward_prediction_coef=1.0,
+        task_inference_coef=1.0, ppo=settings,
     )  # fmt: skip
     return _memory("rl2-npc-assistant", ASSISTANT, agent, n_iterations=700, n_tasks=256, every=50)
 

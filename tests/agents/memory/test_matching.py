@@ -164,7 +164,7 @@ CONFIG = RL2Config(
 def test_the_first_pass_of_an_update_sees_the_policy_that_acted(identity: str, foresight: float) -> None:
     family = envs.make("npc/companion", n_encounters=4, n_turns=2, identity=identity)
     world = family.make_world(6)
-    agent = replace(CONFIG, foresight_coef=foresight).build(world.spec, seed=0)
+    agent = replace(CONFIG, reward_prediction_coef=foresight).build(world.spec, seed=0)
     trial = run_trial(world, agent, family.sample("train", 6, generator(0)), (4,), seed=0)
     metrics = agent.update(trial, generator=generator(1))
     assert abs(metrics["kl"]) < 1e-6
@@ -174,8 +174,8 @@ def test_the_first_pass_of_an_update_sees_the_policy_that_acted(identity: str, f
 
 
 def test_a_negative_weight_of_foresight_is_refused() -> None:
-    with pytest.raises(ConfigError, match="foresight_coef must be >= 0"):
-        RL2Config(foresight_coef=-1.0)
+    with pytest.raises(ConfigError, match="reward_prediction_coef must be >= 0"):
+        RL2Config(reward_prediction_coef=-1.0)
 
 
 def learn(n_updates: int, **options: object) -> list[float]:
@@ -194,7 +194,7 @@ def learn(n_updates: int, **options: object) -> list[float]:
 
 def test_with_foresight_a_policy_soon_remembers_each_visitor() -> None:
     """0.275 is what random manners bring, 0.335 the best fixed ones."""
-    assert sum(learn(40, foresight_coef=1.0)[-8:]) / 8 > 0.40
+    assert sum(learn(40, reward_prediction_coef=1.0)[-8:]) / 8 > 0.40
 
 
 def test_filed_by_state_rewards_of_an_mdp_are_remembered_at_once() -> None:
@@ -203,7 +203,7 @@ def test_filed_by_state_rewards_of_an_mdp_are_remembered_at_once() -> None:
     world = family.make_world(128)
     matching = MatchingConfig(identity=(), pooled=True, evidence_hidden=64, readout=(64,))
     ppo = PPOConfig(lr=4e-3, gamma=0.9, lam=0.7, entropy_coef=0.02)
-    config = RL2Config(episodes_per_trial=4, memory="matching", matching=matching, foresight_coef=0.5, ppo=ppo,
+    config = RL2Config(episodes_per_trial=4, memory="matching", matching=matching, reward_prediction_coef=0.5, ppo=ppo,
                        normalise_inputs=False)  # fmt: skip
     agent, noise = config.build(world.spec, seed=0), generator(0)
     for i in range(25):

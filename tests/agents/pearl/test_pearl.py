@@ -202,7 +202,7 @@ def test_the_critics_loss_trains_the_encoder_and_the_actors_does_not() -> None:
     batch = agent._batch(agent.replay.sample(slots, 6, g))
     mean, variance = agent.infer(*agent.draw_context(slots, g))
     z = (mean + variance.sqrt())[:, None].expand(-1, 6, -1)
-    agent.sac.improve_actor(batch.obs, z, g)
+    agent.sac.update_actor(batch.obs, z, g)
     assert all(p.grad is None for p in agent.encoder.parameters())
     agent.sac.critic_loss(batch, z, agent.sac.target(batch, z.detach(), g)).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and bool(p.grad.any()) for p in agent.encoder.parameters())
@@ -211,7 +211,7 @@ def test_the_critics_loss_trains_the_encoder_and_the_actors_does_not() -> None:
 def test_the_price_of_information_is_summed_over_tasks_and_is_a_part_of_the_loss() -> None:
     """KL(N(2, 1) || N(0, 1)) = 2 in each of 3 dimensions; 4 tasks at a price of 0.1: 0.1 * 4 * 6."""
     agent, trial = toy(dataclasses.replace(SMALL, kl_weight=0.1))
-    price = agent.information_price(torch.full((4, 3), 2.0), torch.ones(4, 3))
+    price = agent.kl_penalty(torch.full((4, 3), 2.0), torch.ones(4, 3))
     assert float(price) == pytest.approx(2.4)
     kl = []
     for weight in (0.0, 1e3):

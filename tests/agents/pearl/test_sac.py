@@ -56,7 +56,7 @@ def test_the_target_uses_the_target_critics_the_scaled_reward_and_the_flag() -> 
         for value in agent.critics.values():
             value.mul_(3.0)
     assert torch.equal(agent.target(data, z, generator(0)), before)
-    agent.follow()
+    agent.polyak_update()
     assert not torch.equal(agent.target(data, z, generator(0)), before)
 
 
@@ -117,10 +117,10 @@ def test_the_actor_climbs_the_smaller_critic_less_the_price_of_certainty() -> No
 @pytest.mark.parametrize(("wanted", "rises"), [(5.0, True), (-50.0, False)])
 def test_a_tuned_temperature_rises_while_the_entropy_is_too_low(wanted: float, rises: bool) -> None:
     agent, data = sac(dataclasses.replace(SMALL, target_entropy=wanted)), batch()
-    agent.improve_actor(data.obs, latents(), generator(0))
+    agent.update_actor(data.obs, latents(), generator(0))
     assert (float(agent.temperature) > 1.0) == rises
     fixed = sac()
-    fixed.improve_actor(data.obs, latents(), generator(0))
+    fixed.update_actor(data.obs, latents(), generator(0))
     assert float(fixed.temperature) == 1.0
 
 
@@ -130,7 +130,7 @@ def test_target_critics_move_by_tau() -> None:
     with torch.no_grad():
         for value in agent.critics.values():
             value.add_(1.0)
-    agent.follow()
+    agent.polyak_update()
     for name, value in agent.targets.items():
         assert torch.allclose(value, start[name] + 0.25, atol=1e-6)
 

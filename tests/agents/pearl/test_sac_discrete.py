@@ -101,7 +101,7 @@ def test_the_policy_becomes_the_softmax_of_the_rewards() -> None:
         critics.zero_grad()
         loss.backward()
         critics.step()
-        sac.improve_actor(rows.obs, z, g)
+        sac.update_actor(rows.obs, z, g)
     found = sac.policy(torch.full((2, 1, 2), 0.5), z[:, :1]).softmax(-1).squeeze(1)
     assert (found - (reward / 0.4).softmax(-1)).abs().max() < 0.03
 
@@ -115,7 +115,7 @@ def test_the_temperature_finds_the_entropy_it_is_told() -> None:
             if key.endswith("1.bias"):
                 value.copy_(torch.tensor([0.0, 0.5, 1.0, 2.0]).expand_as(value))
     for _ in range(1500):
-        metrics = sac.improve_actor(obs, z, generator(0))
+        metrics = sac.update_actor(obs, z, generator(0))
     assert float(metrics["entropy"]) == pytest.approx(0.7, abs=0.03)
 
 

@@ -119,7 +119,7 @@ def test_a_value_network_has_one_output() -> None:
 
 
 def test_foresight_is_told_row_by_row_like_the_logits() -> None:
-    config = RL2Config(hidden=8, rows=RowsConfig("offers"), foresight_coef=1.0)
+    config = RL2Config(hidden=8, rows=RowsConfig("offers"), reward_prediction_coef=1.0)
     network = config.build(SPEC, seed=0).network
     assert isinstance(network, RowNet)
     assert network.scored == (0, 5)  # 5 logits, then 5 forecasts; the first 4 of each are of rows
