@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -25,7 +25,7 @@ from metarl.errors import CheckpointError, ConfigError, NumericalError
 from metarl.loop import NullRecorder, Plan, Worlds, meta_train
 from metarl.provenance import kernels, package_versions, provenance
 from metarl.recorder import RunRecorder
-from metarl.run_lock import RunLock
+from metarl.run_lock import RunLock, disk
 from metarl.signals import EXIT_STOPPED, STOP, StopSignals
 from metarl.task_distribution import TaskDistribution, about
 from metarl.torch_settings import usable_cpus
@@ -56,7 +56,8 @@ def main(argv: list[str]) -> int:
     signals = STOP.install()
     try:
         with joined() as team:
-            return start(team.from_first(lambda: parse(argv)), signals)
+            asked = parse(argv) if team.leads else None
+            return start(cast(Request, team.from_first(lambda: asked)), signals)
     finally:
         signals.uninstall()
 
@@ -231,7 +232,7 @@ def _finish(folder: Path, config: AnyConfig, say: Callable[[str], None] = print)
     The process that trained it may have been killed after its last checkpoint: what it had not come to is done first,
     and the sinks are handed what they miss.
     """
-    with run.disk(folder):
+    with disk(folder):
         newest = max(CheckpointStore(folder / run.CHECKPOINTS).iterations(), default=0)
     if newest < config.train.n_iterations:
         return None
@@ -273,7 +274,7 @@ def _go_on(job: _Job) -> Outcome:
         recorder = RunRecorder(folder, lock, job.signals, point)  # tells a wrong history before it changes anything
         if point.history is None and point.agent_state is not None:
             note("this run's checkpoints are of an earlier version and not bound to its history; the next ones will be")
-        with run.disk(folder):
+        with disk(folder):
             _note_changes(folder, before, config, point.iteration)
             run.update_config(folder, codec.to_json(config))
         job.say(f"{one_line(folder)}: going on after iteration {point.iteration} of {config.train.n_iterations}")
@@ -324,7 +325,7 @@ def _train(job: _Job, recorder: RunRecorder, worlds: Worlds, point: run.ResumePo
     """Run the loop into the run directory, whose lock the caller holds, and close everything."""
     config, folder, code = job.config, job.folder, 1
     try:
-        with run.disk(folder):
+        with disk(folder):
             recorder.sinks.extend(sinks.make_sinks(config.log, folder, codec.to_json(config), _run_id(folder)))
     except BaseException:
         recorder.close(1)

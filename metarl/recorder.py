@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from .checkpoint import CheckpointStore, clean_temporaries, flush_folder
 from .log import MetricsLog
-from .run import CHECKPOINTS, METRICS, ResumePoint, disk, identity
-from .run_lock import RunLock, check_held, clean_creations
+from .run import CHECKPOINTS, METRICS, ResumePoint, identity
+from .run_lock import RunLock, check_held, clean_creations, disk
 from .signals import StopSignals
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from .checkpoint import MANIFEST, CheckpointStore, flush_folder, replace_file
 from .errors import CheckpointError, ConfigError
 from .log import read_records
 from .reading import is_folder, read_object
-from .run_lock import RunLock, clean_creations, creation_name
+from .run_lock import RunLock, clean_creations, creation_name, disk
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.json", "run.json", "metrics.jsonl", "checkpoints"
 NO_HISTORY = hashlib.sha256().hexdigest()
@@ -37,19 +36,6 @@ _FACTS = {
 CHANGEABLE = ("train.n_iterations", "log", "device")
 """Settings that may differ when a run goes on; anything else would make it another run. Another device costs bits, not
 sense."""
-
-
-@contextmanager
-def disk(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses inside a run directory into a CheckpointError of one line."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise CheckpointError(
-            f"the disk refuses in run directory {folder} ({where}{error.strerror or error}); what was saved before is "
-            f"untouched: free or repair the disk, then go on with --resume"
-        ) from error
 
 
 def identity(folder: Path) -> dict[str, str]:

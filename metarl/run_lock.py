@@ -6,7 +6,8 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import CheckpointError, ConfigError
@@ -79,6 +80,19 @@ def check_held(held: Iterable[tuple[int, str]]) -> None:
                 f"{path} {what} while this run trained, so it stopped: another process may be at work there; put it "
                 f"back or name its new place, then go on with --resume"
             )
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside a run directory into a CheckpointError of one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CheckpointError(
+            f"the disk refuses in run directory {folder} ({where}{error.strerror or error}); what was saved before is "
+            f"untouched: free or repair the disk, then go on with --resume"
+        ) from error
 
 
 def creation_name(folder: Path) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .deprecated import renamed
 from .errors import ConfigError
 from .moved import moved
 
@@ -72,7 +71,6 @@ class Tasks:
         """Hash by value, in step with equality."""
         return hash((self.names, self.groups, self.fingerprint()))
 
-    @renamed(copies="times")
     def repeat(self, times: int) -> Tasks:
         """Return N * times tasks, each one `times` times in a row (those of one task are neighbours)."""
         return self[[i for i in range(len(self)) for _ in range(times)]]

@@ -127,7 +127,8 @@ class MAML(Savable):
         """Sample from each task's own policy, or take its mode; the state stays."""
         n_tasks, n_rows = len(state["k"]), len(step.obs)
         mask = None if step.action_mask is None else step.action_mask.reshape(n_tasks, -1, step.action_mask.shape[-1])
-        obs = self.normaliser(step.obs).reshape(n_tasks, n_rows // n_tasks, -1)
+        obs = self.normaliser(step.obs) if self.normaliser.enabled else step.obs
+        obs = obs.reshape(n_tasks, n_rows // n_tasks, -1)
         out = self.net(unmarked(_PREFIX, state), obs, mask).flatten(0, 1)
         distribution = self.net.distribution
         if greedy:
@@ -162,10 +163,8 @@ class MAML(Savable):
     def _batch(self, rollout: Rollout) -> Batch:
         """Return what the losses need of one phase, with the observations that the policy saw when it collected it."""
         config = self.config
-        return make_batch(
-            self.net, self.normaliser.rollout(rollout), config.gamma, config.lam,
-            episodes=config.inner_objective == "dice",
-        )  # fmt: skip
+        seen = self.normaliser.rollout(rollout) if self.normaliser.enabled else rollout
+        return make_batch(self.net, seen, config.gamma, config.lam, episodes=config.inner_objective == "dice")
 
     def meta_batch(self, trial: Trial) -> MetaBatch:
         """Return the trial's episodes with their advantages, computed once: phi does not change them."""
@@ -241,7 +240,8 @@ class MAML(Savable):
             metrics = self._reptile(batch)
         else:
             metrics = self._trpo(batch, generator) if self.outer_ppo is None else self._ppo(self.outer_ppo, batch)
-        self.normaliser.update(*trial.rollouts)
+        if self.normaliser.enabled:
+            self.normaliser.update(*trial.rollouts)
         return metrics
 
     def _reptile(self, batch: MetaBatch) -> dict[str, float]:
@@ -423,7 +423,7 @@ class MAML(Savable):
         """Return the meta-parameters, the normaliser's sums if there is one, and the state of the outer optimiser."""
         outer = {} if self.outer_ppo is None else {"outer": self.outer_ppo.state_dict()}
         theta = {name: value.clone() for name, value in self._theta.items()}
-        return {"theta": theta} | outer | self.normaliser.state_dict()
+        return {"theta": theta} | outer | (self.normaliser.state_dict() if self.normaliser.enabled else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit.

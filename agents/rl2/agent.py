@@ -97,6 +97,7 @@ class RL2(Savable):
             task_inference_coef=config.task_inference_coef,
         )
         self.needs_privileged_info = config.task_inference_coef > 0
+        self._has_auxiliary = config.reward_prediction_coef > 0 or config.task_inference_coef > 0
         self.adapts_within_episode = config.memory != "none"
         n_policy, n_times = self._auxiliary.task_inference.stop, config.episodes_per_trial * spec.horizon
         shared = not config.separate_value
@@ -253,7 +254,8 @@ class RL2(Savable):
         if self.config.normalise_inputs:
             self._obs_moments.update(rollout.obs, rollout.valid)
             self._reward_moments.update(rollout.reward * self.config.reward_scale, rollout.valid)
-        self.normaliser.update(rollout)
+        if self.normaliser.enabled:
+            self.normaliser.update(rollout)
         self._optimiser.end_update()
         return dict(zip(metrics, torch.stack([v.float() for v in metrics.values()]).tolist(), strict=True))
 
@@ -263,7 +265,7 @@ class RL2(Savable):
         A class's scale takes the batch in first: nothing that acted depended on it, and the first batch needs one too.
         """
         rollout = trial.query
-        reward = objective_reward(rollout, dense=self.config.dense_reward)
+        reward = objective_reward(rollout, dense=True) if self.config.dense_reward else rollout.reward
         if self._class_scale is None:
             return reward
         self._class_scale.update(reward, rollout.valid, trial.tasks.groups)
@@ -287,7 +289,7 @@ class RL2(Savable):
         if ppo.standardise_advantages:
             advantage = standardise(advantage, valid, dims=(0, 1))
         targets = Targets(rollout.log_prob, advantage, self._value_scale.to_head(returns), valid)
-        auxiliary = self._auxiliary.targets(rollout, reward)
+        auxiliary = self._auxiliary.targets(rollout, reward) if self._has_auxiliary else {}
         return _Batch(
             inputs, self._head.flat_action(rollout.action, batch_dims=2), rollout.action_mask, targets, auxiliary
         ), metrics
@@ -316,8 +318,9 @@ class RL2(Savable):
             loss, sums = ppo_loss(
                 log_prob, entropy, value, part.targets, self.config.ppo, entropy_coef=self._optimiser.entropy_coef
             )
-            auxiliary_loss, errors = self._auxiliary.loss(out, part.auxiliary, part.targets.valid)
-            loss, sums = loss + auxiliary_loss, sums | errors
+            if self._has_auxiliary:
+                auxiliary_loss, errors = self._auxiliary.loss(out, part.auxiliary, part.targets.valid)
+                loss, sums = loss + auxiliary_loss, sums | errors
             (loss / count).backward()  # type: ignore[no-untyped-call]
             totals |= {k: v + totals.get(k, 0.0) for k, v in sums.items()}
         totals = team.total_gradients(self._optimiser.params, totals)
@@ -334,7 +337,7 @@ class RL2(Savable):
         """Return weights, optimiser state and running statistics, copied."""
         weights = {k: v.detach().clone() for k, v in self._modules.state_dict().items()}
         parts = {k: v.state_dict() for k, v in self._parts().items()}
-        return {"weights": weights} | parts | self.normaliser.state_dict()
+        return {"weights": weights} | parts | (self.normaliser.state_dict() if self.normaliser.enabled else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state_dict` bit for bit; raises CheckpointError if it belongs to other settings."""
