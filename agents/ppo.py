@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metarl.checks import check_choices, check_ranges
+from metarl.errors import CheckpointError
 from metarl.returns import masked_mean
 
 from .nn.optim import annealing, set_lr
@@ -195,11 +196,24 @@ class RunningMoments:
         return {"count": self.count, "mean": self.mean.clone(), "var": self.var.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict`."""
-        self.count = int(state["count"])
-        self.mean = state["mean"].to(self.mean.device, copy=True)
-        self.var = state["var"].to(self.var.device, copy=True)
+        """Restore `state_dict`; raises CheckpointError if something is missing or of another shape."""
+        self.count, self.mean, self.var = _moments(state, self.mean, self.var, "running moments")
         self._refresh()
+
+
+def _moments(state: Mapping[str, Any], mean: Tensor, var: Tensor, what: str) -> tuple[int, Tensor, Tensor]:
+    """Return count, mean and variance of a stored state, shaped like `mean` and `var`, copied to where these are."""
+    for name, own in (("mean", mean), ("var", var)):
+        stored = state.get(name)
+        if not isinstance(stored, Tensor) or stored.shape != own.shape:
+            found = f"shape {tuple(stored.shape)}" if isinstance(stored, Tensor) else repr(stored)
+            raise CheckpointError(
+                f"the checkpoint's {what} {name!r} do not fit: {found}, expected shape {tuple(own.shape)}; load it "
+                f"with the configuration and world it was written with"
+            )
+    if type(state.get("count")) is not int or state["count"] < 0:
+        raise CheckpointError(f"the checkpoint's {what} have count {state.get('count')!r}, expected a whole number")
+    return state["count"], state["mean"].to(mean.device, copy=True), state["var"].to(var.device, copy=True)
 
 
 class ValueScale:
@@ -253,10 +267,8 @@ class ValueScale:
         return {"count": self.count, "mean": self.mean.clone(), "var": self.var.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict`."""
-        self.count = int(state["count"])
-        self.mean = state["mean"].to(self.mean.device, copy=True)
-        self.var = state["var"].to(self.var.device, copy=True)
+        """Restore `state_dict`; raises CheckpointError if something is missing or of another shape."""
+        self.count, self.mean, self.var = _moments(state, self.mean, self.var, "value scale's moments")
 
 
 class Optimiser:

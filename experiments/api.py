@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
+import gymnasium as gym
 import torch
 
-from metarl import agents, run
+from metarl import agents, envs, run
 from metarl.agent import Agent, Savable
 from metarl.checkpoint import state_fingerprint, writing
-from metarl.errors import MOST_SEED, ConfigError, nearest
+from metarl.containment import generators_kept
+from metarl.errors import MOST_SEED, ConfigError, nearest, shortened
 from metarl.evaluation import evaluate as play
 from metarl.facade import Result, TrainingRun
 from metarl.loop import LoopSettings, meta_train
@@ -35,15 +38,30 @@ from .train import train_in
 _ORIGIN = "_metarl_origin"
 """Where a task distribution keeps how it was made: a run directory must say so."""
 
+_SETTING = re.compile(r"(?<![\w.])train\.(\w+)")
+
 _applied = False
 
 
 def make_tasks(name: str, options: Mapping[str, Any]) -> TaskDistribution:
     """See `metarl.make_tasks`."""
+    _check_world_name(name)
     _fast_once()
-    tasks = tried_tasks(name, options, torch.device("cpu"))
+    with generators_kept():
+        tasks = tried_tasks(name, options, torch.device("cpu"))
     object.__setattr__(tasks, _ORIGIN, WorldConfig(name, dict(options)))
     return tasks
+
+
+def _check_world_name(name: Any) -> None:
+    """Raise ConfigError for what is no name of a world; environments of Gymnasium are shown the way in."""
+    way = "metarl.envs.gym.world.GymWorld makes worlds of it; docs/worlds.md shows how"
+    if isinstance(name, gym.Env) or (isinstance(name, type) and issubclass(name, gym.Env)):
+        raise ConfigError(f"{shortened(name, 60)} is one Gymnasium environment, not a distribution of tasks; {way}")
+    if not isinstance(name, str):
+        raise ConfigError(f"world is {shortened(repr(name), 60)}, expected a name; `metarl worlds list` lists them")
+    if name in gym.registry and ":" not in name and envs.WORLDS.entry(name) is None:
+        raise ConfigError(f"{name!r} is one Gymnasium environment, not a distribution of tasks; {way}")
 
 
 def make_agent(agent: Any, tasks: TaskDistribution, seed: int, device: Any, settings: Mapping[str, Any]) -> Agent:
@@ -51,7 +69,8 @@ def make_agent(agent: Any, tasks: TaskDistribution, seed: int, device: Any, sett
     _fast_once()
     check_distribution(tasks)
     _check_seed(seed)
-    config = _agent_config(agent, settings)
+    with generators_kept():  # what names import
+        config = _agent_config(agent, settings)
     built = agent_for(config, tasks, seed, check_device(str(device)))
     if not hasattr(built, "config"):
         built.config = config  # type: ignore[attr-defined]  # a stranger's agent need not keep its own
@@ -120,6 +139,23 @@ def train(
     settings: Mapping[str, Any],
 ) -> TrainingRun:
     """See `metarl.train`."""
+    try:
+        return _train(agent, tasks, iterations, run_dir, seed, progress, wandb, settings)
+    except ConfigError as error:  # the keywords of `metarl.train`, not the settings of a config
+        text = _SETTING.sub(lambda found: "iterations" if found[1] == "n_iterations" else found[1], str(error))
+        raise ConfigError(text) from error
+
+
+def _train(
+    agent: Agent,
+    tasks: TaskDistribution,
+    iterations: int,
+    run_dir: str | PathLike[str] | None,
+    seed: int | None,
+    progress: str,
+    wandb: str,
+    settings: Mapping[str, Any],
+) -> TrainingRun:
     _check_fits(agent, tasks)
     known = [field.name for field in dataclasses.fields(LoopSettings) if field.name != "n_iterations"]
     settings = codec.by_new_names(LoopSettings, settings)
@@ -130,7 +166,7 @@ def train(
         seed = run.read_json(Path(run_dir), run.CONFIG).get("seed")
     seed = getattr(agent, exported.SEED, 0) if seed is None else seed
     _check_seed(seed)
-    with fast_defaults(torch.get_num_threads(), _device_of(agent)), STOP.installed():
+    with fast_defaults(torch.get_num_threads(), _device_of(agent)), STOP.installed(saving=run_dir is not None):
         if run_dir is None:
             return _train_in_memory(agent, tasks, loop, seed)
         config = _config_of(agent, tasks, loop, seed, log)
@@ -216,7 +252,8 @@ def load_agent(path: str | PathLike[str], device: Any, trusted: Collection[str])
     _fast_once()
     if isinstance(trusted, str) or not isinstance(trusted, Collection):
         raise ConfigError(f"trust is {trusted!r}; give a list of names, such as ['my_agents:Config']")
-    return exported.load_agent(Path(path), check_device(str(device)), trusted)
+    with generators_kept():
+        return exported.load_agent(Path(path), check_device(str(device)), trusted)
 
 
 def plot(results: Sequence[tuple[str, Result]], path: str | PathLike[str] | None) -> Any:

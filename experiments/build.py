@@ -29,6 +29,7 @@ from metarl.world import World
 from . import codec
 from .cli.trust import check, named
 from .config import AnyConfig, ExperimentConfig, check_device
+from .runs.size import bounded
 
 
 def configure_torch(config: AnyConfig) -> torch.device:
@@ -72,7 +73,8 @@ def build_agent(config: AnyConfig, tasks: TaskDistribution, device: torch.device
 
 def agent_for(config: Any, tasks: TaskDistribution, seed: int, device: torch.device) -> Agent:
     """Build an agent config's agent for the worlds of `tasks`; raises ConfigError if it cannot see or act there."""
-    agent: Agent = config.build(spec_of(tasks), seed=seed, device=device)
+    with bounded("this agent"):
+        agent: Agent = config.build(spec_of(tasks), seed=seed, device=device)
     return agent
 
 

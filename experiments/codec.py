@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -58,7 +59,8 @@ def typed(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
     try:
         return _decode_dataclass(kind, {k: _encode(v) for k, v in by_new_names(kind, settings).items()}, where)
     except ConfigError as error:
-        raise ConfigError(str(error).removeprefix("config.json: ")) from error
+        text = str(error).removeprefix("config.json: ")
+        raise ConfigError(re.sub(r"^config\.json ", "what was given ", text)) from error
 
 
 def by_new_names(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from metarl.agent import Agent, WorldSpec
-from metarl.commandline import command
+from metarl.commandline import command, spoken
 from metarl.errors import MOST, MOST_SEED, ConfigError
 from metarl.evaluation import Protocol as EvaluationProtocol
 from metarl.loop import LoopSettings
@@ -153,7 +153,8 @@ def check_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r}: torch {torch.__version__} sees no GPU here; use --device cpu")
+        here = spoken("--device cpu", "device='cpu'")
+        raise ConfigError(f"device {name!r}: torch {torch.__version__} sees no GPU here; use {here}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs, counted from 0")
     return device

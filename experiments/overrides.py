@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 import tyro
 
 from metarl import run
-from metarl.commandline import command
+from metarl.commandline import command, spoken
 from metarl.deprecated import field_names
 from metarl.errors import ConfigError, nearest
 
@@ -158,8 +158,11 @@ def check_changes(stored: AnyConfig, wanted: AnyConfig) -> AnyConfig:
         if before.get(key) != after.get(key) and not f"{key}.".startswith(CHANGEABLE):
             raise ConfigError(
                 f"{key} is {before.get(key)!r} in this run and cannot become {after.get(key)!r} when it goes on; only "
-                f"train.n_iterations, log.* and device can. For other values start a new run; --from keeps what was "
-                f"learnt"
+                + spoken(
+                    "train.n_iterations, log.* and device can. For other values start a new run; --from keeps what was "
+                    "learnt",
+                    "iterations, progress, wandb and device can; for other values pass another run_dir",
+                )
             )
     return wanted
 

@@ -113,6 +113,11 @@ def fast_defaults(threads: int | None = 1, device: Any = "cpu") -> FastDefaults:
 
 
 def _call(function: str, *arguments: Any) -> Any:
+    from .commandline import from_python
+    from .containment import generators_kept
     from .registry import load_target
 
-    return load_target(f"metarl.experiments.api:{function}", "function", ours=True)(*arguments)
+    with generators_kept():
+        called = load_target(f"metarl.experiments.api:{function}", "function", ours=True)
+    with from_python():
+        return called(*arguments)

@@ -6,12 +6,32 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 NAME = "metarl"
 """The console command that an installation brings."""
 MODULE = "metarl"
 """What `python -m` runs instead."""
+
+_in_python = ContextVar("in_python", default=False)
+
+
+@contextmanager
+def from_python() -> Iterator[None]:
+    """Have hints speak of Python's keywords, not of the shell's options, for the length of a `with` block."""
+    token = _in_python.set(True)
+    try:
+        yield
+    finally:
+        _in_python.reset(token)
+
+
+def spoken(shell: str, python: str) -> str:
+    """Return the hint for whoever called: of the command line, or of `import metarl`."""
+    return python if _in_python.get() else shell
 
 
 def command(*words: str | Path) -> str:

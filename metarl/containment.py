@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random  # noqa: TID251  # the state of others is kept, none is drawn
 import signal
 import sys
 import threading
@@ -33,6 +34,21 @@ def contained(limit_s: float) -> Iterator[list[int]]:
         if threading.current_thread() is threading.main_thread():
             back.callback(_signals(limit_s, interrupted))
         yield interrupted
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put the global generators of `random`, NumPy and torch (CPU) back to where they were, at the end of the block."""
+    import numpy as np
+    import torch
+
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
 
 
 def _folder() -> Callable[[], None]:

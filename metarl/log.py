@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .commandline import spoken
 from .errors import CheckpointError, NumericalError
 from .reading import open_plain, read_bytes, strict_json
 
@@ -123,7 +124,7 @@ class MetricsLog:
         if found != self.size:
             raise CheckpointError(
                 f"{self.path} has {found} bytes instead of the {self.size} that this run wrote: another process "
-                f"changes it; stop that one, then go on with --resume"
+                f"changes it; stop that one, then {spoken('go on with --resume', 'call metarl.train again')}"
             )
         rest = memoryview(line)
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import MANIFEST, CheckpointStore, flush_folder, replace_file
+from .commandline import spoken
 from .errors import CheckpointError, ConfigError
 from .log import read_records
 from .reading import is_folder, read_object
@@ -63,17 +64,22 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def another_folder() -> str:
+    """Return the remedy where a run directory cannot be had."""
+    return spoken("choose another --run-dir", "choose another run_dir")
+
+
 def check_free(folder: Path) -> None:
     """Raise ConfigError unless a new run may be created at `folder`: nothing there, or an empty folder."""
     try:
         if folder.is_dir() and not any(folder.iterdir()):
             return
     except OSError as error:
-        raise ConfigError(f"cannot look into {folder} ({error}); choose another --run-dir") from error
+        raise ConfigError(f"cannot look into {folder} ({error}); {another_folder()}") from error
     if is_run(folder):
-        raise ConfigError(f"run directory {folder} exists already; add --resume to go on, or choose another --run-dir")
+        raise ConfigError(f"run directory {folder} exists already; add --resume to go on, or {another_folder()}")
     if folder.exists():
-        raise ConfigError(f"{folder} exists and is not an empty folder; choose another --run-dir")
+        raise ConfigError(f"{folder} exists and is not an empty folder; {another_folder()}")
 
 
 def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any], agent_state: Any = None) -> RunLock:
@@ -104,7 +110,7 @@ def create_run(folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
         shutil.rmtree(beside, ignore_errors=True)
         if not isinstance(error, OSError | CheckpointError):
             raise
-        raise ConfigError(f"cannot create run directory {folder}: {error}; choose another --run-dir") from error
+        raise ConfigError(f"cannot create run directory {folder}: {error}; {another_folder()}") from error
     return lock
 
 
@@ -219,7 +225,8 @@ def _bound(folder: Path, where: Path, manifest: Mapping[str, Any]) -> str | None
     if binding.get("config") != here["config"]:
         raise CheckpointError(
             f"{folder / CONFIG} is not what {where.name} was trained with: a setting other than "
-            f"{', '.join(CHANGEABLE)} was changed; restore it from a copy, or start a new run with --from"
+            f"{', '.join(CHANGEABLE)} was changed; restore it from a copy, or "
+            f"{spoken('start a new run with --from', 'train in another run_dir')}"
         )
     return history
 

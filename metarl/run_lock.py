@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .commandline import spoken
 from .errors import CheckpointError, ConfigError
 
 LOCK = "lock"
@@ -45,7 +46,7 @@ class RunLock:
             holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
             raise ConfigError(
                 f"another process (pid {holder}) is training in {folder}; wait for it, stop it, or choose another "
-                f"--run-dir"
+                f"{spoken('--run-dir', 'run_dir')}"
             ) from error
         if lost(self._handle, folder / LOCK):
             raise ConfigError(f"{folder / LOCK} was replaced while it was taken; try again")

@@ -24,6 +24,7 @@ class StopSignals:
         self.quiet = False
         """Whether somebody else tells the user, as the first of several processes does for all."""
         self._before: dict[int, Any] = {}
+        self._saving = True
 
     def install(self) -> StopSignals:
         """Take over both signals and return self. Call it first thing in main, from the main thread; twice is once."""
@@ -39,16 +40,21 @@ class StopSignals:
         self.requested = False
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Take over both signals for the length of a `with` block; outside the main thread nobody can, and none is."""
+    def installed(self, *, saving: bool = True) -> Iterator[None]:
+        """Take over both signals for the length of a `with` block; outside the main thread nobody can, and none is.
+
+        `saving` is whether a checkpoint follows a request, for the message.
+        """
         if self._before or threading.current_thread() is not threading.main_thread():
             yield  # whoever has them keeps them
             return
         self.install()
+        self._saving = saving
         try:
             yield
         finally:
             self.uninstall()
+            self._saving = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -58,7 +64,8 @@ class StopSignals:
             return
         name = signal.Signals(number).name
         # sys.stderr may be in the middle of a write when the signal comes; os.write is not.
-        text = f"\n{name}: finishing this iteration, then saving a checkpoint (once more: exit at once)\n"
+        then = "saving a checkpoint" if self._saving else "returning; nothing is written without run_dir"
+        text = f"\n{name}: finishing this iteration, then {then} (once more: exit at once)\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
-from metarl.commandline import path_word
+from metarl.commandline import path_word, spoken
 from metarl.errors import ConfigError
 from metarl.registry import load_target
 from metarl.task_distribution import lacks
@@ -47,7 +47,7 @@ def check(stored: Mapping[str, Any], trust: Iterable[str] = ()) -> None:
     trusted = {*trust, *(name.strip() for name in os.environ.get(VARIABLE, "").split(","))}
     unknown = [name for name in named(stored) if name not in trusted]
     if unknown:
-        words = " ".join(f"--trust {path_word(name)}" for name in unknown)
+        words = spoken(" ".join(f"--trust {path_word(name)}" for name in unknown), f"trust={unknown}")
         raise ConfigError(
             f"config.json names code that is neither built in nor installed: {', '.join(map(repr, unknown))}; if it is "
             f"yours, add {words}"

@@ -21,12 +21,16 @@ from metarl.provenance import package_versions
 from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
 from metarl.spec_json import spec_from_json, spec_to_json
 
+from .size import bounded
+
 _READ = (1, codec.SCHEMA_VERSION)
 SEED = "_metarl_seed"
 """Where an agent made or loaded from Python keeps the seed that its parameters follow from."""
 _KEY = "metarl.agent"
 _REMEDY = "save the agent again"
 _MOST_DEPTH = 300
+_SPARE = 64
+"""Bytes of tensors per byte of a file that an agent may take beyond a gibibyte: buffers are stored as far as filled."""
 
 
 def save_agent(agent: Any, path: Path) -> None:
@@ -74,12 +78,14 @@ def load_agent(path: Path, device: torch.device, trusted: Collection[str]) -> Ag
         raise CheckpointError(f"{path} was changed after it was written: its sha256 is another; {_REMEDY}")
     if name := not_finite(state):
         raise CheckpointError(f"{path} holds NaN or Inf in {name!r}, which training never saves; {_REMEDY}")
-    config, spec = (
-        codec.agent_from_json(header.get("agent"), trusted, version),
-        spec_from_json(header.get("spec"), path),
-    )
     try:
-        agent: Agent = config.build(spec, seed=0, device=device)
+        config = codec.agent_from_json(header.get("agent"), trusted, version)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("config.json", str(path), 1)) from error
+    spec = spec_from_json(header.get("spec"), path)
+    try:
+        with bounded(f"the agent that {path} describes", spare_bytes=_SPARE * len(content)):
+            agent: Agent = config.build(spec, seed=0, device=device)
         agent.load_state_dict(state)
     except MetarlError:
         raise

@@ -21,7 +21,7 @@ from metarl.agents.ppo import (
     surrogate,
     value_error,
 )
-from metarl.errors import ConfigError
+from metarl.errors import CheckpointError, ConfigError
 from metarl.seeding import generator
 
 
@@ -239,3 +239,15 @@ def test_the_optimiser_goes_on_bit_for_bit_from_its_state() -> None:
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"ppo.{next(iter(wrong))}"):
         PPOConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kept", [RunningMoments((3,), rate=0.1, device="cpu"), ValueScale(PPOConfig(), "cpu", 4)])
+@pytest.mark.parametrize(
+    "change", [{"mean": torch.zeros(5)}, {"var": torch.ones(2)}, {"var": None}, {"count": -1}, {"count": "1"}]
+)
+def test_moments_of_another_shape_are_refused(kept: RunningMoments | ValueScale, change: dict[str, object]) -> None:
+    before = kept.state_dict()
+    with pytest.raises(CheckpointError, match="expected") as caught:
+        kept.load_state_dict(before | change)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(before[k])) for k, v in kept.state_dict().items())

@@ -1,6 +1,8 @@
+import dataclasses
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +195,7 @@ def test_a_file_that_names_code_of_somebody_else_runs_nothing_until_it_is_truste
     monkeypatch.delenv("METARL_TRUST", raising=False)
     agent, path = metarl.make_agent(TinyConfig(episodes=1), tasks), tmp_path / "agent.safetensors"
     agent.save(path)
-    with pytest.raises(ConfigError, match="--trust"):
+    with pytest.raises(ConfigError, match=rf"^{path} names code .* add trust=\['tests.metarl.tiny:TinyConfig'\]$"):
         metarl.load_agent(path)
     again = metarl.load_agent(path, trust=["tests.metarl.tiny:TinyConfig"])
     assert state_fingerprint(again.state_dict()) == state_fingerprint(agent.state_dict())
@@ -218,7 +220,7 @@ def test_what_is_no_agent_is_refused(content: bytes, tmp_path: Path) -> None:
         (lambda t: metarl.make_agent("rl2", t, seed=-1), "seed is -1"),
         (lambda t: metarl.make_agent(3, t), "neither the name of an agent nor a config"),
         (lambda t: metarl.make_agent("rl2", t, device="gpu"), "device 'gpu'"),
-        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=0), "n_iterations"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=0), "^iterations must be >= 1"),
         (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, n_task=2), "did you mean 'n_tasks'"),
         (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, n_seed=2), "did you mean 'n_seeds'"),
         (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, split="train"), "no generalisation"),
@@ -229,8 +231,8 @@ def test_what_is_no_agent_is_refused(content: bytes, tmp_path: Path) -> None:
         (lambda t: metarl.make_agent("rl2", t, hidden="8"), 'hidden is "8", expected int'),
         (lambda t: metarl.make_agent("rl2", "gridworld"), "str is no task distribution"),
         (lambda t: metarl.train("rl2", t, iterations=1), "'rl2' is no agent: it lacks init"),
-        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1.5), "n_iterations is 1.5, expected int"),
-        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=True), "n_iterations is true, expected int"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1.5), "^iterations is 1.5, expected int"),
+        (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=True), "^iterations is true, expected int"),
         (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, seed=-1), "seed is -1"),
         (lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, progress="foo"), 'progress is "foo"'),
         (lambda t: metarl.evaluate(metarl.make_agent("rl2", t), t, greedy="yes"), 'greedy is "yes", expected bool'),
@@ -238,6 +240,21 @@ def test_what_is_no_agent_is_refused(content: bytes, tmp_path: Path) -> None:
             lambda t: metarl.evaluate(metarl.make_agent("rl2", t), metarl.make_tasks("bandit")),
             "was built for worlds with",
         ),
+        (lambda t: metarl.make_agent("rl2", t, ppo={"lrr": 1.0}), "^what was given has the unknown key 'ppo.lrr'"),
+        (
+            lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, envs_per_task=2),
+            "^envs_per_task=2, but",
+        ),
+        (
+            lambda t: metarl.train(metarl.make_agent("rl2", t), t, iterations=1, run_dir=ROOT),
+            "not an empty folder; choose another run_dir",
+        ),
+        (lambda t: metarl.make_agent("rl2", t, hidden=10**9), "this agent needs .* GiB or more"),
+        (lambda t: metarl.make_agent("rl2", t, memory="transformer", transformer={"layers": 10**6}), "fewer layers"),
+        (lambda t: metarl.make_agent("maml-trpo", t, hidden=(10**9, 10**9)), "this agent needs .* GiB or more"),
+        (lambda t: metarl.make_tasks("CartPole-v1"), "one Gymnasium environment.*GymWorld.*docs/worlds.md"),
+        (lambda t: metarl.make_tasks(gym.make("CartPole-v1")), "one Gymnasium environment.*GymWorld"),  # type: ignore[arg-type]
+        (lambda t: metarl.make_tasks(3), "world is 3, expected a name"),  # type: ignore[arg-type]
         (lambda t: metarl.load_agent("x", trust="evil:Config"), "give a list of names"),
         (lambda t: metarl.make_agent("rl2", t).save("no/such/folder/x"), "cannot write no/such/folder/x"),
     ],
@@ -339,6 +356,53 @@ def test_importing_metarl_imports_no_other_room_and_no_torch() -> None:
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
     assert importlib.util.find_spec("metarl.facade") is not None
+
+
+@pytest.mark.parametrize(
+    ("space", "hidden"),
+    [(None, 10**9), (spaces.Discrete(10**9), 8), (spaces.Box(-1.0, 1.0, (2,)), 30_000)],
+)
+def test_a_file_that_describes_a_giant_is_refused_before_it_is_built(
+    space: gym.Space | None, hidden: int, tasks: TaskDistribution, tmp_path: Path
+) -> None:
+    agent, path = metarl.make_agent("rl2", tasks, **SMALL), tmp_path / "agent.safetensors"
+    agent.config = dataclasses.replace(agent.config, hidden=hidden)
+    agent.spec = dataclasses.replace(agent.spec, observation_space=space or agent.spec.observation_space)
+    agent.save(path)
+    with pytest.raises(ConfigError, match=f"the agent that {path} describes needs .* GiB or more"):
+        metarl.load_agent(path)
+
+
+GENERATORS = """
+import random, sys
+import numpy as np, torch
+def state():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+before = state()
+import metarl
+tasks = metarl.make_tasks("gridworld")
+assert state() == before
+metarl.make_agent("rl2", tasks, hidden=8).save(sys.argv[1])
+metarl.load_agent(sys.argv[1])
+assert state() == before
+"""
+
+
+def test_the_global_generators_stay_where_they_were(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", GENERATORS, str(tmp_path / "a")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("saving", "said"), [(True, "then saving a checkpoint"), (False, "nothing is written")])
+def test_ctrl_c_promises_a_checkpoint_only_where_one_is_written(
+    saving: bool, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    signals = StopSignals()
+    with signals.installed(saving=saving):
+        signal.raise_signal(signal.SIGINT)
+        assert signals.requested
+    assert said in capfd.readouterr().err
 
 
 def test_a_file_with_nan_in_it_or_another_shape_is_refused(tasks: TaskDistribution, tmp_path: Path) -> None:
