@@ -21,6 +21,7 @@ from metarl.errors import CheckpointError, ConfigError, MetarlError, shortened
 from metarl.loop import not_finite
 from metarl.reading import check_kind
 from metarl.seeding import generator
+from metarl.size import bounded
 from metarl.task_distribution import TaskDistribution, spec_of
 from metarl.tasks import check_split
 from metarl.torch_settings import fast_defaults
@@ -29,7 +30,6 @@ from metarl.world import World
 from . import codec
 from .cli.trust import check, named
 from .config import AnyConfig, ExperimentConfig, check_device
-from .runs.size import bounded
 
 
 def configure_torch(config: AnyConfig) -> torch.device:

@@ -79,7 +79,7 @@ def check_held(held: Iterable[tuple[int, str]]) -> None:
         if what:
             raise CheckpointError(
                 f"{path} {what} while this run trained, so it stopped: another process may be at work there; put it "
-                f"back or name its new place, then go on with --resume"
+                f"back or name its new place, then {spoken('go on with --resume', 'call metarl.train again')}"
             )
 
 
@@ -92,7 +92,7 @@ def disk(folder: Path) -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         raise CheckpointError(
             f"the disk refuses in run directory {folder} ({where}{error.strerror or error}); what was saved before is "
-            f"untouched: free or repair the disk, then go on with --resume"
+            f"untouched: free or repair the disk, then {spoken('go on with --resume', 'call metarl.train again')}"
         ) from error
 
 

@@ -19,9 +19,8 @@ from metarl.experiments import codec
 from metarl.loop import not_finite
 from metarl.provenance import package_versions
 from metarl.reading import MOST_TENSOR_BYTES, parse_json, read_bytes
+from metarl.size import bounded
 from metarl.spec_json import spec_from_json, spec_to_json
-
-from .size import bounded
 
 _READ = (1, codec.SCHEMA_VERSION)
 SEED = "_metarl_seed"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.errors import ConfigError
+from .errors import ConfigError
 
 _MOST_TENSORS = 10_000
 """Most tensors that building an agent may make: a network of a thousand layers makes a few thousand."""
