@@ -317,7 +317,7 @@ def test_without_a_compiler_one_line_says_so_and_the_numbers_stay(monkeypatch, c
         raise ConfigError("no C++ compiler (tried c++, g++, clang++)")
 
     monkeypatch.setattr(cores, "_compiled", refuse)
-    monkeypatch.setattr(cores, "_told", set())
+    monkeypatch.setattr(cores, "_reported", set())
     with caplog.at_level(logging.WARNING):
         worlds = [engine("auto") for _ in range(2)]
     assert [w.core.kind for w in worlds] == ["python", "python"]
@@ -341,7 +341,7 @@ def test_a_class_that_cannot_be_compiled_moves_the_whole_world_to_python(monkeyp
     steps = actions(6, 1)
     play(world, steps[:3])
     play(straight, steps[:3])
-    monkeypatch.setattr(cores, "_told", set())
+    monkeypatch.setattr(cores, "_reported", set())
 
     def refuse(copy: int, kind: Any) -> None:
         raise ConfigError("the compiler ran out of memory")
