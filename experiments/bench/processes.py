@@ -1,8 +1,8 @@
 """`metarl bench processes`: what one run gains from several processes on this machine, at the Meta-World sizes.
 
-Each round trains a few iterations of each case twice, one after the other, in alternating order: in one process that
-has all the threads, and under torchrun in several that share them. The first iteration is not counted: it builds
-simulators and fills caches. What is compared are the seconds of the clock on the wall of collecting and of updating,
+Each round trains a few iterations of each case twice, one after the other, in alternating order: in one process, and
+under torchrun in several, each with one thread of torch as a run has by default (with two, RL²'s update takes six times
+as long). The first iteration is not counted: it builds simulators and fills caches. What is compared are the seconds of the clock on the wall of collecting and of updating,
 medians over all counted iterations of all rounds.
 """
 
@@ -24,7 +24,6 @@ from metarl.errors import ConfigError, nearest, shortened
 from metarl.experiments.cli.parser import whole
 from metarl.experiments.cli.safe_text import make_console
 from metarl.provenance import provenance
-from metarl.torch_settings import usable_cpus
 
 from .clock import machine
 from .options import bench_parser, place, store
@@ -39,7 +38,7 @@ QUICK = ("--train.n-tasks", "4")
 PARTS = {"collect": "time/collect_s", "update": "time/update_s"}
 
 
-def words(case: str, folder: Path, n_iterations: int, threads: int, quick: bool) -> list[str]:
+def words(case: str, folder: Path, n_iterations: int, quick: bool) -> list[str]:
     """Return what follows `-m metarl` to train a case."""
     settings = [
         "--train.n-iterations",
@@ -47,14 +46,14 @@ def words(case: str, folder: Path, n_iterations: int, threads: int, quick: bool)
         "--train.validate-every-iters",
         "0",
         "--threads",
-        str(threads),
+        "1",
     ]
     small = QUICK if quick else ()
     silent = ["--log.wandb", "disabled", "--log.progress", "off"]
     return ["metarl", "train", *CASES[case], *small, *settings, *silent, "--run-dir", str(folder)]
 
 
-def seconds(case: str, n_processes: int, n_iterations: int, threads: int, quick: bool) -> dict[str, list[float]]:
+def seconds(case: str, n_processes: int, n_iterations: int, quick: bool) -> dict[str, list[float]]:
     """Train a case and return the seconds of each part in each iteration but the first."""
     with tempfile.TemporaryDirectory() as place_of_runs:
         folder = Path(place_of_runs) / "run"
@@ -62,8 +61,8 @@ def seconds(case: str, n_processes: int, n_iterations: int, threads: int, quick:
         launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(n_processes), *rendezvous]
         launched = [sys.executable, *(launcher if n_processes > 1 else []), "-m"]
         done = subprocess.run(
-            [*launched, *words(case, folder, n_iterations, threads, quick)],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, check=False,
+            [*launched, *words(case, folder, n_iterations, quick)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             raise ConfigError(f"{case} in {n_processes} processes failed: {shortened(done.stderr or done.stdout)}")
@@ -98,20 +97,19 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"--scenario {case!r} is no case; {nearest(case, CASES)}")
     out, console = place(arguments, "processes-speed.json"), make_console()
     rounds, n_iterations = arguments.rounds or (1 if quick else 3), arguments.iterations or (2 if quick else 4)
-    threads = max(1, usable_cpus() // n)
     table = Table("case", "part", "1 process, s", f"{n} processes, s", "times faster", box=None)
     results: dict[str, Any] = {}
     for case in cases:
         times: dict[int, dict[str, list[float]]] = {k: {part: [] for part in PARTS} for k in (1, n)}
         for i in range(rounds):
             for k in (1, n) if i % 2 == 0 else (n, 1):
-                for part, taken in seconds(case, k, n_iterations, threads * n // k, quick).items():
+                for part, taken in seconds(case, k, n_iterations, quick).items():
                     times[k][part] += taken
         results[case] = compared(times[1], times[n])
         for part, one in results[case].items():
             table.add_row(case, part, f"{one['one_s']:.2f}", f"{one['several_s']:.2f}", f"{one['times_faster']:.2f}")
     console.print(table)
-    settings = {"processes": n, "threads_each": threads, "rounds": rounds, "iterations": n_iterations}
+    settings = {"processes": n, "threads_each": 1, "rounds": rounds, "iterations": n_iterations}
     store(
         {"kind": "metarl.processes", "cases": results, **settings, "machine": machine(), "provenance": provenance()},
         out, console,
