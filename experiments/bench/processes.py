@@ -1,9 +1,9 @@
 """`metarl bench processes`: what one run gains from several processes on this machine, at the Meta-World sizes.
 
 Each round trains a few iterations of each case twice, one after the other, in alternating order: in one process, and
-under torchrun in several, each with one thread of torch as a run has by default (with two, RL²'s update takes six times
-as long). The first iteration is not counted: it builds simulators and fills caches. What is compared are the seconds of the clock on the wall of collecting and of updating,
-medians over all counted iterations of all rounds.
+under torchrun in several, each with one thread of torch as a run has by default. The first iteration is not counted: it
+builds simulators and fills caches. What is compared are the seconds of the clock on the wall of collecting and of
+updating, medians over all counted iterations of all rounds.
 """
 
 from __future__ import annotations
