@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import MethodType
@@ -128,6 +129,17 @@ def _check_names(what: str, settings: Collection[str], known: Collection[str]) -
             raise ConfigError(f"{what} has no setting {name!r}; {nearest(name, known)}")
 
 
+@contextlib.contextmanager
+def _by_keyword() -> Iterator[None]:
+    """Let what is wrong with a setting of the loop name the keyword of `metarl.train`, not the setting of a config."""
+    try:
+        yield
+    except ConfigError as error:
+        text = _SETTING.sub(lambda found: "iterations" if found[1] == "n_iterations" else found[1], str(error))
+        raise ConfigError(text) from error
+
+
+@_by_keyword()
 def train(
     agent: Agent,
     tasks: TaskDistribution,
@@ -139,23 +151,6 @@ def train(
     settings: Mapping[str, Any],
 ) -> TrainingRun:
     """See `metarl.train`."""
-    try:
-        return _train(agent, tasks, iterations, run_dir, seed, progress, wandb, settings)
-    except ConfigError as error:  # the keywords of `metarl.train`, not the settings of a config
-        text = _SETTING.sub(lambda found: "iterations" if found[1] == "n_iterations" else found[1], str(error))
-        raise ConfigError(text) from error
-
-
-def _train(
-    agent: Agent,
-    tasks: TaskDistribution,
-    iterations: int,
-    run_dir: str | PathLike[str] | None,
-    seed: int | None,
-    progress: str,
-    wandb: str,
-    settings: Mapping[str, Any],
-) -> TrainingRun:
     _check_fits(agent, tasks)
     known = [field.name for field in dataclasses.fields(LoopSettings) if field.name != "n_iterations"]
     settings = codec.by_new_names(LoopSettings, settings)

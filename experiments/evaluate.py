@@ -105,11 +105,9 @@ def main(argv: Sequence[str]) -> int:
         progress=ticker,
     )
     ticker.close()
-    show(arguments.run_dir, evaluation, config.evaluation)
+    path, summary = show(arguments.run_dir, evaluation, config.evaluation)
     log = replace(config.log, wandb=arguments.wandb or config.log.wandb)
-    what = protocol.split + variant(config.evaluation, protocol, arguments.checkpoint)
-    path = arguments.run_dir / FOLDER / f"evaluation-{what}.json"
-    after_evaluation(arguments.run_dir, log, codec.to_json(config), path, evaluation, what, config.evaluation.split)
+    after_evaluation(log, arguments.run_dir, codec.to_json(config), path, evaluation, summary)
     if asked is not None:
         on_cpu = loaded
         if device.type != "cpu":
@@ -155,10 +153,10 @@ def check_results(run_dir: Path) -> None:
     check_folder(folder if folder.exists() else run_dir, "evaluate")
 
 
-def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
+def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> tuple[Path, dict[str, Any]]:
     """Write JSON, PNG and HTML under the run's results/, and print a table and where they are.
 
-    `base` is the run's own protocol, whose files have the short names.
+    `base` is the run's own protocol, whose files have the short names. Returns where the JSON lies, and its summary.
     """
     split = evaluation.protocol.split
     end = variant(base, evaluation.protocol, evaluation.agent["checkpoint"])
@@ -179,6 +177,7 @@ def show(run_dir: Path, evaluation: Evaluation, base: Protocol) -> None:
     if moved is not None:
         note(f"an evaluation under another protocol lay there; it is now {moved}")
     print(f"numbers  {one_line(target)}\npicture  {one_line(picture)}\npage     {one_line(page)}")
+    return target, shown.summary
 
 
 class Ticker:

@@ -117,10 +117,15 @@ def _abandoned(leftover: Path, pid: str) -> bool:
         handle = os.open(leftover / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return not (pid.isdecimal() and Path("/proc", pid).exists()) or int(pid) == os.getpid()
+    return not locked(handle)
+
+
+def locked(handle: int) -> bool:
+    """Return whether another process holds the lock in what is open as `handle`, which is closed."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return False
+        return True
     finally:
         os.close(handle)
-    return True
+    return False

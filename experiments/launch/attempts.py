@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.reading import open_plain, read_bytes, strict_json
-from metarl.run_lock import LOCK
+from metarl.run_lock import LOCK, locked
 from metarl.signals import EXIT_STOPPED
 
 _FILE = "attempts.jsonl"
@@ -124,16 +123,9 @@ def tell(job_dir: Path, event: str, **facts: Any) -> None:
 def is_held(job_dir: Path) -> bool:
     """Return whether a process carries the run out."""
     try:
-        handle = open_plain(job_dir / LOCK)
+        return locked(open_plain(job_dir / LOCK))
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def holder(attempts: Attempts) -> tuple[str, int]:

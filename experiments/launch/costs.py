@@ -16,7 +16,7 @@ from metarl.errors import ConfigError
 from metarl.experiments.overrides import parse
 from metarl.reading import read_object
 
-from .grid import Job
+from .grid import NOWHERE, Job
 
 _KNOWN = Path(__file__).with_name("costs.json")
 _NO_LOOKS = (
@@ -31,7 +31,6 @@ class Estimate:
 
     train_cpu_s: float
     evaluate_cpu_s: float
-    source: str
 
     @property
     def cpu_s(self) -> float:
@@ -53,15 +52,15 @@ def estimate(job: Job, *, time_one: bool = False) -> Estimate | None:
 
     Raises: ConfigError if the timed run fails.
     """
-    train = parse(job.train_words(Path("runs-that-are-not-there") / job.name)[1:]).config.train
+    train = parse(job.train_words(NOWHERE / job.name)[1:]).config.train
     known = known_costs().get(job.preset)
     later = known["evaluate_cpu_s"] * len(job.evaluate) if known else 0.0
     if time_one:
-        return Estimate(_timed_iteration_s(job) * train.n_iterations, later, "one iteration timed here")
+        return Estimate(_timed_iteration_s(job) * train.n_iterations, later)
     if known is None:
         return None
     each = known["cpu_s_per_iteration_and_task"]
-    return Estimate(each * train.n_iterations * train.n_tasks, later, "committed runs of the preset")
+    return Estimate(each * train.n_iterations * train.n_tasks, later)
 
 
 def _timed_iteration_s(job: Job) -> float:

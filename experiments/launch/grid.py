@@ -18,7 +18,8 @@ from .grid_file import GridFile, Group, size, split_words, values_of
 MOST_RUNS = 10_000
 """More runs than this in one grid are refused."""
 _LONGEST_NAME = 90
-_NOWHERE = Path("runs-that-are-not-there")
+NOWHERE = Path("runs-that-are-not-there")
+"""Where no run lies, for commands that are only parsed."""
 _GROUP = "log.wandb-group"
 _KEPT_BY_US = ("seed", "run-dir", "resume", "from", "trust")
 
@@ -187,7 +188,7 @@ def _check_commands(jobs: Sequence[Job]) -> None:
             continue
         checked.add(what)
         try:
-            config = parse(job.train_words(_NOWHERE / job.name)[1:]).config
+            config = parse(job.train_words(NOWHERE / job.name)[1:]).config
             for flags in job.evaluate:
                 check_flags(flags, config.evaluation)
         except ConfigError as error:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from metarl.commandline import command, pip_command
@@ -113,8 +112,3 @@ def submit(
         print(one_line(f"queued   {job.name} as {entry.job_id}"))
     print(f"next: {command('status', folder.path)}", flush=True)
     return 0
-
-
-def logs(folder: GridFolder) -> Path:
-    """Return where Slurm's own output of the jobs lies."""
-    return folder.path / "slurm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -52,14 +52,10 @@ class Standing:
     where: str = ""
     """Host and process that carry it out, or last did."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
 
-
-def standings(grid: GridFolder, jobs: Sequence[Job] | None = None) -> list[Standing]:
+def standings(grid: GridFolder) -> list[Standing]:
     """Return how each run stands, in the grid's order."""
-    return [standing(grid, job) for job in (grid.jobs if jobs is None else jobs)]
+    return [standing(grid, job) for job in grid.jobs]
 
 
 def standing(grid: GridFolder, job: Job) -> Standing:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.live import Live
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     folder = open_grid(arguments.grid_dir)
     found = standings(folder)
     if arguments.json:
-        print(json.dumps({"grid": folder.name, "runs": [s.to_json() for s in found]}, indent=1))
+        print(json.dumps({"grid": folder.name, "runs": [asdict(s) for s in found]}, indent=1))
         return int(any(s.state == "failed" for s in found))
     console = make_console()
     if not arguments.watch:

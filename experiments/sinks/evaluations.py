@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,16 +61,14 @@ def track_evaluation(
                         suffix = "" if end == "value" else f"_{end}"
                         run.summary[f"evaluation/{metric}_{word}{suffix}"] = value
         curve = _curve(summary)
-        metrics = [key for key in curve[0] if key not in ("episode", "low", "high")]
         logged: dict[str, Any] = {
             "tasks": _table(wandb, _tasks(evaluation, summary)),
             "classes": _table(wandb, _classes(summary)),
             "adaptation": _table(wandb, curve),
         }
-        for metric in metrics:
-            if "_low" not in metric and "_high" not in metric:
-                title = f"{metric.replace('_', ' ')} per episode on a new task"
-                logged[f"adaptation_{metric}"] = wandb.plot.line(logged["adaptation"], "episode", metric, title=title)
+        for metric in summary["curve"]:
+            title = f"{metric.replace('_', ' ')} per episode on a new task"
+            logged[f"adaptation_{metric}"] = wandb.plot.line(logged["adaptation"], "episode", metric, title=title)
         run.log({**logged, **_media(wandb, files)})
 
 
@@ -116,10 +115,8 @@ def _run(
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:
-    protocol = evaluation.protocol
-    return {name: getattr(protocol, name) for name in protocol.__dataclass_fields__} | {
-        "task_fingerprint": evaluation.task_fingerprint, "env_steps": evaluation.env_steps,
-    }  # fmt: skip
+    played = {"task_fingerprint": evaluation.task_fingerprint, "env_steps": evaluation.env_steps}
+    return asdict(evaluation.protocol) | played
 
 
 def _tasks(evaluation: Evaluation, summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from metarl import run
 from metarl.commandline import command
@@ -38,22 +38,16 @@ def main(argv: Sequence[str]) -> int:
     check(settings)
     check_media(arguments.files)
     stored, run_id = codec.to_json(config), str(run.read_json(arguments.run_dir, run.FACTS)["run_id"])
-    found = [
-        (path, f"{split}{end}")
-        for split in stored_splits(arguments.run_dir)
-        for end, path in stored_variants(arguments.run_dir, split).items()
-    ]
+    splits = stored_splits(arguments.run_dir)
+    found = [path for split in splits for path in stored_variants(arguments.run_dir, split).values()]
     if not found and not arguments.files:
         raise CheckpointError(
             f"{arguments.run_dir} has no evaluation, and no files are named; run "
             f"`{command('evaluate', arguments.run_dir)}` first"
         )
-    for path, what in found:
+    for path in found:
         evaluation = read_evaluation(path, arguments.run_dir)
-        beside = _beside(path, config.evaluation.split)
-        track_evaluation(
-            settings, arguments.run_dir, stored, run_id, what, evaluation, summarise(evaluation), beside
-        )  # fmt: skip
+        _track(settings, arguments.run_dir, stored, path, evaluation, summarise(evaluation))
         print(f"tracked  {one_line(path)}")
     if arguments.files:
         track_files(settings, arguments.run_dir, stored, run_id, arguments.files)
@@ -63,20 +57,33 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _beside(evaluation: Path, own_split: str) -> list[Path]:
-    """Return the picture and the page of a stored evaluation that are there."""
-    return [path for path in (picture_path(evaluation), page_path(evaluation, own_split)) if path.is_file()]
+def _track(
+    log: LogConfig,
+    run_dir: Path,
+    config: dict[str, Any],
+    path: Path,
+    evaluation: Evaluation,
+    summary: Mapping[str, Any],
+) -> None:
+    """Track the evaluation that is stored at `path`, with the picture and the page beside it that are there."""
+    beside = [p for p in (picture_path(path), page_path(path, config["evaluation"]["split"])) if p.is_file()]
+    run_id, what = str(run.read_json(run_dir, run.FACTS)["run_id"]), path.stem.removeprefix("evaluation-")
+    track_evaluation(log, run_dir, config, run_id, what, evaluation, summary, beside)
 
 
-def after_evaluation(run_dir: Path, log: LogConfig, config_json: dict[str, object], path: Path, evaluation: Evaluation,
-                     what: str, own_split: str) -> None:  # fmt: skip
+def after_evaluation(
+    log: LogConfig,
+    run_dir: Path,
+    config: dict[str, Any],
+    path: Path,
+    evaluation: Evaluation,
+    summary: Mapping[str, Any],
+) -> None:
     """Track an evaluation that was just written, where the run is tracked; what W&B says is told, not raised."""
     if log.wandb == "disabled":
         return
     try:
         check(log)
-        run_id = str(run.read_json(run_dir, run.FACTS)["run_id"])
-        beside = _beside(path, own_split)
-        track_evaluation(log, run_dir, config_json, run_id, what, evaluation, summarise(evaluation), beside)
+        _track(log, run_dir, config, path, evaluation, summary)
     except (ConfigError, OSError) as error:
         note(f"W&B has no run of this evaluation: {one_line(error)}; `{command('track', run_dir)}` tries again")

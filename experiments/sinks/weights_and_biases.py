@@ -47,10 +47,10 @@ def scrub(config: Any) -> Any:
 @contextmanager
 def places(mode: str, folder: Path) -> Iterator[None]:
     """Have W&B write below `folder` and nowhere else, for the length of a `with` block."""
-    places = {"WANDB_DIR": folder, "WANDB_DATA_DIR": folder / "wandb/data", "WANDB_CACHE_DIR": folder / "wandb/cache"}
+    folders = {"WANDB_DIR": folder, "WANDB_DATA_DIR": folder / "wandb/data", "WANDB_CACHE_DIR": folder / "wandb/cache"}
     if mode == "offline":  # online, the user's own settings name the server
-        places["WANDB_CONFIG_DIR"] = folder / "wandb/config"
-    variables = {k: str(v) for k, v in places.items()} | {
+        folders["WANDB_CONFIG_DIR"] = folder / "wandb/config"
+    variables = {k: str(v) for k, v in folders.items()} | {
         "WANDB_ERROR_REPORTING": "false",
         "WANDB_DISABLE_WEAVE": "true",  # it takes the package `agents` for a chat library and advertises
     }
@@ -75,7 +75,7 @@ def tags_of(config: Mapping[str, Any], settings: LogConfig) -> list[str]:
 
 
 def begin(settings: LogConfig, folder: Path, config: Mapping[str, Any], run_id: str, name: str, job_type: str) -> Any:
-    """Begin a W&B run, or go on with the one of `run_id`, in a block of `_places`; raises ConfigError if W&B fails."""
+    """Begin a W&B run, or go on with the one of `run_id`, in a block of `places`; raises ConfigError if W&B fails."""
     (folder / "wandb").mkdir(parents=True, exist_ok=True)
     import wandb
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from metarl.experiments.report import load_shown
 from metarl.experiments.runs.comparison import Method, warnings
 from metarl.statistics import iqm, probability_of_improvement
 from tests.experiments.evaluated_runs import line_config, make_run
-from tests.experiments.npc.test_watch import BROWSERS, FLAGS
 from tests.metarl.line_world import LearnerConfig
 
 METHODS = {"near": LearnerConfig(), "far": LearnerConfig(memory=False, reach=4)}
@@ -157,19 +154,6 @@ def test_code_of_several_commits_is_warned_of(grid: Path):
     (warning,) = (w for w in warnings([Method("near", (near,)), Method("far", (other,))]) if "code" in w)
     assert warning.startswith("The runs were evaluated by different code: near-seed0: ")
     assert warning.endswith(f"far-seed0: {'f' * 10}.")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Yield a headless Chromium; without one the tests are skipped, and say what is missing."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright drives the browser")
-    path = next((p for p in map(shutil.which, BROWSERS) if p), None)
-    if path is None:
-        pytest.skip(f"no browser here ({', '.join(BROWSERS)}): apt-get install chromium")
-    with api.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield found
-        found.close()
 
 
 def test_a_browser_hides_a_method_everywhere_shows_numbers_and_zooms_without_a_request(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,6 @@ from metarl.seeding import generator
 from metarl.trial import run_trial
 
 FAMILIES = ["npc/companion", "npc/assets-held", "npc/assistant", "npc/guide-macro", "npc/guide"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -182,19 +175,6 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.Ca
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Yield a headless Chromium; without one the tests are skipped, and say what is missing."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright drives the browser")
-    path = next((p for p in map(shutil.which, BROWSERS) if p), None)
-    if path is None:
-        pytest.skip(f"no browser here ({', '.join(BROWSERS)}): apt-get install chromium")
-    with api.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield found
-        found.close()
 
 
 def believed(kind: str, frame: dict[str, Any]) -> list[float]:
